@@ -1,0 +1,39 @@
+/* linalg/kernel.h - the table of hand-made f32 kernels: one plain version ("ref") and one body compiled per ISA.
+ *
+ * All pointers may be unaligned. Every entry is always valid: an ISA table falls back to ref entries.
+ * Bounds against ref are in tests/linalg/test_kernel.c. No kernel allocates or can fail. */
+#ifndef LT_LINALG_KERNEL_H
+#define LT_LINALG_KERNEL_H
+
+#include "core/tensor.h"
+
+typedef struct lt_kernels {
+    const char *name; /* "ref", "avx2", "avx512", "neon" */
+    /* widen n elements of dtype t to f32 (n a multiple of the block) */
+    void (*widen)(float *restrict dst, lt_dtype t, const void *src, size_t n);
+    /* y[j] = sum_i x[j*ldx + i] * w[i], j < rows <= 8, i < n: one stored row against a few f32 rows, straight
+     * from the storage dtype (f32 f16 bf16 and every block type); f32 accumulators in a fixed lane order */
+    void (*dot_rows)(float *y, size_t ldy, const float *x, size_t ldx, size_t rows, lt_dtype t, const void *w, size_t n);
+    /* y[i] += a * w[i]: rows of stored V, or in_out weights, times a scalar */
+    void (*axpy)(float *y, float a, lt_dtype t, const void *w, size_t n);
+    void (*exp_rows)(float *y, const float *x, size_t n); /* y = exp(x), <= 2 ulp on [-87, 88]; -inf gives 0 */
+    /* softmax helper: y = exp(x*scale - m), returns the sum in f32 lanes, fixed order */
+    float (*exp_sum)(float *y, const float *x, float scale, float m, size_t n);
+    float (*max)(const float *x, size_t n); /* -INFINITY for n = 0 */
+    double (*sumsq)(const float *x, size_t n);
+    void (*scale)(float *y, const float *x, float a, size_t n);              /* y = a*x */
+    void (*mul)(float *y, const float *x, const float *w, float a, size_t n); /* y = a*x*w, the tail of rms norm */
+    void (*add)(float *y, const float *a, const float *b, size_t n);
+    void (*silu_mul)(float *y, const float *g, const float *u, size_t n);    /* silu(g)*u; u NULL: silu(g) */
+    /* half-split rotation of one head: x[0..r), r even; cs = cos[r/2], sn = sin[r/2]; y may be x */
+    void (*rope)(float *y, const float *x, const float *cs, const float *sn, size_t r);
+    /* acc[i] += x[i], f64 += f32 */
+    void (*add_f64)(double *acc, const float *x, size_t n);
+} lt_kernels;
+
+/* By name; NULL when unknown or when this CPU cannot run it. name NULL: the best this CPU can run. */
+const lt_kernels *lt_kernels_get(const char *name);
+/* i-th table of this build (also those the CPU cannot run are skipped); NULL past the end. For tests. */
+const lt_kernels *lt_kernels_at(size_t i);
+
+#endif

@@ -1,0 +1,29 @@
+/* linalg/team.h - the threads of one computation: how many, which kernels, scratch for each.
+ *
+ * OpenMP is used only inside linalg/ and nn/ kernels, always `num_threads(team->threads)` with
+ * schedule(static) over tiles whose shapes do not depend on the thread count, so results are the same
+ * bytes for every thread count. Every BLAS/LAPACK call is single-threaded. No mutable globals. */
+#ifndef LT_LINALG_TEAM_H
+#define LT_LINALG_TEAM_H
+
+#include "core/core.h"
+#include "linalg/kernel.h"
+
+typedef struct lt_team {
+    int threads;
+    const lt_kernels *k;  /* best for this CPU, or the one asked for */
+    void **scratch;       /* [threads], 64-byte aligned */
+    size_t scratch_bytes; /* of each */
+} lt_team;
+
+#define LT_TEAM_SCRATCH ((size_t)8 << 20) /* enough for every kernel of linalg/ and nn/ */
+/* isa: NULL (best), or the name of a kernel table ("ref", "avx2", "avx512", "neon"); an unknown or
+ * unusable name is LT_EUNSUPPORTED. A build with LT_REF_ONLY has "ref" alone. */
+lt_status lt_team_create(lt_team **out, int threads, const char *isa, lt_err *err);
+void lt_team_destroy(lt_team *t);
+int lt_team_thread(void); /* index of the calling thread inside a parallel region */
+
+/* What the start-up line of -v says: "OpenBLAS 0.3.21 SkylakeX, kernels avx512, 2 threads". */
+const char *lt_team_describe(const lt_team *t, char *buf, size_t cap);
+
+#endif
