@@ -27,17 +27,18 @@ const char *lt_axis_name(lt_axis a);
 size_t lt_axis_size(lt_axis a, const lt_config *c, const lt_layer_config *l);
 
 typedef enum lt_when { LT_ALWAYS, LT_IF_ATTN_BIAS, LT_IF_MLP_BIAS, LT_IF_UNTIED } lt_when;
-typedef struct lt_tensor_row {
+typedef struct lt_map_row {
     lt_slot slot;
     const char *hf;        /* module path, "%zu" for the layer: "model.layers.%zu.self_attn.q_proj"; ".weight"/".bias" follow */
     const char *gguf;      /* "blk.%zu.attn_q"; NULL: not in GGUF */
     lt_axis out, in;       /* of the weight; norms: out only */
-    lt_when when, bias;    /* is it there; has it a bias (LT_WHEN of the bias; bias_never for none) */
-    bool has_bias;         /* false: never */
+    lt_when when;          /* is the tensor there */
+    bool has_bias;         /* has it a bias ... */
+    lt_when bias;          /* ... and when */
     bool gguf_permuted;    /* rows stored in interleaved rotary order */
     bool in_out;           /* Conv1D */
     const lt_layout *layout;
-} lt_tensor_row;
+} lt_map_row;
 
 typedef enum lt_norm_place { LT_NORM_PRE, LT_NORM_POST, LT_NORM_SANDWICH } lt_norm_place;
 typedef struct lt_block_row {
@@ -55,7 +56,7 @@ typedef struct lt_family {
     const char *const *gguf_archs;    /* NULL-terminated */
     const char *lowrank_model_type, *lowrank_architecture; /* "lowrank_llama", "LowRankLlamaForCausalLM" */
     lt_block_row block;
-    const lt_tensor_row *tensors;
+    const lt_map_row *tensors;
     size_t n_tensors;
     /* fills c (already zeroed; c->raw set) from config.json / from GGUF metadata (which also makes c->raw). Contradictions are
      * LT_EDATA, unknown rope types or activations LT_EUNSUPPORTED naming the field. */

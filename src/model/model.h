@@ -37,7 +37,7 @@ const lt_gguf *lt_model_gguf(const lt_model *m); /* NULL for folders */
 lt_status lt_model_hash(const lt_model *m, int threads, char hex[LT_HASH_HEX], lt_err *err);
 
 /* Every linear of the layers and (index n) the head: iterate i from 0; NULL past the end. */
-typedef struct lt_module { const lt_linear *linear; int layer; lt_slot slot; const lt_tensor_row *row; } lt_module;
+typedef struct lt_module { const lt_linear *linear; int layer; lt_slot slot; const lt_map_row *row; } lt_module;
 bool lt_model_module(const lt_model *m, size_t i, lt_module *out);
 bool lt_model_find_module(const lt_model *m, const char *name, lt_module *out);
 /* Every stored parameter once (tied head not repeated): iterate i from 0. */
