@@ -10,24 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-typedef enum lt_status {
-    LT_OK = 0,
-    LT_EINTERNAL = 1,    /* a bug here */
-    LT_EUSAGE = 2,       /* the caller's arguments */
-    LT_EDATA = 3,        /* bad or inconsistent input */
-    LT_EIO = 4,          /* file system or network */
-    LT_ENOMEM = 5,       /* allocator or --max-memory */
-    LT_EUNSUPPORTED = 6, /* a model, dtype or operation that no row covers */
-    LT_ETARGET = 7,      /* a budget or --require that cannot be or was not met */
-    LT_EVERIFY = 8,      /* an output that did not read back as written */
-    LT_EINTERRUPTED = 130
-} lt_status;
-
-/* One message and where it came from. May be NULL wherever it is a parameter. */
-typedef struct lt_err {
-    lt_status code;
-    char message[1024];
-} lt_err;
+#include "lathe/lathe.h" /* lt_status, lt_err, lt_alloc, lt_ctx, lt_version */
 
 /* Writes code and message (printf form) into err, returns code. Never overwrites: a set err keeps its
  * first message. Form of the text: "<what> (<file>: <tensor>: <value>)". */
@@ -73,11 +56,6 @@ static inline bool lt_add_size(size_t a, size_t b, size_t *out) {
 }
 
 /* ---- memory: the allocator comes with the context, so tests can fail the n-th call ---- */
-typedef struct lt_alloc {
-    void *(*alloc)(void *user, size_t bytes, size_t align); /* NULL when out of memory */
-    void (*free)(void *user, void *p);
-    void *user;
-} lt_alloc;
 /* The allocator used where no context is at hand (small parser objects): aligned_alloc/free, or what
  * a test put in its place with lt_alloc_test_hook(). 64-byte aligned. */
 void *lt_malloc(size_t bytes);
@@ -101,20 +79,6 @@ void lt_arena_release(lt_arena *a, lt_arena_mark m); /* everything since m is gi
 size_t lt_arena_peak_bytes(const lt_arena *a);
 
 /* ---- context: one per use of the library; two in two threads do not meet ---- */
-typedef enum lt_log_level { LT_LOG_ERROR, LT_LOG_WARN, LT_LOG_INFO, LT_LOG_DEBUG } lt_log_level;
-typedef struct lt_ctx {
-    int threads;           /* >= 1; default the cgroup's cpu limit */
-    size_t max_memory;     /* bytes; default the cgroup's limit; 0 = no limit known */
-    const char *scratch;   /* folder for spill files; NULL: beside the output */
-    lt_alloc alloc;        /* never NULL after lt_ctx_init */
-    void (*log)(void *user, lt_log_level level, const char *line);
-    /* stage, done of total (0 = unknown), unit ("tokens"); non-zero return asks to stop: LT_EINTERRUPTED */
-    int (*progress)(void *user, const char *stage, double done, double total, const char *unit);
-    /* text produced while a verb runs (streaming generation); NULL: not wanted */
-    void (*emit)(void *user, const char *text, size_t bytes);
-    void *user;
-} lt_ctx;
-void lt_ctx_init(lt_ctx *ctx); /* defaults from the machine; no log, no progress */
 void lt_log(const lt_ctx *ctx, lt_log_level level, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 /* Reports progress; LT_EINTERRUPTED when the callback asks to stop. ctx may be NULL. */
@@ -127,7 +91,6 @@ size_t lt_machine_memory(void);   /* bytes that may be used: min(cgroup limit, p
 size_t lt_peak_rss_bytes(void);   /* of this process so far (VmHWM) */
 size_t lt_current_rss_bytes(void);
 double lt_seconds(void);          /* monotonic clock */
-const char *lt_version(void);     /* "0.1.0" */
 
 /* ---- randomness: Philox 4x32-10 (Salmon et al., SC'11), counter-based: keyed by what, not by when ---- */
 typedef struct lt_rng { uint32_t key[2], counter[4], block[4]; unsigned used; } lt_rng;
