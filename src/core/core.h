@@ -56,12 +56,13 @@ static inline bool lt_add_size(size_t a, size_t b, size_t *out) {
 }
 
 /* ---- memory: the allocator comes with the context, so tests can fail the n-th call ---- */
-/* The allocator used where no context is at hand (small parser objects): aligned_alloc/free, or what
- * a test put in its place with lt_alloc_test_hook(). 64-byte aligned. */
+/* The allocator used where no context is at hand (small parser objects). 64-byte aligned; 0 bytes give
+ * an address too. */
 void *lt_malloc(size_t bytes);
 void *lt_calloc(size_t count, size_t size); /* zeroed; NULL on overflow */
-void *lt_realloc(void *p, size_t bytes);    /* as realloc; alignment of malloc only */
-void lt_free(void *p);                      /* NULL is fine; pairs with all three above */
+void *lt_realloc(void *p, size_t bytes);    /* as realloc, 64-byte aligned; p lives on when it fails */
+void *lt_malloc_aligned(size_t bytes, size_t align); /* align: a power of two */
+void lt_free(void *p);                      /* NULL is fine; pairs with all four above */
 char *lt_strdup(const char *s);
 char *lt_asprintf(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* Tests: the n-th allocation from now (0 = next) fails, and all after it; SIZE_MAX switches off. */

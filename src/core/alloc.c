@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "core/core.h"
+
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Sits just before every block, so that realloc knows the size and free the address malloc gave. */
+typedef struct header {
+    void *base;
+    size_t bytes;
+} header;
+
+static _Atomic size_t fail_after = SIZE_MAX;
+
+void lt_alloc_fail_after(size_t n) { atomic_store(&fail_after, n); }
+
+static bool should_fail(void) {
+    size_t left = atomic_load_explicit(&fail_after, memory_order_relaxed);
+    if (left == SIZE_MAX) return false;
+    while (left > 0)
+        if (atomic_compare_exchange_weak(&fail_after, &left, left - 1)) return false;
+    return true;
+}
+
+/* Big zeroed blocks come from calloc, whose fresh pages cost nothing until they are touched. */
+static void *allocate(size_t bytes, size_t align, bool zero) {
+    size_t whole;
+    if (should_fail()) return NULL;
+    if (align < 64) align = 64;
+    if (!lt_add_size(bytes, align + sizeof(header), &whole)) return NULL;
+    char *base = zero ? calloc(1, whole) : malloc(whole);
+    if (!base) return NULL;
+    const uintptr_t first = (uintptr_t)base + sizeof(header);
+    char *p = base + ((first + align - 1) / align * align - (uintptr_t)base);
+    const header h = { base, bytes };
+    memcpy(p - sizeof h, &h, sizeof h);
+    return p;
+}
+
+static header header_of(const void *p) {
+    header h;
+    memcpy(&h, (const char *)p - sizeof h, sizeof h);
+    return h;
+}
+
+void *lt_malloc(size_t bytes) { return allocate(bytes, 64, false); }
+
+void *lt_malloc_aligned(size_t bytes, size_t align) { return allocate(bytes, align, false); }
+
+void *lt_calloc(size_t count, size_t size) {
+    size_t bytes;
+    return lt_mul_size(count, size, &bytes) ? allocate(bytes, 64, true) : NULL;
+}
+
+void *lt_realloc(void *p, size_t bytes) {
+    if (!p) return lt_malloc(bytes);
+    void *q = lt_malloc(bytes); /* libc's realloc could move the block to another alignment */
+    if (!q) return NULL;
+    memcpy(q, p, lt_min_size(bytes, header_of(p).bytes));
+    lt_free(p);
+    return q;
+}
+
+void lt_free(void *p) {
+    if (p) free(header_of(p).base);
+}
+
+char *lt_strdup(const char *s) {
+    const size_t bytes = strlen(s) + 1;
+    char *copy = lt_malloc(bytes);
+    if (copy) memcpy(copy, s, bytes);
+    return copy;
+}
+
+char *lt_asprintf(const char *format, ...) {
+    va_list args, again;
+    va_start(args, format);
+    va_copy(again, args);
+    const int n = vsnprintf(NULL, 0, format, args);
+    char *text = n < 0 ? NULL : lt_malloc((size_t)n + 1);
+    if (text) vsnprintf(text, (size_t)n + 1, format, again);
+    va_end(again);
+    va_end(args);
+    return text;
+}

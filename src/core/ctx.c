@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "core/core.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+static void *heap_alloc(void *user, size_t bytes, size_t align) {
+    (void)user;
+    return lt_malloc_aligned(bytes, align);
+}
+
+static void heap_free(void *user, void *p) {
+    (void)user;
+    lt_free(p);
+}
+
+LT_API void lt_ctx_init(lt_ctx *ctx) {
+    const size_t memory = lt_machine_memory();
+    *ctx = (lt_ctx){
+        .threads = lt_machine_cpus(),
+        .max_memory = memory == SIZE_MAX ? 0 : memory,
+        .alloc = { heap_alloc, heap_free, NULL },
+    };
+}
+
+LT_API const char *lt_version(void) { return LT_VERSION; }
+
+void lt_log(const lt_ctx *ctx, lt_log_level level, const char *format, ...) {
+    char line[2048];
+    if (!ctx || !ctx->log) return;
+    va_list args;
+    va_start(args, format);
+    vsnprintf(line, sizeof line, format, args);
+    va_end(args);
+    ctx->log(ctx->user, level, line);
+}
+
+lt_status lt_progress(const lt_ctx *ctx, lt_err *err, const char *stage, double done, double total,
+                      const char *unit) {
+    if (!ctx || !ctx->progress) return LT_OK;
+    if (ctx->progress(ctx->user, stage, done, total, unit) == 0) return LT_OK;
+    return lt_fail(err, LT_EINTERRUPTED, "interrupted (%s)", stage);
+}
