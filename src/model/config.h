@@ -47,7 +47,25 @@ typedef struct lt_config {
     json_t *raw;              /* config.json as read (or made from GGUF), owned; writers start from it */
 } lt_config;
 void lt_config_clear(lt_config *c);
+/* c->layer: n_layers copies of *like, each its own parent and kv_source. n_layers is range-checked: LT_EDATA naming where. */
+lt_status lt_config_make_layers(lt_config *c, const lt_layer_config *like, const char *where, lt_err *err);
+/* bos and eos from bos_token_id and eos_token_id (a number, a list or null) where o has them; others keep their value. */
+lt_status lt_config_read_stops(lt_config *c, const json_t *o, const char *where, lt_err *err);
+/* A width: 1 .. 2^31 - 1, so that products of two fit; missing or null gives dflt (0: required). */
+lt_status lt_config_width(size_t *out, const json_t *o, const char *key, size_t dflt, const char *where, lt_err *err);
+bool lt_act_find(const char *hf_name, lt_act *out); /* the names of transformers' hidden_act: "silu", "gelu_new" ... */
+
+const char *lt_rope_kind_name(lt_rope_kind k); /* transformers' rope_type */
+bool lt_rope_kind_find(const char *name, lt_rope_kind *out);
 /* inv_freq [dim/2] of a rope row in double; the llama3 and linear rules of transformers' modeling_rope_utils. */
 void lt_rope_frequencies(double *inv_freq, const lt_rope_config *r);
+/* Fills r (dim, interleaved are the family's) from rope_theta and rope_scaling, or the newer rope_parameters. Unknown types are
+ * LT_EUNSUPPORTED; missing or contradictory members LT_EDATA naming where. */
+lt_status lt_rope_read(lt_rope_config *r, const json_t *config, const char *where, lt_err *err);
+/* rope_scaling as transformers writes it: null for the default kind; NULL: out of memory. New reference. */
+json_t *lt_rope_write(const lt_rope_config *r);
+/* A GGUF keeps llama3 scaling as one divisor per frequency: finds the llama3 parameters that give factor[n] (dim = 2n, theta set) to
+ * 1e-4; false when none do. All ones is the default kind. */
+bool lt_rope_fit_llama3(lt_rope_config *r, const float *factor, size_t n);
 
 #endif

@@ -21,7 +21,7 @@ const char *lt_slot_role(lt_slot s); /* "q", "k", "v", "qkv", "o", "gate", "up",
 
 /* What a dimension counts. One slicer, parameter counter, shape check and config writer derive from these labels. */
 typedef enum lt_axis { LT_AXIS_NONE, LT_AXIS_VOCAB, LT_AXIS_D_MODEL, LT_AXIS_D_FF, LT_AXIS_Q_HEADS_QK, LT_AXIS_K_HEADS_QK, LT_AXIS_V_HEADS_V,
-    LT_AXIS_Q_HEADS_V, LT_AXIS_QK_DIM, LT_AXIS_2_D_FF } lt_axis;
+    LT_AXIS_Q_HEADS_V, LT_AXIS_QK_DIM, LT_AXIS_2_D_FF, LT_AXIS_QKV, LT_N_AXES } lt_axis; /* QKV: all q, all k, all v rows, fused */
 const char *lt_axis_name(lt_axis a);
 /* size of axis a in layer l (NULL for axes outside layers) */
 size_t lt_axis_size(lt_axis a, const lt_config *c, const lt_layer_config *l);
@@ -54,6 +54,7 @@ typedef struct lt_family {
     const char *name;                 /* "llama" */
     const char *const *model_types;   /* NULL-terminated: config.json model_type */
     const char *const *gguf_archs;    /* NULL-terminated */
+    const char *architecture;         /* "LlamaForCausalLM": what a stock loader builds */
     const char *lowrank_model_type, *lowrank_architecture; /* "lowrank_llama", "LowRankLlamaForCausalLM" */
     lt_block_row block;
     const lt_map_row *tensors;
@@ -65,6 +66,13 @@ typedef struct lt_family {
     /* config.json of the (possibly changed) c: a new object that starts from c->raw */
     lt_status (*write_config)(json_t **out, const lt_config *c, lt_err *err);
 } lt_family;
+
+/* Is the tensor of a row there, by the config? */
+bool lt_when_holds(lt_when w, const lt_config *c);
+/* Writes a map name with the layer put in for "%zu" into buf; false when it does not fit. */
+bool lt_map_name(char *buf, size_t cap, const char *pattern, size_t layer);
+static inline bool lt_slot_is_linear(lt_slot s) { return s < LT_N_LINEAR_SLOTS || s == LT_SLOT_HEAD; }
+static inline bool lt_slot_in_layer(lt_slot s) { return s < LT_SLOT_EMBED; }
 
 extern const lt_family *const lt_families[]; /* NULL-terminated */
 /* LT_EUNSUPPORTED lists the supported ones. */

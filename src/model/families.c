@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "model/family.h"
+
+#include <stdio.h>
+#include <string.h>
+
+extern const lt_family lt_family_llama;
+const lt_family *const lt_families[] = { &lt_family_llama, NULL };
+
+const char *lt_slot_role(lt_slot s) {
+    static const char *const linear[LT_N_LINEAR_SLOTS] = { "q", "k", "v", "qkv", "o", "gate", "up", "gate_up", "down" };
+    if (s < LT_N_LINEAR_SLOTS) return linear[s];
+    return s == LT_SLOT_EMBED ? "embed" : s == LT_SLOT_HEAD ? "head" : "norm";
+}
+
+const char *lt_axis_name(lt_axis a) {
+    static const char *const names[LT_N_AXES] = { "none",    "vocab",     "d_model",          "d_ff",
+                                                  "q_heads x qk_dim", "k_heads x qk_dim", "v_heads x v_dim",  "q_heads x v_dim",
+                                                  "qk_dim",  "2 x d_ff",  "qkv" };
+    return names[a];
+}
+
+size_t lt_axis_size(lt_axis a, const lt_config *c, const lt_layer_config *l) {
+    switch (a) {
+    case LT_AXIS_NONE: return 1;
+    case LT_AXIS_VOCAB: return c->vocab_size;
+    case LT_AXIS_D_MODEL: return c->d_model;
+    case LT_AXIS_D_FF: return l->d_ff;
+    case LT_AXIS_Q_HEADS_QK: return l->n_q_heads * l->qk_dim;
+    case LT_AXIS_K_HEADS_QK: return l->n_k_heads * l->qk_dim;
+    case LT_AXIS_V_HEADS_V: return l->n_v_heads * l->v_dim;
+    case LT_AXIS_Q_HEADS_V: return l->n_q_heads * l->v_dim;
+    case LT_AXIS_QK_DIM: return l->qk_dim;
+    case LT_AXIS_2_D_FF: return 2 * l->d_ff;
+    case LT_AXIS_QKV: return (l->n_q_heads + l->n_k_heads) * l->qk_dim + l->n_v_heads * l->v_dim;
+    case LT_N_AXES: break;
+    }
+    return 0;
+}
+
+bool lt_when_holds(lt_when w, const lt_config *c) {
+    switch (w) {
+    case LT_ALWAYS: return true;
+    case LT_IF_ATTN_BIAS: return c->attn_bias;
+    case LT_IF_MLP_BIAS: return c->mlp_bias;
+    case LT_IF_UNTIED: return !c->tied;
+    }
+    return false;
+}
+
+bool lt_map_name(char *buf, size_t cap, const char *pattern, size_t layer) {
+    const char *at = strstr(pattern, "%zu");
+    const int n = at ? snprintf(buf, cap, "%.*s%zu%s", (int)(at - pattern), pattern, layer, at + 3) : snprintf(buf, cap, "%s", pattern);
+    return n >= 0 && (size_t)n < cap;
+}
+
+static bool answers(const char *const *names, const char *name) {
+    for (; names && *names; names++)
+        if (strcmp(*names, name) == 0) return true;
+    return false;
+}
+
+/* "llama, mistral": what could have been named, for the message. */
+static const char *list_names(char *buf, size_t cap, bool gguf) {
+    size_t used = 0;
+    buf[0] = '\0';
+    for (const lt_family *const *f = lt_families; *f; f++) {
+        for (const char *const *n = gguf ? (*f)->gguf_archs : (*f)->model_types; n && *n && used < cap; n++)
+            used += (size_t)snprintf(buf + used, cap - used, "%s%s", used ? ", " : "", *n);
+        if (!gguf && (*f)->lowrank_model_type && used < cap)
+            used += (size_t)snprintf(buf + used, cap - used, ", %s", (*f)->lowrank_model_type);
+    }
+    return buf;
+}
+
+lt_status lt_family_find(const lt_family **out, const char *model_type, lt_err *err) {
+    char buf[256];
+    for (const lt_family *const *f = lt_families; *f; f++) {
+        if (!answers((*f)->model_types, model_type) && (!(*f)->lowrank_model_type || strcmp((*f)->lowrank_model_type, model_type) != 0))
+            continue;
+        *out = *f;
+        return LT_OK;
+    }
+    return lt_fail(err, LT_EUNSUPPORTED, "model_type is not supported; supported: %s (%s)", list_names(buf, sizeof buf, false), model_type);
+}
+
+lt_status lt_family_find_gguf(const lt_family **out, const char *arch, lt_err *err) {
+    char buf[256];
+    for (const lt_family *const *f = lt_families; *f; f++) {
+        if (!answers((*f)->gguf_archs, arch)) continue;
+        *out = *f;
+        return LT_OK;
+    }
+    return lt_fail(err, LT_EUNSUPPORTED, "general.architecture is not supported; supported: %s (%s)", list_names(buf, sizeof buf, true), arch);
+}
