@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "pipeline/open_model.h"
+
+#include <string.h>
+
+#include "io/file.h"
+
+static bool has_suffix(const char *text, const char *suffix) {
+    const size_t n = strlen(text), m = strlen(suffix);
+    return n >= m && strcmp(text + n - m, suffix) == 0;
+}
+
+/* *there: whether folder/name exists */
+static lt_status holds(bool *there, const char *folder, const char *name, lt_err *err) {
+    char *path = lt_path_join(folder, name);
+    if (!path) return lt_fail(err, LT_ENOMEM, "%s: out of memory", folder);
+    *there = lt_path_exists(path);
+    lt_free(path);
+    return LT_OK;
+}
+
+static lt_status need_path(const char *path, lt_err *err) {
+    return lt_path_exists(path) ? LT_OK : lt_fail(err, LT_EIO, "%s: no such file or folder", path);
+}
+
+static lt_status folder_tokenizer(lt_tokenizer **out, const char *folder, lt_err *err) {
+    bool there;
+    *out = NULL;
+    LT_TRY(holds(&there, folder, "tokenizer.json", err));
+    return there ? lt_tokenizer_open(out, folder, err) : LT_OK;
+}
+
+static lt_status gguf_tokenizer(lt_tokenizer **out, const lt_gguf *g, lt_err *err) {
+    *out = NULL;
+    return lt_gguf_has(g, "tokenizer.ggml.tokens") ? lt_tokenizer_from_gguf(out, g, err) : LT_OK;
+}
+
+lt_status lt_model_tokenizer(lt_tokenizer **out, const lt_model *m, lt_err *err) {
+    return lt_model_is_gguf(m) ? gguf_tokenizer(out, lt_model_gguf(m), err) : folder_tokenizer(out, m->path, err);
+}
+
+lt_status lt_open_model(lt_opened *out, const char *path, lt_with_tokenizer with, lt_err *err) {
+    *out = (lt_opened){ 0 };
+    LT_TRY(need_path(path, err));
+    lt_status st = lt_model_open(&out->model, path, err);
+    if (st == LT_OK && with != LT_TOKENIZER_NO) st = lt_model_tokenizer(&out->tokenizer, out->model, err);
+    if (st == LT_OK && with == LT_TOKENIZER_NEEDED && !out->tokenizer)
+        st = lt_fail(err, LT_EDATA, "%s: the model has no tokenizer (tokenizer.json)", out->model->path);
+    if (st != LT_OK) lt_opened_clear(out);
+    return st;
+}
+
+void lt_opened_clear(lt_opened *o) {
+    lt_tokenizer_destroy(o->tokenizer);
+    lt_model_destroy(o->model);
+    *o = (lt_opened){ 0 };
+}
+
+static lt_status tokenizer_of_gguf(lt_tokenizer **out, const char *path, lt_err *err) {
+    lt_gguf *g;
+    LT_TRY(lt_gguf_open(&g, path, err));
+    const lt_status st = gguf_tokenizer(out, g, err);
+    lt_gguf_close(g);
+    return st;
+}
+
+static lt_status tokenizer_of_json(lt_tokenizer **out, const char *path, lt_err *err) {
+    char *text;
+    size_t bytes;
+    LT_TRY(lt_file_read(&text, &bytes, path, 0, err));
+    const lt_status st = lt_tokenizer_from_json(out, text, bytes, path, err);
+    lt_free(text);
+    return st;
+}
+
+/* A folder: itself, then what an output folder may hold. */
+static lt_status tokenizer_of_folder(lt_tokenizer **out, const char *path, lt_err *err) {
+    LT_TRY(folder_tokenizer(out, path, err));
+    if (*out) return LT_OK;
+    char *model = lt_path_join(path, "model"), *gguf = lt_path_join(path, "model.gguf");
+    lt_status st = model && gguf ? LT_OK : lt_fail(err, LT_ENOMEM, "%s: out of memory", path);
+    if (st == LT_OK && lt_path_is_dir(model)) st = folder_tokenizer(out, model, err);
+    if (st == LT_OK && !*out && lt_path_exists(gguf)) st = tokenizer_of_gguf(out, gguf, err);
+    lt_free(model);
+    lt_free(gguf);
+    return st;
+}
+
+lt_status lt_open_tokenizer(lt_tokenizer **out, const char *path, lt_err *err) {
+    *out = NULL;
+    LT_TRY(need_path(path, err));
+    if (lt_path_is_dir(path))
+        LT_TRY(tokenizer_of_folder(out, path, err));
+    else if (has_suffix(path, ".json"))
+        LT_TRY(tokenizer_of_json(out, path, err));
+    else
+        LT_TRY(tokenizer_of_gguf(out, path, err));
+    return *out
+               ? LT_OK
+               : lt_fail(err, LT_EDATA, "%s: no tokenizer there (looked for tokenizer.json and a GGUF's tokens)", path);
+}
+
+lt_status lt_need_memory(const lt_call_ctx *c, size_t bytes, lt_err *err) {
+    const size_t limit = c->ctx->max_memory;
+    if (limit == 0 || bytes <= limit) return LT_OK;
+    return lt_fail(err, LT_ENOMEM, "%s: needs about %zu MiB of memory, %zu MiB more than --max-memory allows", c->verb,
+                   bytes >> 20, (bytes - limit + ((size_t)1 << 20) - 1) >> 20);
+}

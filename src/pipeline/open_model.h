@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* pipeline/open_model.h - what a user names when a verb asks for a model or a tokenizer.
+ *
+ *   model:     a Hugging Face folder, a .gguf file, an output folder (DIR/model or DIR/model.gguf)
+ *   tokenizer: any of these, a folder that holds tokenizer.json alone, or a tokenizer.json by name */
+#ifndef LT_PIPELINE_OPEN_MODEL_H
+#define LT_PIPELINE_OPEN_MODEL_H
+
+#include "model/model.h"
+#include "pipeline/command.h"
+#include "tokenizer/tokenizer.h"
+
+typedef struct lt_opened {
+    lt_model *model;
+    lt_tokenizer *tokenizer; /* NULL: not asked for, or not there */
+} lt_opened;
+typedef enum lt_with_tokenizer { LT_TOKENIZER_NO, LT_TOKENIZER_IF_THERE, LT_TOKENIZER_NEEDED } lt_with_tokenizer;
+/* A path that is not there is LT_EIO; a folder that holds no model LT_EDATA saying what was looked for. */
+lt_status lt_open_model(lt_opened *out, const char *path, lt_with_tokenizer with, lt_err *err);
+void lt_opened_clear(lt_opened *o);
+lt_status lt_open_tokenizer(lt_tokenizer **out, const char *path, lt_err *err);
+
+/* Of an opened model: the tokenizer of its folder or GGUF; *out NULL when it has none. */
+lt_status lt_model_tokenizer(lt_tokenizer **out, const lt_model *m, lt_err *err);
+
+/* LT_ENOMEM naming the shortfall when bytes are more than the context allows. */
+lt_status lt_need_memory(const lt_call_ctx *c, size_t bytes, lt_err *err);
+
+#endif
