@@ -14,11 +14,14 @@
 
 /* Writes code and message (printf form) into err, returns code. Never overwrites: a set err keeps its
  * first message. Form of the text: "<what> (<file>: <tensor>: <value>)". */
-lt_status lt_fail(lt_err *err, lt_status code, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
-/* Puts "<context>: " before the message of a set err; returns err's code (or code when err is NULL). */
-lt_status lt_context(lt_err *err, lt_status code, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
+#define lt_fail(err, code, ...) lt_failed_((lt_set_err((err), (code), __VA_ARGS__), 0), (code))
+/* Puts "<context>: " before the message of a set err; returns code. */
+#define lt_context(err, code, ...) lt_failed_((lt_add_context((err), __VA_ARGS__), 0), (code))
+/* Macros (code is evaluated twice) so that the compiler sees which value comes back: it then knows that what a
+ * failed call left unset is not read. */
+void lt_set_err(lt_err *err, lt_status code, const char *format, ...) __attribute__((format(printf, 3, 4)));
+void lt_add_context(lt_err *err, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static inline lt_status lt_failed_(int ignored, lt_status code) { return (void)ignored, code; }
 
 /* A caller's mistake: returns LT_EUSAGE with the message from the enclosing function. */
 #define LT_REQUIRE(err, cond, ...)                                                                 \

@@ -17,20 +17,18 @@ static void tidy(char *text, size_t cap) {
     text[n] = 0;
 }
 
-lt_status lt_fail(lt_err *err, lt_status code, const char *format, ...) {
-    if (!err || err->code != LT_OK) return code;
+void lt_set_err(lt_err *err, lt_status code, const char *format, ...) {
+    if (!err || err->code != LT_OK) return;
     va_list args;
     va_start(args, format);
     vsnprintf(err->message, sizeof err->message, format, args);
     va_end(args);
     tidy(err->message, sizeof err->message);
     err->code = code;
-    return code;
 }
 
-lt_status lt_context(lt_err *err, lt_status code, const char *format, ...) {
-    if (!err) return code;
-    if (err->code == LT_OK) return code;
+void lt_add_context(lt_err *err, const char *format, ...) {
+    if (!err || err->code == LT_OK) return;
     char head[sizeof err->message], whole[sizeof err->message];
     va_list args;
     va_start(args, format);
@@ -45,5 +43,4 @@ lt_status lt_context(lt_err *err, lt_status code, const char *format, ...) {
     whole[used + rest] = 0;
     memcpy(err->message, whole, sizeof whole);
     tidy(err->message, sizeof err->message);
-    return err->code;
 }
