@@ -51,6 +51,11 @@ void lt_layer_drop(const lt_model *m, size_t layer); /* lt_tensor_drop on every 
 /* Checks every weight of a layer (or -1: the rest) for NaN and Inf: LT_EDATA naming the tensor and index. */
 lt_status lt_model_check_finite(const lt_model *m, int layer, lt_err *err);
 
+/* Gives every stored parameter a zeroed gradient (freed with the model), so that LT_RECORD runs train all of them; a tied head shares its table's.
+ * lt_model_zero_grads clears them again. */
+lt_status lt_model_make_trainable(lt_model *m, lt_err *err);
+void lt_model_zero_grads(lt_model *m);
+
 /* ---- running: the batch is in x (lt_exec_begin) ---- */
 lt_var lt_model_embed(lt_exec *x, const lt_model *m);                       /* [n, d_model] */
 lt_var lt_model_layer(lt_exec *x, const lt_model *m, size_t layer, lt_var h); /* one lt_block, with taps */

@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The generic block: reads lt_block_row and the layer's config, and is the only forward pass of all families.
+ *
+ *   pre:      a = x + mixer(norm(x));            y = a + mlp(norm'(a))
+ *   post:     a = x + norm(mixer(x));            y = a + norm'(mlp(a))        (OLMo 2)
+ *   sandwich: a = x + norm2(mixer(norm1(x)));    y = a + norm4(mlp(norm3(a))) (Gemma 3)
+ *   parallel: y = x + mixer(norm(x)) + mlp(norm'(x))                          (GPT-NeoX) */
+#include "model/model.h"
+
+#include "model/session.h"
+
+typedef struct block_arg {
+    const lt_model *m;
+    size_t layer;
+    const lt_rope_table *rope; /* NULL: none */
+} block_arg;
+
+static const lt_norm_params *norm_of(const block_arg *b, lt_slot slot) {
+    const lt_norm_params *n = &b->m->layer[b->layer].norm[slot - LT_N_LINEAR_SLOTS];
+    return n->w.name ? n : NULL;
+}
+
+static const lt_linear *linear_of(const block_arg *b, lt_slot slot) { return &b->m->layer[b->layer].linear[slot]; }
+
+static void tap(lt_exec *x, const block_arg *b, lt_site site, int sub, lt_var v) { lt_tap(x, site, (int)b->layer, sub, v); }
+
+/* Norm in front of the mixer or MLP, where the placement has one. */
+static lt_var before(lt_exec *x, const block_arg *b, lt_slot slot, lt_var in) {
+    const lt_norm_params *n = b->m->family->block.place == LT_NORM_POST ? NULL : norm_of(b, slot);
+    return n ? lt_norm(x, in, n, 0) : in;
+}
+
+/* Norm behind it; sub 0: mixer, 1: MLP. */
+static lt_var after(lt_exec *x, const block_arg *b, lt_slot slot, int sub, lt_var in) {
+    const lt_norm_params *n = b->m->family->block.place == LT_NORM_PRE ? NULL : norm_of(b, slot);
+    if (!n) return in;
+    const lt_var out = lt_norm(x, in, n, 0);
+    tap(x, b, LT_SITE_POST_NORM, sub, out);
+    return out;
+}
+
+/* ---- softmax attention ---- */
+
+typedef struct qkv { lt_var q, k, v; } qkv;
+
+static qkv project(lt_exec *x, const block_arg *b, lt_var in) {
+    const lt_layer_config *c = &b->m->config.layer[b->layer];
+    const lt_linear *fused = linear_of(b, LT_SLOT_QKV);
+    qkv p;
+    if (lt_linear_present(fused)) {
+        const size_t nq = c->n_q_heads * c->qk_dim, nk = c->n_k_heads * c->qk_dim, nv = c->n_v_heads * c->v_dim;
+        if (fused->layout && fused->layout->groups > 1)
+            lt_exec_fail(x, LT_EUNSUPPORTED, "interleaved projections are not supported (%s)", fused->name);
+        const lt_var all = lt_linear_fwd(x, in, fused);
+        p = (qkv){ lt_take_cols(x, all, 0, nq), lt_take_cols(x, all, nq, nk), lt_take_cols(x, all, nq + nk, nv) };
+    } else {
+        p.q = lt_linear_fwd(x, in, linear_of(b, LT_SLOT_Q));
+        p.k = lt_linear_fwd(x, in, linear_of(b, LT_SLOT_K));
+        p.v = lt_linear_fwd(x, in, linear_of(b, LT_SLOT_V));
+    }
+    tap(x, b, LT_SITE_Q_PROJ, 0, p.q);
+    tap(x, b, LT_SITE_K_PROJ, 0, p.k);
+    tap(x, b, LT_SITE_V_PROJ, 0, p.v);
+    return p;
+}
+
+static lt_var norm_heads(lt_exec *x, const block_arg *b, lt_slot slot, lt_var in) {
+    const lt_norm_params *n = norm_of(b, slot);
+    if (b->m->family->block.qk_norm == LT_QK_NORM_NONE || !n) return in;
+    return lt_norm(x, in, n, b->m->family->block.qk_norm == LT_QK_NORM_HEAD ? b->m->config.layer[b->layer].qk_dim : 0);
+}
+
+static lt_var rotate(lt_exec *x, const block_arg *b, lt_var in, size_t n_heads) {
+    const lt_layer_config *c = &b->m->config.layer[b->layer];
+    return b->rope ? lt_rope(x, in, b->rope, n_heads, c->qk_dim, b->m->config.rope[c->rope].interleaved) : in;
+}
+
+/* After attention, so that the past of this step does not yet hold its own rows; not again when a block is replayed. */
+static void remember(lt_exec *x, const block_arg *b, lt_var k, lt_var v) {
+    const lt_batch *batch = lt_exec_batch(x);
+    if (!batch->past || lt_exec_silent(x) || lt_exec_status(x, NULL) != LT_OK) return;
+    const size_t ck = lt_cols(x, k), cv = lt_cols(x, v);
+    const lt_real *kd = lt_data(x, k), *vd = lt_data(x, v);
+    for (size_t i = 0; i < batch->n_pieces; i++) {
+        const lt_piece *p = &batch->piece[i];
+        if (!batch->past[i]) continue;
+        lt_err err = { 0 };
+        const lt_status st = lt_session_append((lt_session *)batch->past[i], (int)b->layer, kd + p->row * ck, ck, vd + p->row * cv, cv, p->n, &err);
+        if (st != LT_OK) lt_exec_fail(x, st, "%s", err.message);
+    }
+}
+
+static lt_var attend(lt_exec *x, const block_arg *b, lt_var in) {
+    const lt_layer_config *c = &b->m->config.layer[b->layer];
+    const lt_attn_params attn = { .layer = (int)b->layer, .n_q_heads = c->n_q_heads, .n_kv_heads = c->n_k_heads, .qk_dim = c->qk_dim,
+                                  .v_dim = c->v_dim, .scale = c->qk_scale, .softcap = b->m->family->block.softcap, .window = c->window };
+    qkv p = project(x, b, in);
+    p.q = norm_heads(x, b, LT_SLOT_NORM_Q, p.q);
+    p.k = norm_heads(x, b, LT_SLOT_NORM_K, p.k);
+    tap(x, b, LT_SITE_Q_PRE_ROPE, 0, p.q);
+    tap(x, b, LT_SITE_K_PRE_ROPE, 0, p.k);
+    p.q = rotate(x, b, p.q, c->n_q_heads);
+    p.k = rotate(x, b, p.k, c->n_k_heads);
+    tap(x, b, LT_SITE_Q_POST_ROPE, 0, p.q);
+    tap(x, b, LT_SITE_K_POST_ROPE, 0, p.k);
+    const lt_var act = lt_attention(x, p.q, p.k, p.v, &attn);
+    remember(x, b, p.k, p.v);
+    tap(x, b, LT_SITE_MIXER_ACT, 0, act);
+    return lt_linear_fwd(x, act, linear_of(b, LT_SLOT_O));
+}
+
+static lt_var mixer(lt_exec *x, const block_arg *b, lt_var in) {
+    const lt_var h = before(x, b, LT_SLOT_NORM_MIXER, in);
+    tap(x, b, LT_SITE_MIXER_IN, 0, h);
+    if (b->m->config.layer[b->layer].mixer != LT_MIXER_SOFTMAX)
+        lt_exec_fail(x, LT_EUNSUPPORTED, "layer %zu: only softmax attention is supported", b->layer);
+    const lt_var out = attend(x, b, h);
+    tap(x, b, LT_SITE_MIXER_OUT, 0, out);
+    return after(x, b, LT_SLOT_NORM_MIXER_POST, 0, out);
+}
+
+/* ---- MLP ---- */
+
+static lt_var widen(lt_exec *x, const block_arg *b, lt_var in) {
+    const lt_act act = b->m->config.act;
+    const size_t d_ff = b->m->config.layer[b->layer].d_ff;
+    if (!b->m->family->block.gated_mlp) return lt_activate(x, lt_linear_fwd(x, in, linear_of(b, LT_SLOT_UP)), act);
+    const lt_linear *fused = linear_of(b, LT_SLOT_GATE_UP);
+    if (lt_linear_present(fused)) {
+        const lt_var both = lt_linear_fwd(x, in, fused), gate = lt_take_cols(x, both, 0, d_ff);
+        return lt_gated(x, gate, lt_take_cols(x, both, d_ff, d_ff), act);
+    }
+    const lt_var gate = lt_linear_fwd(x, in, linear_of(b, LT_SLOT_GATE));
+    return lt_gated(x, gate, lt_linear_fwd(x, in, linear_of(b, LT_SLOT_UP)), act);
+}
+
+static lt_var mlp(lt_exec *x, const block_arg *b, lt_var in) {
+    const lt_var h = before(x, b, LT_SLOT_NORM_MLP, in);
+    tap(x, b, LT_SITE_MLP_IN, 0, h);
+    const lt_var act = widen(x, b, h);
+    tap(x, b, LT_SITE_MLP_ACT, 0, act);
+    const lt_var out = lt_linear_fwd(x, act, linear_of(b, LT_SLOT_DOWN));
+    tap(x, b, LT_SITE_MLP_OUT, 0, out);
+    return after(x, b, LT_SLOT_NORM_MLP_POST, 1, out);
+}
+
+static lt_var block(lt_exec *x, lt_var in, const void *arg) {
+    const block_arg *b = arg;
+    tap(x, b, LT_SITE_BLOCK_IN, 0, in);
+    const lt_var a = lt_add(x, in, mixer(x, b, in));
+    const lt_var out = lt_add(x, a, mlp(x, b, b->m->family->block.parallel ? in : a));
+    tap(x, b, LT_SITE_BLOCK_OUT, 0, out);
+    return out;
+}
+
+/* ---- the model ---- */
+
+lt_var lt_model_embed(lt_exec *x, const lt_model *m) {
+    return lt_embed(x, (lt_param *)&m->embed, m->config.embed_scale); /* only the gradient of a trainable table is written */
+}
+
+lt_var lt_model_layer(lt_exec *x, const lt_model *m, size_t layer, lt_var h) {
+    const lt_layer_config *c = &m->config.layer[layer];
+    if (!c->present) return h;
+    block_arg *b = lt_exec_scratch(x, sizeof *b);
+    if (!b) return LT_NO_VAR;
+    *b = (block_arg){ m, layer, NULL };
+    if (c->rope >= 0) b->rope = lt_rope_prepare(x, m->inv_freq[c->rope], m->config.rope[c->rope].dim / 2, 1.0);
+    return lt_block(x, block, b, h);
+}
+
+lt_var lt_model_final(lt_exec *x, const lt_model *m, lt_var h) {
+    lt_tap(x, LT_SITE_FINAL_NORM_IN, -1, 0, h);
+    if (m->final_norm.w.name) h = lt_norm(x, h, &m->final_norm, 0);
+    lt_tap(x, LT_SITE_HEAD_IN, -1, 0, h);
+    return h;
+}
+
+lt_var lt_model_logits(lt_exec *x, const lt_model *m, lt_var final) { return lt_logits(x, final, &m->head, m->config.logit_scale); }
+
+lt_var lt_model_nll(lt_exec *x, const lt_model *m, lt_var final, const int32_t *target, int32_t *argmax) {
+    return lt_head_nll(x, final, &m->head, m->config.logit_scale, target, argmax);
+}
+
+lt_var lt_model_hidden(lt_exec *x, const lt_model *m) {
+    lt_var h = lt_model_embed(x, m);
+    for (size_t layer = 0; layer < m->config.n_layers; layer++) h = lt_model_layer(x, m, layer, h);
+    return lt_model_final(x, m, h);
+}

@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Walking a model: its linears, its stored parameters, and what follows from them. The order is the map's: table, layers, norm, head. */
+#include "model/model.h"
+
+#include <math.h>
+#include <string.h>
+
+/* ---- linears ---- */
+
+bool lt_model_module(const lt_model *m, size_t i, lt_module *out) {
+    for (size_t layer = 0; layer < m->config.n_layers; layer++) {
+        for (size_t r = 0; r < m->family->n_tensors; r++) {
+            const lt_map_row *row = &m->family->tensors[r];
+            if (row->slot >= LT_N_LINEAR_SLOTS || !lt_linear_present(&m->layer[layer].linear[row->slot]) || i-- > 0) continue;
+            *out = (lt_module){ &m->layer[layer].linear[row->slot], (int)layer, row->slot, row };
+            return true;
+        }
+    }
+    if (i > 0 || !lt_linear_present(&m->head)) return false;
+    *out = (lt_module){ &m->head, -1, LT_SLOT_HEAD, NULL };
+    for (size_t r = 0; r < m->family->n_tensors; r++)
+        if (m->family->tensors[r].slot == LT_SLOT_HEAD) out->row = &m->family->tensors[r];
+    return true;
+}
+
+bool lt_model_find_module(const lt_model *m, const char *name, lt_module *out) {
+    lt_module mod;
+    for (size_t i = 0; lt_model_module(m, i, &mod); i++) {
+        if (strcmp(mod.linear->name, name) != 0) continue;
+        *out = mod;
+        return true;
+    }
+    return false;
+}
+
+/* ---- parameters ---- */
+
+/* Gives p when it is stored and the count down to it is spent. */
+static bool pick(const lt_param *p, int layer, lt_slot slot, size_t *left, lt_param_info *out) {
+    if (!p->name || (*left)-- > 0) return false;
+    *out = (lt_param_info){ p, layer, slot, lt_slot_is_linear(slot) };
+    return true;
+}
+
+static bool pick_linear(const lt_linear *l, int layer, lt_slot slot, size_t *left, lt_param_info *out) {
+    for (int s = 0; s < l->n_stages; s++)
+        if (pick(&l->stage[s].w, layer, slot, left, out)) return true;
+    return l->n_stages > 0 && pick(&l->bias, layer, slot, left, out);
+}
+
+static bool pick_norm(const lt_norm_params *n, int layer, lt_slot slot, size_t *left, lt_param_info *out) {
+    return pick(&n->w, layer, slot, left, out) || pick(&n->b, layer, slot, left, out);
+}
+
+static bool pick_in_layer(const lt_layer *l, int layer, size_t *left, lt_param_info *out) {
+    for (int s = 0; s < LT_N_LINEAR_SLOTS; s++)
+        if (pick_linear(&l->linear[s], layer, (lt_slot)s, left, out)) return true;
+    for (int s = 0; s < LT_N_NORM_SLOTS; s++)
+        if (pick_norm(&l->norm[s], layer, (lt_slot)(LT_N_LINEAR_SLOTS + s), left, out)) return true;
+    return false;
+}
+
+bool lt_model_param(const lt_model *m, size_t i, lt_param_info *out) {
+    if (pick(&m->embed, -1, LT_SLOT_EMBED, &i, out)) return true;
+    for (size_t l = 0; l < m->config.n_layers; l++)
+        if (pick_in_layer(&m->layer[l], (int)l, &i, out)) return true;
+    if (pick_norm(&m->final_norm, -1, LT_SLOT_FINAL_NORM, &i, out)) return true;
+    return !m->config.tied && pick_linear(&m->head, -1, LT_SLOT_HEAD, &i, out);
+}
+
+size_t lt_model_n_params(const lt_model *m) {
+    lt_param_info p;
+    size_t n = 0;
+    for (size_t i = 0; lt_model_param(m, i, &p); i++) n += lt_tensor_count(&p.param->t);
+    return n;
+}
+
+size_t lt_model_n_linear_params(const lt_model *m) {
+    lt_module mod;
+    size_t n = 0;
+    for (size_t i = 0; lt_model_module(m, i, &mod); i++)
+        for (int s = 0; mod.layer >= 0 && s < mod.linear->n_stages; s++) n += lt_tensor_count(&mod.linear->stage[s].w.t);
+    return n;
+}
+
+size_t lt_model_bytes(const lt_model *m) {
+    lt_param_info p;
+    size_t n = 0;
+    for (size_t i = 0; lt_model_param(m, i, &p); i++) n += lt_tensor_bytes(&p.param->t);
+    return n;
+}
+
+size_t lt_layer_bytes(const lt_model *m, size_t layer) {
+    lt_param_info p;
+    size_t n = 0;
+    for (size_t i = 0, left = 0; left = i, pick_in_layer(&m->layer[layer], (int)layer, &left, &p); i++) n += lt_tensor_bytes(&p.param->t);
+    return n;
+}
+
+void lt_layer_drop(const lt_model *m, size_t layer) {
+    lt_param_info p;
+    for (size_t i = 0, left = 0; left = i, pick_in_layer(&m->layer[layer], (int)layer, &left, &p); i++) lt_tensor_drop(&p.param->t);
+}
+
+/* ---- NaN and Inf ---- */
+
+enum { CHECK_COLS = 4096 }; /* a multiple of every block */
+
+static lt_status check_row(const lt_param *p, size_t row, float *buf, lt_err *err) {
+    const size_t cols = lt_tensor_cols(&p->t);
+    for (size_t c0 = 0; c0 < cols; c0 += CHECK_COLS) {
+        const size_t n = lt_min_size(CHECK_COLS, cols - c0);
+        lt_tensor_row_f32(buf, &p->t, row, c0, n);
+        /* x - x is 0 for finite x and NaN otherwise: one sum looks at them all */
+        float sum = 0.0f;
+        for (size_t i = 0; i < n; i++) sum += buf[i] - buf[i];
+        if (sum == 0.0f) continue;
+        for (size_t i = 0; i < n; i++)
+            if (!isfinite(buf[i])) return lt_fail(err, LT_EDATA, "weight is not finite (%s: [%zu, %zu]: %g)", p->name, row, c0 + i, (double)buf[i]);
+    }
+    return LT_OK;
+}
+
+static lt_status check_param(const lt_param *p, float *buf, lt_err *err) {
+    for (size_t r = 0, n = lt_tensor_rows(&p->t); r < n; r++) LT_TRY(check_row(p, r, buf, err));
+    return LT_OK;
+}
+
+lt_status lt_model_check_finite(const lt_model *m, int layer, lt_err *err) {
+    float *buf = lt_malloc(CHECK_COLS * sizeof *buf);
+    lt_status st = buf ? LT_OK : lt_fail(err, LT_ENOMEM, "out of memory (check of weights)");
+    lt_param_info p;
+    for (size_t i = 0; st == LT_OK && lt_model_param(m, i, &p); i++)
+        if (p.layer == layer) st = check_param(p.param, buf, err);
+    lt_free(buf);
+    return st;
+}

@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "model/weights.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "io/file.h"
+#include "io/json.h"
+
+static int by_name(const void *a, const void *b) { return strcmp(((const lt_weight *)a)->name, ((const lt_weight *)b)->name); }
+
+lt_weight *lt_weights_find(const lt_weights *w, const char *name) {
+    const lt_weight key = { .name = name };
+    return w->n_weights ? bsearch(&key, w->weight, w->n_weights, sizeof key, by_name) : NULL;
+}
+
+char *lt_weights_strdup(lt_weights *w, const char *s) {
+    const size_t bytes = strlen(s) + 1;
+    char *copy = lt_arena_alloc(w->arena, bytes);
+    if (copy) memcpy(copy, s, bytes);
+    return copy;
+}
+
+lt_status lt_weights_own(lt_weights *w, void *p, lt_err *err) {
+    void **grown = lt_realloc(w->owned, (w->n_owned + 1) * sizeof *grown);
+    if (!grown) {
+        lt_free(p);
+        return lt_fail(err, LT_ENOMEM, "out of memory (model: list of owned buffers)");
+    }
+    w->owned = grown;
+    w->owned[w->n_owned++] = p;
+    return LT_OK;
+}
+
+void lt_weights_close(lt_weights *w) {
+    if (!w) return;
+    for (size_t i = 0; i < w->n_shards; i++) lt_safetensors_close(w->shard[i]);
+    for (size_t i = 0; i < w->n_owned; i++) lt_free(w->owned[i]);
+    if (w->gguf) lt_gguf_close(w->gguf);
+    lt_free(w->owned);
+    lt_free(w->shard);
+    lt_free(w->weight);
+    if (w->arena) lt_arena_destroy(w->arena);
+    lt_free(w);
+}
+
+static lt_status create(lt_weights **out, const char *where, lt_err *err) {
+    lt_weights *w = lt_calloc(1, sizeof *w);
+    if (w) w->arena = lt_arena_create((size_t)64 << 10);
+    if (!w || !w->arena) {
+        lt_weights_close(w);
+        return lt_fail(err, LT_ENOMEM, "out of memory (%s: weights)", where);
+    }
+    *out = w;
+    return LT_OK;
+}
+
+/* ---- safetensors ---- */
+
+/* Every file is opened and its tensors appended; names are sorted at the end. */
+static lt_status add_shard(lt_weights *w, const char *path, lt_err *err) {
+    lt_safetensors **shards = lt_realloc(w->shard, (w->n_shards + 1) * sizeof *shards);
+    if (!shards) return lt_fail(err, LT_ENOMEM, "out of memory (%s)", path);
+    w->shard = shards;
+    lt_safetensors *st;
+    LT_TRY(lt_safetensors_open(&st, path, err));
+    w->shard[w->n_shards++] = st;
+    const size_t n = lt_safetensors_count(st);
+    lt_weight *grown = lt_realloc(w->weight, lt_max_size(1, w->n_weights + n) * sizeof *grown);
+    if (!grown) return lt_fail(err, LT_ENOMEM, "out of memory (%s: %zu tensors)", path, n);
+    w->weight = grown;
+    for (size_t i = 0; i < n; i++) {
+        const lt_st_entry *e = lt_safetensors_at(st, i);
+        w->weight[w->n_weights++] = (lt_weight){ .name = e->name, .file = lt_safetensors_path(st), .tensor = e->tensor };
+    }
+    return LT_OK;
+}
+
+/* A shard's name is a plain file name: an index must not point elsewhere. */
+static bool plain_name(const char *name) { return name[0] != '\0' && name[0] != '.' && !strchr(name, '/') && !strchr(name, '\\'); }
+
+static bool have_shard(const lt_weights *w, const char *name) {
+    for (size_t i = 0; i < w->n_shards; i++)
+        if (strcmp(lt_path_name(lt_safetensors_path(w->shard[i])), name) == 0) return true;
+    return false;
+}
+
+static lt_status open_shards(lt_weights *w, const char *folder, const json_t *map, const char *index, lt_err *err) {
+    const char *tensor;
+    json_t *file;
+    json_object_foreach((json_t *)map, tensor, file) {
+        const char *name = json_string_value(file);
+        if (!name || !plain_name(name)) return lt_fail(err, LT_EDATA, "shard name is not a plain file name (%s: %s)", index, tensor);
+        if (have_shard(w, name)) continue;
+        char *path = lt_path_join(folder, name);
+        if (!path) return lt_fail(err, LT_ENOMEM, "out of memory (%s)", index);
+        const lt_status st = lt_path_exists(path)
+                                 ? add_shard(w, path, err)
+                                 : lt_fail(err, LT_EIO, "shard is missing (%s: %s: %s)", index, tensor, name);
+        lt_free(path);
+        LT_TRY(st);
+    }
+    return LT_OK;
+}
+
+/* Index and shards say the same: every tensor of a shard is mapped to that shard, every mapped tensor is there. */
+static lt_status check_index(const lt_weights *w, const json_t *map, const char *index, lt_err *err) {
+    for (size_t i = 0; i < w->n_weights; i++) {
+        const lt_weight *t = &w->weight[i];
+        const char *file = json_string_value(json_object_get(map, t->name));
+        if (!file) return lt_fail(err, LT_EDATA, "tensor is not in the index (%s: %s)", t->file, t->name);
+        if (strcmp(file, lt_path_name(t->file)) != 0)
+            return lt_fail(err, LT_EDATA, "tensor is in another shard than the index says (%s: %s: %s)", t->file, t->name, file);
+    }
+    if (json_object_size(map) == w->n_weights) return LT_OK;
+    const char *tensor;
+    json_t *file;
+    json_object_foreach((json_t *)map, tensor, file) if (!lt_weights_find(w, tensor))
+        return lt_fail(err, LT_EDATA, "tensor of the index is in no shard (%s: %s: %s)", index, tensor, json_string_value(file));
+    return LT_OK;
+}
+
+static lt_status add_indexed(lt_weights *w, const char *folder, const char *index, lt_err *err) {
+    json_t *root = NULL, *map;
+    lt_status st;
+    LT_TRY(lt_json_load(&root, index, err));
+    LT_GO(lt_json_need(&map, root, "weight_map", index, err));
+    if (!json_is_object(map) || json_object_size(map) == 0) {
+        st = lt_fail(err, LT_EDATA, "weight_map is not an object with members (%s)", index);
+        goto done;
+    }
+    LT_GO(open_shards(w, folder, map, index, err));
+    qsort(w->weight, w->n_weights, sizeof *w->weight, by_name);
+    st = check_index(w, map, index, err);
+done:
+    json_decref(root);
+    return st;
+}
+
+static lt_status add_folder(lt_weights *w, const char *folder, lt_err *err) {
+    char *single = lt_path_join(folder, "model.safetensors"), *index = lt_path_join(folder, "model.safetensors.index.json");
+    lt_status st;
+    if (!single || !index) st = lt_fail(err, LT_ENOMEM, "out of memory (%s)", folder);
+    else if (lt_path_exists(single)) {
+        st = add_shard(w, single, err);
+        if (st == LT_OK) qsort(w->weight, w->n_weights, sizeof *w->weight, by_name);
+    } else if (lt_path_exists(index)) st = add_indexed(w, folder, index, err);
+    else st = lt_fail(err, LT_EIO, "no model.safetensors and no model.safetensors.index.json (%s)", folder);
+    lt_free(single);
+    lt_free(index);
+    return st;
+}
+
+lt_status lt_weights_open_folder(lt_weights **out, const char *folder, lt_err *err) {
+    lt_weights *w;
+    LT_TRY(create(&w, folder, err));
+    const lt_status st = add_folder(w, folder, err);
+    if (st != LT_OK) lt_weights_close(w);
+    else *out = w;
+    return st;
+}
+
+/* ---- GGUF ---- */
+
+lt_status lt_weights_open_gguf(lt_weights **out, const char *path, lt_err *err) {
+    lt_weights *w;
+    lt_status st = create(&w, path, err);
+    if (st != LT_OK) return st;
+    LT_GO(lt_gguf_open(&w->gguf, path, err));
+    w->n_weights = lt_gguf_count(w->gguf);
+    w->weight = lt_calloc(lt_max_size(1, w->n_weights), sizeof *w->weight);
+    if (!w->weight) {
+        w->n_weights = 0;
+        st = lt_fail(err, LT_ENOMEM, "out of memory (%s: tensors)", path);
+        goto done;
+    }
+    for (size_t i = 0; i < w->n_weights; i++) {
+        const lt_gguf_entry *e = lt_gguf_at(w->gguf, i);
+        w->weight[i] = (lt_weight){ .name = e->name, .file = lt_gguf_path(w->gguf), .tensor = e->tensor };
+    }
+    qsort(w->weight, w->n_weights, sizeof *w->weight, by_name);
+done:
+    if (st != LT_OK) lt_weights_close(w);
+    else *out = w;
+    return st;
+}
+
+/* Stored row h*hd + 2j + s is row h*hd + s*hd/2 + j of the Hugging Face matrix. */
+static bool unpermute_rows(lt_tensor *t, size_t head_dim) {
+    if (t->rank != 2 || !lt_tensor_is_dense(t) || t->size[0] % head_dim != 0) return false;
+    const size_t in = t->size[1], size[4] = { t->size[0] / head_dim, 2, head_dim / 2, in };
+    const size_t stride[4] = { head_dim * in, in, 2 * in, 1 };
+    t->rank = 4;
+    memcpy(t->size, size, sizeof size);
+    memcpy(t->stride, stride, sizeof stride);
+    return true;
+}
+
+/* A bias has no dense last dimension once its rows are strided, so it is copied; it is small. */
+static lt_status unpermute_bias(lt_weights *w, lt_weight *e, size_t head_dim, lt_err *err) {
+    const size_t n = lt_tensor_count(&e->tensor), half = head_dim / 2;
+    if (e->tensor.rank != 1 || n % head_dim != 0 || e->tensor.dtype != LT_F32)
+        return lt_fail(err, LT_EDATA, "bias is not f32 [%zu k] (%s: %s: %zu)", head_dim, e->file, e->name, n);
+    struct {
+        lt_buffer buffer;
+        float value[];
+    } *copy = lt_arena_alloc(w->arena, sizeof *copy + n * sizeof(float));
+    if (!copy) return lt_fail(err, LT_ENOMEM, "out of memory (%s: %s)", e->file, e->name);
+    const char *src = lt_host(&e->tensor);
+    for (size_t i = 0; i < n; i++) {
+        const size_t h = i / head_dim, s = i % head_dim / half, j = i % half;
+        memcpy(&copy->value[i], src + (h * head_dim + 2 * j + s) * sizeof(float), sizeof(float));
+    }
+    copy->buffer = (lt_buffer){ .data = copy->value, .bytes = n * sizeof(float) };
+    e->tensor = lt_tensor_dense(LT_F32, 1, &n, &copy->buffer, 0);
+    return LT_OK;
+}
+
+static lt_status rename_one(lt_weights *w, const lt_map_row *row, size_t layer, size_t head_dim, const char *suffix, lt_err *err) {
+    char gguf[160], hf[160];
+    if (!lt_map_name(gguf, sizeof gguf - 8, row->gguf, layer) || !lt_map_name(hf, sizeof hf - 8, row->hf, layer))
+        return lt_fail(err, LT_EINTERNAL, "tensor name is too long (%s)", row->hf);
+    strcat(gguf, suffix);
+    strcat(hf, suffix);
+    lt_weight *e = lt_weights_find(w, gguf);
+    if (!e) return LT_OK; /* binding will miss it, if it must be there */
+    if (row->gguf_permuted && e->tensor.rank == 1) LT_TRY(unpermute_bias(w, e, head_dim, err));
+    else if (row->gguf_permuted && !unpermute_rows(&e->tensor, head_dim))
+        return lt_fail(err, LT_EDATA, "rows are not whole heads of %zu (%s: %s)", head_dim, e->file, gguf);
+    e->hf = lt_weights_strdup(w, hf);
+    return e->hf ? LT_OK : lt_fail(err, LT_ENOMEM, "out of memory (%s)", hf);
+}
+
+lt_status lt_weights_rename_gguf(lt_weights *w, const lt_family *f, const lt_config *c, lt_err *err) {
+    for (size_t i = 0; i < f->n_tensors; i++) {
+        const lt_map_row *row = &f->tensors[i];
+        const size_t n = lt_slot_in_layer(row->slot) ? c->n_layers : 1;
+        for (size_t layer = 0; row->gguf && layer < n; layer++) {
+            LT_TRY(rename_one(w, row, layer, c->layer[layer].qk_dim, ".weight", err));
+            if (row->has_bias) LT_TRY(rename_one(w, row, layer, c->layer[layer].qk_dim, ".bias", err));
+        }
+    }
+    for (size_t i = 0; i < w->n_weights; i++)
+        if (w->weight[i].hf) w->weight[i].name = w->weight[i].hf;
+    qsort(w->weight, w->n_weights, sizeof *w->weight, by_name);
+    return LT_OK;
+}
