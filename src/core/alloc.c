@@ -15,7 +15,9 @@ typedef struct header {
 
 static _Atomic size_t fail_after = SIZE_MAX;
 
-void lt_alloc_fail_after(size_t n) { atomic_store(&fail_after, n); }
+void lt_alloc_fail_after(size_t n) {
+    atomic_store(&fail_after, n);
+}
 
 static bool should_fail(void) {
     size_t left = atomic_load_explicit(&fail_after, memory_order_relaxed);
@@ -46,9 +48,13 @@ static header header_of(const void *p) {
     return h;
 }
 
-void *lt_malloc(size_t bytes) { return allocate(bytes, 64, false); }
+void *lt_malloc(size_t bytes) {
+    return allocate(bytes, 64, false);
+}
 
-void *lt_malloc_aligned(size_t bytes, size_t align) { return allocate(bytes, align, false); }
+void *lt_malloc_aligned(size_t bytes, size_t align) {
+    return allocate(bytes, align, false);
+}
 
 void *lt_calloc(size_t count, size_t size) {
     size_t bytes;

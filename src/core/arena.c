@@ -117,4 +117,6 @@ void lt_arena_release(lt_arena *a, lt_arena_mark m) {
     a->current = m.chunk;
 }
 
-size_t lt_arena_peak_bytes(const lt_arena *a) { return a->peak; }
+size_t lt_arena_peak_bytes(const lt_arena *a) {
+    return a->peak;
+}

@@ -23,7 +23,9 @@ LT_API void lt_ctx_init(lt_ctx *ctx) {
     };
 }
 
-LT_API const char *lt_version(void) { return LT_VERSION; }
+LT_API const char *lt_version(void) {
+    return LT_VERSION;
+}
 
 void lt_log(const lt_ctx *ctx, lt_log_level level, const char *format, ...) {
     char line[2048];
@@ -35,8 +37,7 @@ void lt_log(const lt_ctx *ctx, lt_log_level level, const char *format, ...) {
     ctx->log(ctx->user, level, line);
 }
 
-lt_status lt_progress(const lt_ctx *ctx, lt_err *err, const char *stage, double done, double total,
-                      const char *unit) {
+lt_status lt_progress(const lt_ctx *ctx, lt_err *err, const char *stage, double done, double total, const char *unit) {
     if (!ctx || !ctx->progress) return LT_OK;
     if (ctx->progress(ctx->user, stage, done, total, unit) == 0) return LT_OK;
     return lt_fail(err, LT_EINTERRUPTED, "interrupted (%s)", stage);

@@ -60,7 +60,9 @@ static const lt_dtype_row rows[LT_N_DTYPES] = {
     [LT_Q6_K] = { "q6_k", NULL, 14, 256, 210, true, lt_q6_k_to_f32, NULL },
 };
 
-const lt_dtype_row *lt_dtype_get(lt_dtype t) { return &rows[t]; }
+const lt_dtype_row *lt_dtype_get(lt_dtype t) {
+    return &rows[t];
+}
 
 bool lt_dtype_find(const char *name, lt_dtype *out) {
     for (int t = 0; t < LT_N_DTYPES; t++) {

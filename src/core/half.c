@@ -2,12 +2,18 @@
 #include "core/tensor.h"
 
 static uint32_t bits_of(float f) {
-    union { float f; uint32_t u; } v = { .f = f };
+    union {
+        float f;
+        uint32_t u;
+    } v = { .f = f };
     return v.u;
 }
 
 static float float_of(uint32_t u) {
-    union { uint32_t u; float f; } v = { .u = u };
+    union {
+        uint32_t u;
+        float f;
+    } v = { .u = u };
     return v.f;
 }
 

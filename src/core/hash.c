@@ -18,7 +18,9 @@ lt_hash *lt_hash_create(void) {
     return h;
 }
 
-void lt_hash_update(lt_hash *h, const void *data, size_t bytes) { SHA256_Update(&h->sha, data, bytes); }
+void lt_hash_update(lt_hash *h, const void *data, size_t bytes) {
+    SHA256_Update(&h->sha, data, bytes);
+}
 
 static void finish(SHA256_CTX *sha, char hex[LT_HASH_HEX]) {
     unsigned char digest[SHA256_DIGEST_LENGTH];

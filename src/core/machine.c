@@ -141,9 +141,13 @@ static size_t status_bytes(const char *key) {
     return kib * 1024;
 }
 
-size_t lt_peak_rss_bytes(void) { return status_bytes("VmHWM:"); }
+size_t lt_peak_rss_bytes(void) {
+    return status_bytes("VmHWM:");
+}
 
-size_t lt_current_rss_bytes(void) { return status_bytes("VmRSS:"); }
+size_t lt_current_rss_bytes(void) {
+    return status_bytes("VmRSS:");
+}
 
 double lt_seconds(void) {
     struct timespec t;

@@ -6,7 +6,9 @@
 
 #include "core/tensor.h"
 
-static float load_f16(const uint8_t *p) { return lt_f16_to_f32((uint16_t)(p[0] | p[1] << 8)); }
+static float load_f16(const uint8_t *p) {
+    return lt_f16_to_f32((uint16_t)(p[0] | p[1] << 8));
+}
 
 static void store_f16(uint8_t *p, float f) {
     const uint16_t h = lt_f32_to_f16(f);
@@ -128,7 +130,9 @@ void lt_q6_k_to_f32(float *restrict dst, const void *src, size_t n) {
 }
 
 /* NaN goes to lo */
-static float clamp(float x, float lo, float hi) { return x > lo ? (x < hi ? x : hi) : lo; }
+static float clamp(float x, float lo, float hi) {
+    return x > lo ? (x < hi ? x : hi) : lo;
+}
 
 void lt_q8_0_from_f32(void *dst, const float *restrict src, size_t n) {
     uint8_t *b = dst;

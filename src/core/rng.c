@@ -41,7 +41,9 @@ static uint64_t next_u64(lt_rng *r) {
     return high << 32 | lt_rng_u32(r);
 }
 
-double lt_rng_uniform(lt_rng *r) { return (double)(next_u64(r) >> 11) * 0x1p-53; }
+double lt_rng_uniform(lt_rng *r) {
+    return (double)(next_u64(r) >> 11) * 0x1p-53;
+}
 
 double lt_rng_normal(lt_rng *r) {
     const double u = 1.0 - lt_rng_uniform(r); /* (0, 1]: the logarithm is finite */

@@ -27,7 +27,9 @@ static size_t element_bytes(const lt_tensor *t, size_t elements) {
     return elements / row->block * row->bytes;
 }
 
-size_t lt_tensor_bytes(const lt_tensor *t) { return element_bytes(t, lt_tensor_count(t)); }
+size_t lt_tensor_bytes(const lt_tensor *t) {
+    return element_bytes(t, lt_tensor_count(t));
+}
 
 bool lt_tensor_is_dense(const lt_tensor *t) {
     size_t stride = 1;
@@ -45,7 +47,9 @@ size_t lt_tensor_rows(const lt_tensor *t) {
     return n;
 }
 
-size_t lt_tensor_cols(const lt_tensor *t) { return t->rank == 0 ? 1 : t->size[t->rank - 1]; }
+size_t lt_tensor_cols(const lt_tensor *t) {
+    return t->rank == 0 ? 1 : t->size[t->rank - 1];
+}
 
 const void *lt_host(const lt_tensor *t) {
     if (!t->buffer || !t->buffer->data) return NULL;

@@ -41,7 +41,8 @@ void lt_map_close(lt_buffer *b) {
 }
 
 /* Reads until the end, so pipes and files that grow work as well. */
-static lt_status read_all(char **out, size_t *bytes, int fd, size_t guess, size_t limit, const char *path, lt_err *err) {
+static lt_status read_all(char **out, size_t *bytes, int fd, size_t guess, size_t limit, const char *path,
+                          lt_err *err) {
     size_t cap = lt_max_size(guess, 4096) + 1, used = 0;
     char *text = lt_malloc(cap);
     lt_status st = LT_OK;
@@ -90,7 +91,9 @@ lt_status lt_file_stat(const char *path, uint64_t *bytes, int64_t *mtime_ns, lt_
     return LT_OK;
 }
 
-bool lt_path_exists(const char *path) { return access(path, F_OK) == 0; }
+bool lt_path_exists(const char *path) {
+    return access(path, F_OK) == 0;
+}
 
 bool lt_path_is_dir(const char *path) {
     struct stat st;

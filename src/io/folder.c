@@ -56,7 +56,9 @@ lt_status lt_rename(const char *from, const char *to, lt_err *err) {
     return lt_sync_folder_of(from, err);
 }
 
-static int by_text(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
+static int by_text(const void *a, const void *b) {
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
 
 static void free_names(char **names, size_t n) {
     for (size_t i = 0; i < n; i++) lt_free(names[i]);

@@ -2,7 +2,9 @@
  *
  *   "GGUF" | u32 version | u64 n_tensors | u64 n_kv | kv... | tensor infos... | padding | data
  * Little-endian. Sizes in a tensor info are innermost first; here they are given outermost first.
- * All counts are checked against the bytes left before anything is allocated. */
+ * All counts are checked against the bytes left before anything is allocated. Names and keys are UTF-8 without
+ * control bytes, unique; tensors have rank <= 4, whole blocks, aligned offsets, and share no byte.
+ * LT_EUNSUPPORTED: version 1, big-endian, ggml types without a dtype row, arrays of arrays; else LT_EDATA. */
 #ifndef LT_IO_GGUF_H
 #define LT_IO_GGUF_H
 

@@ -11,7 +11,9 @@
 
 /* ---- reading ---- */
 
-static bool in_number(char c) { return (c >= '0' && c <= '9') || c == '+' || c == '-' || c == '.' || c == 'e' || c == 'E'; }
+static bool in_number(char c) {
+    return (c >= '0' && c <= '9') || c == '+' || c == '-' || c == '.' || c == 'e' || c == 'E';
+}
 
 /* Is text[0..n) an integer that int64 cannot hold? JSON has no leading zeros, so length decides first. */
 static bool is_wide_integer(const char *text, size_t n) {
@@ -55,8 +57,10 @@ lt_status lt_json_parse(json_t **out, const char *text, size_t bytes, const char
         j = json_loadb(copy, n, flags, &e);
         lt_free(copy);
     }
-    if (!j && json_error_code(&e) == json_error_out_of_memory) return lt_fail(err, LT_ENOMEM, "out of memory (%s)", name);
-    if (!j) return lt_fail(err, LT_EDATA, "not valid JSON: %s (%s: line %d: column %d)", e.text, name, e.line, e.column);
+    if (!j && json_error_code(&e) == json_error_out_of_memory)
+        return lt_fail(err, LT_ENOMEM, "out of memory (%s)", name);
+    if (!j)
+        return lt_fail(err, LT_EDATA, "not valid JSON: %s (%s: line %d: column %d)", e.text, name, e.line, e.column);
     *out = j;
     return LT_OK;
 }
@@ -75,7 +79,7 @@ lt_status lt_json_load(json_t **out, const char *path, lt_err *err) {
 typedef struct sink {
     char *text;
     size_t n, cap;
-    size_t limit;   /* of n: over it, `failed` */
+    size_t limit; /* of n: over it, `failed` */
     bool failed;
     bool canonical; /* sorted keys, no spaces, %.17g */
 } sink;
@@ -100,7 +104,9 @@ static void put(sink *s, const char *text, size_t n) {
     s->text[s->n] = 0;
 }
 
-static void put_text(sink *s, const char *text) { put(s, text, strlen(text)); }
+static void put_text(sink *s, const char *text) {
+    put(s, text, strlen(text));
+}
 
 static void put_string(sink *s, const char *text, size_t bytes) {
     put(s, "\"", 1);
@@ -112,8 +118,10 @@ static void put_string(sink *s, const char *text, size_t bytes) {
         start = i + 1;
         if (i == bytes) break;
         const char *short_form = strchr("\"\"\\\\\nn\tt\rr\bb\ff", c); /* pairs: byte, letter */
-        if (c != 0 && short_form) snprintf(escaped, sizeof escaped, "\\%c", short_form[1]);
-        else snprintf(escaped, sizeof escaped, "\\u%04x", c);
+        if (c != 0 && short_form)
+            snprintf(escaped, sizeof escaped, "\\%c", short_form[1]);
+        else
+            snprintf(escaped, sizeof escaped, "\\u%04x", c);
         put_text(s, escaped);
     }
     put(s, "\"", 1);
@@ -147,7 +155,9 @@ static void put_break(sink *s, size_t depth, const char *otherwise) {
     for (size_t i = 1; i < depth; i++) put(s, " ", 1);
 }
 
-static int by_key(const void *a, const void *b) { return strcmp(*(const char *const *)a, *(const char *const *)b); }
+static int by_key(const void *a, const void *b) {
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
 
 static const char **sorted_keys(const json_t *j) {
     const char **keys = lt_malloc(lt_max_size(json_object_size(j), 1) * sizeof *keys);
@@ -213,15 +223,25 @@ static bool put_on_one_line(sink *s, const json_t *j) {
 static void put_value(sink *s, const json_t *j, size_t depth) {
     char number[32];
     switch (json_typeof(j)) {
-    case JSON_STRING: put_string(s, json_string_value(j), json_string_length(j)); break;
+    case JSON_STRING:
+        put_string(s, json_string_value(j), json_string_length(j));
+        break;
     case JSON_INTEGER:
         snprintf(number, sizeof number, "%" JSON_INTEGER_FORMAT, json_integer_value(j));
         put_text(s, number);
         break;
-    case JSON_REAL: put_real(s, json_real_value(j)); break;
-    case JSON_TRUE: put_text(s, "true"); break;
-    case JSON_FALSE: put_text(s, "false"); break;
-    case JSON_NULL: put_text(s, "null"); break;
+    case JSON_REAL:
+        put_real(s, json_real_value(j));
+        break;
+    case JSON_TRUE:
+        put_text(s, "true");
+        break;
+    case JSON_FALSE:
+        put_text(s, "false");
+        break;
+    case JSON_NULL:
+        put_text(s, "null");
+        break;
     default:
         if (depth > 1 && put_on_one_line(s, j)) return;
         put_text(s, json_is_array(j) ? "[" : "{");
@@ -234,8 +254,8 @@ lt_status lt_json_save(const json_t *j, const char *path, lt_err *err) {
     sink s = { .limit = SIZE_MAX };
     put_value(&s, j, 1);
     put(&s, "\n", 1);
-    const lt_status st = s.failed ? lt_fail(err, LT_ENOMEM, "out of memory (%s)", path)
-                                  : lt_file_write(path, s.text, s.n, err);
+    const lt_status st =
+        s.failed ? lt_fail(err, LT_ENOMEM, "out of memory (%s)", path) : lt_file_write(path, s.text, s.n, err);
     lt_free(s.text);
     return st;
 }
@@ -251,7 +271,8 @@ char *lt_json_canonical(const json_t *j) {
 /* ---- typed members ---- */
 
 static lt_status find(const json_t **out, const json_t *o, const char *key, const char *where, lt_err *err) {
-    if (o && !json_is_object(o)) return lt_fail(err, LT_EDATA, "not an object where key is looked up (%s: %s)", where, key);
+    if (o && !json_is_object(o))
+        return lt_fail(err, LT_EDATA, "not an object where key is looked up (%s: %s)", where, key);
     const json_t *j = json_object_get(o, key);
     *out = json_is_null(j) ? NULL : j;
     return LT_OK;
@@ -268,10 +289,14 @@ lt_status lt_json_size(size_t *out, const json_t *o, const char *key, size_t dfl
     const json_t *j;
     LT_TRY(find(&j, o, key, where, err));
     const double real = json_real_value(j);
-    if (!j) *out = dflt;
-    else if (json_is_integer(j) && json_integer_value(j) >= 0) *out = (size_t)json_integer_value(j);
-    else if (json_is_real(j) && real >= 0 && real <= 0x1p53 && real == floor(real)) *out = (size_t)real;
-    else return wrong(j, key, "a whole number, not negative", where, err);
+    if (!j)
+        *out = dflt;
+    else if (json_is_integer(j) && json_integer_value(j) >= 0)
+        *out = (size_t)json_integer_value(j);
+    else if (json_is_real(j) && real >= 0 && real <= 0x1p53 && real == floor(real))
+        *out = (size_t)real;
+    else
+        return wrong(j, key, "a whole number, not negative", where, err);
     return LT_OK;
 }
 

@@ -26,15 +26,19 @@ static lt_status bad(const lt_safetensors *st, const char *tensor, const char *w
     return lt_fail(err, LT_EDATA, "%s (%s: %s)", what, st->path, tensor);
 }
 
-static lt_status no_memory(const char *path, lt_err *err) { return lt_fail(err, LT_ENOMEM, "out of memory (%s)", path); }
+static lt_status no_memory(const char *path, lt_err *err) {
+    return lt_fail(err, LT_ENOMEM, "out of memory (%s)", path);
+}
 
 static lt_status read_header(lt_safetensors *st, size_t *data_start, lt_err *err) {
     const uint8_t *p = st->file.data;
     uint64_t n = 0;
-    if (st->file.bytes < 8) return lt_fail(err, LT_EDATA, "too short for safetensors (%s: %zu bytes)", st->path, st->file.bytes);
+    if (st->file.bytes < 8)
+        return lt_fail(err, LT_EDATA, "too short for safetensors (%s: %zu bytes)", st->path, st->file.bytes);
     for (int i = 7; i >= 0; i--) n = n << 8 | p[i];
     if (n > MAX_HEADER || n > st->file.bytes - 8)
-        return lt_fail(err, LT_EDATA, "header of %llu bytes does not fit, so not a safetensors file or a cut one (%s: %zu bytes)",
+        return lt_fail(err, LT_EDATA,
+                       "header of %llu bytes does not fit, so not a safetensors file or a cut one (%s: %zu bytes)",
                        (unsigned long long)n, st->path, st->file.bytes);
     LT_TRY(lt_json_parse(&st->header, (const char *)p + 8, (size_t)n, st->path, err));
     if (!json_is_object(st->header)) return lt_fail(err, LT_EDATA, "header is not an object (%s)", st->path);
@@ -48,12 +52,13 @@ static lt_status read_meta(lt_safetensors *st, lt_err *err) {
     st->meta = json_object_get(st->header, "__metadata__");
     if (!st->meta) return LT_OK;
     if (!json_is_object(st->meta)) return bad(st, "__metadata__", "not an object", err);
-    json_object_foreach((json_t *)st->meta, key, value)
-        if (!json_is_string(value)) return lt_fail(err, LT_EDATA, "metadata is not a string (%s: %s)", st->path, key);
+    json_object_foreach((json_t *)st->meta, key, value) if (!json_is_string(value)) return lt_fail(
+        err, LT_EDATA, "metadata is not a string (%s: %s)", st->path, key);
     return LT_OK;
 }
 
-static lt_status read_dtype(const lt_safetensors *st, const char *name, const json_t *info, lt_dtype *out, lt_err *err) {
+static lt_status read_dtype(const lt_safetensors *st, const char *name, const json_t *info, lt_dtype *out,
+                            lt_err *err) {
     const char *text = json_string_value(json_object_get(info, "dtype"));
     if (!text) return bad(st, name, "dtype is missing", err);
     for (int t = 0; t < LT_N_DTYPES; t++) {
@@ -105,11 +110,11 @@ static lt_status read_entry(lt_safetensors *st, const char *name, const json_t *
         !to_size(json_array_get(range, 1), &end))
         return bad(st, name, "data_offsets are not two whole numbers", err);
     if (begin > end || end > left)
-        return lt_fail(err, LT_EDATA, "bytes %zu to %zu are not inside the data, a cut file? (%s: %s: %zu bytes)", begin, end,
-                       st->path, name, left);
+        return lt_fail(err, LT_EDATA, "bytes %zu to %zu are not inside the data, a cut file? (%s: %s: %zu bytes)",
+                       begin, end, st->path, name, left);
     if (end - begin != bytes)
-        return lt_fail(err, LT_EDATA, "dtype and shape make %zu bytes, offsets %zu (%s: %s)", bytes, end - begin, st->path,
-                       name);
+        return lt_fail(err, LT_EDATA, "dtype and shape make %zu bytes, offsets %zu (%s: %s)", bytes, end - begin,
+                       st->path, name);
     st->entries[st->n++] = (lt_st_entry){ name, lt_tensor_dense(t, rank, size, &st->file, data_start + begin) };
     return LT_OK;
 }
@@ -167,8 +172,8 @@ static lt_status parse(lt_safetensors *st, lt_err *err) {
     LT_TRY(read_meta(st, err));
     st->entries = lt_malloc((json_object_size(st->header) + 1) * sizeof *st->entries);
     if (!st->entries) return no_memory(st->path, err);
-    json_object_foreach(st->header, name, info)
-        if (info != st->meta) LT_TRY(read_entry(st, name, info, data_start, err));
+    json_object_foreach(st->header, name, info) if (info != st->meta)
+        LT_TRY(read_entry(st, name, info, data_start, err));
     qsort(st->entries, st->n, sizeof *st->entries, by_offset);
     LT_TRY(check_tiling(st, data_start, err));
     qsort(st->entries, st->n, sizeof *st->entries, by_name);
@@ -192,18 +197,23 @@ lt_status lt_safetensors_open(lt_safetensors **out, const char *path, lt_err *er
     lt_status st = lt_map_open(&file->file, path, err);
     file->owns_map = st == LT_OK;
     if (st == LT_OK) st = parse(file, err);
-    if (st == LT_OK) *out = file;
-    else lt_safetensors_close(file);
+    if (st == LT_OK)
+        *out = file;
+    else
+        lt_safetensors_close(file);
     return st;
 }
 
-lt_status lt_safetensors_from_memory(lt_safetensors **out, const void *data, size_t bytes, const char *name, lt_err *err) {
+lt_status lt_safetensors_from_memory(lt_safetensors **out, const void *data, size_t bytes, const char *name,
+                                     lt_err *err) {
     lt_safetensors *file;
     LT_TRY(create(&file, name, err));
     file->file = (lt_buffer){ (void *)data, bytes, false };
     const lt_status st = parse(file, err);
-    if (st == LT_OK) *out = file;
-    else lt_safetensors_close(file);
+    if (st == LT_OK)
+        *out = file;
+    else
+        lt_safetensors_close(file);
     return st;
 }
 
@@ -218,9 +228,13 @@ void lt_safetensors_close(lt_safetensors *st) {
     lt_free(st);
 }
 
-size_t lt_safetensors_count(const lt_safetensors *st) { return st->n; }
+size_t lt_safetensors_count(const lt_safetensors *st) {
+    return st->n;
+}
 
-const lt_st_entry *lt_safetensors_at(const lt_safetensors *st, size_t i) { return &st->entries[i]; }
+const lt_st_entry *lt_safetensors_at(const lt_safetensors *st, size_t i) {
+    return &st->entries[i];
+}
 
 const lt_tensor *lt_safetensors_find(const lt_safetensors *st, const char *name) {
     const lt_st_entry key = { .name = name };
@@ -247,14 +261,16 @@ const char *lt_safetensors_meta(const lt_safetensors *st, const char *key) {
     return json_string_value(json_object_get(st->meta, key));
 }
 
-const char *lt_safetensors_path(const lt_safetensors *st) { return st->path; }
+const char *lt_safetensors_path(const lt_safetensors *st) {
+    return st->path;
+}
 
 /* ---- writing ---- */
 
 struct lt_st_writer {
     lt_writer *file;
     char *path;
-    json_t *meta, *header; /* header: tensors in declared order */
+    json_t *meta, *header;  /* header: tensors in declared order */
     size_t declared, given; /* bytes */
     bool begun;
 };
@@ -267,8 +283,10 @@ lt_status lt_st_writer_create(lt_st_writer **out, const char *path, lt_err *err)
     w->header = json_object();
     lt_status st = w->path && w->meta && w->header ? LT_OK : no_memory(path, err);
     if (st == LT_OK) st = lt_writer_create(&w->file, path, err);
-    if (st == LT_OK) *out = w;
-    else lt_st_writer_abort(w);
+    if (st == LT_OK)
+        *out = w;
+    else
+        lt_st_writer_abort(w);
     return st;
 }
 
@@ -281,7 +299,8 @@ lt_status lt_st_writer_meta(lt_st_writer *w, const char *key, const char *value,
     return LT_OK;
 }
 
-lt_status lt_st_writer_declare(lt_st_writer *w, const char *name, lt_dtype t, int rank, const size_t *size, lt_err *err) {
+lt_status lt_st_writer_declare(lt_st_writer *w, const char *name, lt_dtype t, int rank, const size_t *size,
+                               lt_err *err) {
     const char *dtype = lt_dtype_get(t)->safetensors;
     size_t bytes = lt_dtype_get(t)->bytes, end;
     LT_REQUIRE(err, !w->begun, "tensor declared after the header (%s: %s)", w->path, name);
@@ -344,7 +363,8 @@ static void destroy_writer(lt_st_writer *w) {
 
 lt_status lt_st_writer_commit(lt_st_writer *w, lt_err *err) {
     if (!w->begun || w->given != w->declared) {
-        const lt_status st = lt_fail(err, LT_EINTERNAL, "%zu of %zu declared bytes (%s)", w->given, w->declared, w->path);
+        const lt_status st =
+            lt_fail(err, LT_EINTERNAL, "%zu of %zu declared bytes (%s)", w->given, w->declared, w->path);
         lt_st_writer_abort(w);
         return st;
     }

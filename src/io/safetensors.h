@@ -3,7 +3,9 @@
  *   u64 little-endian header length | JSON header, space padded | tensor bytes
  * Source: github.com/huggingface/safetensors, "Format". Checked before any pointer is taken: header
  * within the file and <= 100 MB, dtypes known, shape product * size == end - begin, offsets inside the file,
- * no overlap and no hole, no duplicate names. */
+ * no overlap and no hole, no duplicate names. Tensors whose bytes do not lie at a multiple of their element
+ * size are copied at open, so host addresses are always aligned (our writer: declare wide dtypes first).
+ * LT_EIO: the file cannot be mapped. LT_EDATA: not this format. LT_EUNSUPPORTED: dtype or rank without a row. */
 #ifndef LT_IO_SAFETENSORS_H
 #define LT_IO_SAFETENSORS_H
 

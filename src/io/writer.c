@@ -106,7 +106,9 @@ lt_status lt_writer_write(lt_writer *w, const void *data, size_t bytes, lt_err *
     return w->error ? failed(w, err) : LT_OK;
 }
 
-size_t lt_writer_offset(const lt_writer *w) { return w->offset; }
+size_t lt_writer_offset(const lt_writer *w) {
+    return w->offset;
+}
 
 lt_status lt_writer_commit(lt_writer *w, lt_err *err) {
     flush(w);

@@ -56,9 +56,13 @@ const char *test_dir(void) {
     return dir_path;
 }
 
-const char *test_path(const char *name) { return kept_join(test_dir(), name); }
+const char *test_path(const char *name) {
+    return kept_join(test_dir(), name);
+}
 
-const char *test_golden(const char *rel) { return kept_join(LT_TESTS_DIR "/golden", rel); }
+const char *test_golden(const char *rel) {
+    return kept_join(LT_TESTS_DIR "/golden", rel);
+}
 
 const char *test_shared(const char *rel) {
     const char *path = kept_join(LT_SHARED_DIR, rel);
@@ -137,17 +141,20 @@ double test_max_abs_diff_f64(const double *a, const double *b, size_t n) {
     return worst;
 }
 
-static void check_close(double a, double b, size_t i, double atol, double rtol, const char *what, const char *file, int line) {
+static void check_close(double a, double b, size_t i, double atol, double rtol, const char *what, const char *file,
+                        int line) {
     if (gap(a, b) <= atol + (isfinite(b) ? rtol * fabs(b) : 0.0)) return;
     print_error("%s[%zu]: got %.9g, want %.9g, gap %.3g > %.3g + %.3g |want|\n", what, i, a, b, gap(a, b), atol, rtol);
     _fail(file, line);
 }
 
-void test_close(const float *a, const float *b, size_t n, double atol, double rtol, const char *what, const char *file, int line) {
+void test_close(const float *a, const float *b, size_t n, double atol, double rtol, const char *what, const char *file,
+                int line) {
     for (size_t i = 0; i < n; i++) check_close(a[i], b[i], i, atol, rtol, what, file, line);
 }
 
-void test_close_f64(const double *a, const double *b, size_t n, double atol, double rtol, const char *what, const char *file, int line) {
+void test_close_f64(const double *a, const double *b, size_t n, double atol, double rtol, const char *what,
+                    const char *file, int line) {
     for (size_t i = 0; i < n; i++) check_close(a[i], b[i], i, atol, rtol, what, file, line);
 }
 
