@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cli/main.c - parse, call, print. */
+#include "cli/cli.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* The one global of the program: what a signal handler can reach. */
+static volatile sig_atomic_t stop_asked;
+
+/* The first signal asks the verb to stop at its next step, the second one kills. */
+static void on_signal(int number) {
+    (void)number;
+    stop_asked = 1;
+    signal(SIGINT, SIG_DFL);
+    signal(SIGTERM, SIG_DFL);
+}
+
+static void catch_signals(void) {
+    struct sigaction stop = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
+    sigemptyset(&stop.sa_mask);
+    sigaction(SIGINT, &stop, NULL);
+    sigaction(SIGTERM, &stop, NULL);
+    signal(SIGPIPE, SIG_IGN); /* a closed pipe is a failed write: exit code 4 */
+}
+
+/* A closed descriptor 0, 1 or 2 would be given to the next file that is opened: an output could end up in a model. */
+static void occupy_standard_files(void) {
+    for (int fd = 0; fd <= 2; fd++)
+        if (fcntl(fd, F_GETFD) == -1 && errno == EBADF && open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) != fd)
+            _exit(LT_EIO);
+}
+
+typedef struct program {
+    cli_call call;
+    cli_progress progress;
+    bool streamed, out_failed;
+} program;
+
+static int on_progress(void *user, const char *stage, double done, double total, const char *unit) {
+    program *p = user;
+    cli_progress_show(&p->progress, stage, done, total, unit);
+    return stop_asked || p->out_failed;
+}
+
+static void on_log(void *user, lt_log_level level, const char *line) {
+    static const char *const names[] = { "error", "warning", "info", "debug" };
+    program *p = user;
+    const int shown = p->call.quiet ? LT_LOG_ERROR : LT_LOG_WARN + p->call.verbose;
+    if ((int)level > shown) return;
+    cli_progress_clear(&p->progress);
+    fprintf(stderr, "lathe: %s: %s\n", names[level], line);
+}
+
+static void on_emit(void *user, const char *text, size_t bytes) {
+    program *p = user;
+    cli_progress_clear(&p->progress);
+    p->progress.muted = isatty(STDOUT_FILENO);
+    p->streamed = true;
+    if (fwrite(text, 1, bytes, stdout) != bytes || fflush(stdout) != 0) p->out_failed = true;
+}
+
+static lt_status print_json(const char *text, bool as_json, bool streamed) {
+    if (as_json) {
+        fputs(text, stdout);
+        fputc('\n', stdout);
+        return LT_OK;
+    }
+    json_t *result = json_loads(text, JSON_ALLOW_NUL, NULL);
+    if (!result) return LT_EINTERNAL;
+    cli_print_result(stdout, result, streamed);
+    json_decref(result);
+    return LT_OK;
+}
+
+static lt_status run_verb(program *p, lt_err *err) {
+    lt_ctx ctx;
+    lt_ctx_init(&ctx);
+    ctx.log = on_log;
+    ctx.progress = on_progress;
+    ctx.emit = p->call.json ? NULL : on_emit;
+    ctx.user = p;
+    p->progress.quiet = p->call.quiet;
+    p->progress.terminal = isatty(STDERR_FILENO);
+    char *options = json_dumps(p->call.options, 0), *result = NULL;
+    if (!options) {
+        snprintf(err->message, sizeof err->message, "options: out of memory");
+        return err->code = LT_ENOMEM;
+    }
+    lt_status st = lt_call(&ctx, p->call.verb, options, &result, err);
+    cli_progress_clear(&p->progress);
+    if (result && print_json(result, p->call.json, p->streamed) != LT_OK && st == LT_OK) {
+        snprintf(err->message, sizeof err->message, "%s: the result is not JSON", p->call.verb);
+        st = LT_EINTERNAL;
+    }
+    lt_result_free(result);
+    free(options);
+    return st;
+}
+
+static lt_status dispatch(program *p, const json_t *rows, lt_err *err) {
+    const cli_call *c = &p->call;
+    if (c->version) {
+        printf("lathe %s\n", lt_version());
+        return LT_OK;
+    }
+    if (c->markdown)
+        cli_markdown(stdout, rows);
+    else if (c->help && c->command)
+        cli_help_verb(stdout, c->command);
+    else if (c->help && !c->verb[0])
+        cli_help(stdout, rows);
+    else if (!c->verb[0]) {
+        cli_help(stderr, rows);
+        snprintf(err->message, sizeof err->message, "no verb is given");
+        return LT_EUSAGE;
+    } else
+        return run_verb(p, err);
+    return LT_OK;
+}
+
+/* What stands in a buffer may still fail to reach a full disk or a closed pipe. */
+static lt_status finish_output(const program *p, lt_status st, lt_err *err) {
+    const bool failed = p->out_failed | (ferror(stdout) != 0) | (fclose(stdout) != 0);
+    if (!failed || (st != LT_OK && st != LT_EINTERRUPTED)) return st;
+    if (st == LT_EINTERRUPTED && !p->out_failed) return st;
+    snprintf(err->message, sizeof err->message, "standard output could not be written (%s)",
+             errno ? strerror(errno) : "write error");
+    return LT_EIO;
+}
+
+int main(int argc, char **argv) {
+    occupy_standard_files();
+    catch_signals();
+    program p = { 0 };
+    lt_err err = { 0 };
+    char *text = lt_describe();
+    json_t *rows = text ? json_loads(text, 0, NULL) : NULL;
+    lt_status st = LT_EINTERNAL;
+    lt_result_free(text);
+    if (!rows)
+        snprintf(err.message, sizeof err.message, "the table of verbs could not be read");
+    else
+        st = cli_parse(&p.call, rows, argc, argv, &err);
+    if (rows && st == LT_OK) st = dispatch(&p, rows, &err);
+    st = finish_output(&p, st, &err);
+    if (st != LT_OK) fprintf(stderr, "lathe: error: %s\n", err.message[0] ? err.message : "unknown");
+    json_decref(p.call.options);
+    json_decref(rows);
+    return (int)st;
+}
