@@ -125,7 +125,9 @@ static lt_status dispatch(program *p, const json_t *rows, lt_err *err) {
 
 /* What stands in a buffer may still fail to reach a full disk or a closed pipe. */
 static lt_status finish_output(const program *p, lt_status st, lt_err *err) {
-    const bool failed = p->out_failed | (ferror(stdout) != 0) | (fclose(stdout) != 0);
+    bool failed = p->out_failed || ferror(stdout) != 0;
+    errno = 0;
+    failed = fclose(stdout) != 0 || failed;
     if (!failed || (st != LT_OK && st != LT_EINTERRUPTED)) return st;
     if (st == LT_EINTERRUPTED && !p->out_failed) return st;
     snprintf(err->message, sizeof err->message, "standard output could not be written (%s)",
