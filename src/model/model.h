@@ -22,6 +22,7 @@ typedef struct lt_model {
     double *inv_freq[LT_MAX_ROPES];
     char *path;                /* what was opened: the folder with config.json, or the .gguf file */
     struct lt_weights *weights; /* maps and names; owned by the base model */
+    bool changed;              /* an overlay's model: not what path holds */
 } lt_model;
 
 /* path: HF folder (single, sharded; dense or factored in any form of spec utilized-rank §6.2), .gguf file, or an output folder DIR

@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The changed model is a copy of the base's structs; each replaced linear owns its parts (factor or dense weight, bias), found by the
+ * address of its slot. Nothing of the base is written. */
+#include "model/overlay.h"
+
+#include <math.h>
+#include <string.h>
+
+typedef struct part { lt_buffer buffer; char *name; } part; /* tensors point at buffer, so parts never move */
+enum { N_PARTS = 3 };
+typedef struct replaced { part part[N_PARTS]; } replaced; /* stage 0, stage 1, bias */
+
+struct lt_overlay {
+    const lt_model *base;
+    lt_model model;
+    replaced *parts; /* [n_layers * LT_N_LINEAR_SLOTS + 1]: the linears, then the head */
+    part embed;
+};
+
+/* ---- life ---- */
+
+static size_t n_linears(const lt_model *m) { return m->config.n_layers * LT_N_LINEAR_SLOTS + 1; }
+
+static void part_clear(part *p) {
+    lt_free(p->buffer.data);
+    lt_free(p->name);
+    *p = (part){ 0 };
+}
+
+static void replaced_clear(replaced *r) {
+    for (int i = 0; i < N_PARTS; i++) part_clear(&r->part[i]);
+}
+
+lt_status lt_overlay_create(lt_overlay **out, const lt_model *base, lt_err *err) {
+    lt_overlay *o = lt_calloc(1, sizeof *o);
+    const size_t layers = base->config.n_layers;
+    if (o) {
+        o->base = base;
+        o->model = *base;
+        o->model.changed = true;
+        o->model.layer = lt_calloc(layers, sizeof *o->model.layer);
+        o->parts = lt_calloc(n_linears(base), sizeof *o->parts);
+    }
+    if (!o || !o->model.layer || !o->parts) {
+        lt_overlay_destroy(o);
+        return lt_fail(err, LT_ENOMEM, "out of memory (overlay)");
+    }
+    memcpy(o->model.layer, base->layer, layers * sizeof *base->layer);
+    *out = o;
+    return LT_OK;
+}
+
+void lt_overlay_destroy(lt_overlay *o) {
+    if (!o) return;
+    for (size_t i = 0; o->parts && i < n_linears(o->base); i++) replaced_clear(&o->parts[i]);
+    part_clear(&o->embed);
+    lt_free(o->parts);
+    lt_free(o->model.layer);
+    lt_free(o);
+}
+
+const lt_model *lt_overlay_model(const lt_overlay *o) { return &o->model; }
+
+/* ---- finding ---- */
+
+typedef struct place { lt_linear *linear; const lt_linear *base; replaced *parts; } place;
+
+static place place_of(lt_overlay *o, const lt_module *mod) {
+    if (mod->layer < 0) return (place){ &o->model.head, &o->base->head, &o->parts[n_linears(o->base) - 1] };
+    const size_t l = (size_t)mod->layer, i = l * LT_N_LINEAR_SLOTS + (size_t)mod->slot;
+    return (place){ &o->model.layer[l].linear[mod->slot], &o->base->layer[l].linear[mod->slot], &o->parts[i] };
+}
+
+static lt_status find_place(place *out, lt_overlay *o, const char *module, lt_err *err) {
+    lt_module mod;
+    if (!lt_model_find_module(o->base, module, &mod)) return lt_fail(err, LT_EDATA, "model has no such module (%s)", module);
+    if (mod.layer < 0 && o->base->config.tied)
+        return lt_fail(err, LT_EUNSUPPORTED, "the head is tied to the embedding and cannot be replaced alone (%s)", module);
+    *out = place_of(o, &mod);
+    return LT_OK;
+}
+
+lt_status lt_overlay_restore(lt_overlay *o, const char *module, lt_err *err) {
+    place p;
+    LT_TRY(find_place(&p, o, module, err));
+    replaced_clear(p.parts);
+    *p.linear = *p.base;
+    return LT_OK;
+}
+
+/* ---- making parts ---- */
+
+/* Rounds to odd, so that the later rounding to 16 bits is the only one that counts (Boldo & Melquiond 2008). */
+static float to_odd(double v) {
+    union { float f; uint32_t u; } b = { .f = (float)v };
+    if ((double)b.f == v || isnan(v)) return b.f;
+    if (fabs((double)b.f) > fabs(v)) b.u--; /* towards zero */
+    b.u |= 1u;
+    return b.f;
+}
+
+/* One row of f64 (stride apart) to dtype; false when a value is, or becomes, not finite. buf: 2 cols floats. */
+static bool round_row(void *dst, lt_dtype t, const double *src, size_t stride, size_t cols, float *buf) {
+    const lt_dtype_row *d = lt_dtype_get(t);
+    for (size_t i = 0; i < cols; i++) {
+        if (!isfinite(src[i * stride])) return false;
+        buf[i] = t == LT_F16 || t == LT_BF16 ? to_odd(src[i * stride]) : (float)src[i * stride];
+    }
+    if (t == LT_F64) {
+        for (size_t i = 0; i < cols; i++) memcpy((double *)dst + i, &src[i * stride], sizeof *src);
+        return true;
+    }
+    d->from_f32(dst, buf, cols);
+    d->to_f32(buf + cols, dst, cols);
+    for (size_t i = 0; i < cols; i++)
+        if (!isfinite(buf[cols + i])) return false;
+    return true;
+}
+
+static lt_status check_dtype(lt_dtype t, size_t cols, const char *name, lt_err *err) {
+    const lt_dtype_row *d = lt_dtype_get(t);
+    if (!d->is_float || (t != LT_F64 && !d->from_f32)) return lt_fail(err, LT_EUNSUPPORTED, "weights cannot be written as %s (%s)", d->name, name);
+    if (cols % d->block != 0)
+        return lt_fail(err, LT_EUNSUPPORTED, "rows are not a multiple of %zu, as %s needs (%s: %zu)", d->block, d->name, name, cols);
+    return LT_OK;
+}
+
+/* An empty tensor of p's own memory. Takes name. */
+static lt_status part_make(part *p, lt_param *param, char *name, lt_dtype t, int rank, const size_t *size, lt_err *err) {
+    const lt_tensor shape = lt_tensor_dense(t, rank, size, NULL, 0);
+    *p = (part){ .name = name };
+    if (!name) return lt_fail(err, LT_ENOMEM, "out of memory (overlay)");
+    LT_TRY(check_dtype(t, lt_tensor_cols(&shape), name, err));
+    p->buffer.bytes = lt_tensor_bytes(&shape);
+    p->buffer.data = lt_malloc(lt_max_size(1, p->buffer.bytes));
+    if (!p->buffer.data) return lt_fail(err, LT_ENOMEM, "out of memory (overlay: %s: %zu bytes)", name, p->buffer.bytes);
+    *param = (lt_param){ .name = name, .t = lt_tensor_dense(t, rank, size, &p->buffer, 0) };
+    return LT_OK;
+}
+
+/* values: element (r, c) at r*ld + c*step. */
+static lt_status part_fill(part *p, const lt_param *param, const double *values, size_t ld, size_t step, lt_err *err) {
+    const size_t rows = lt_tensor_rows(&param->t), cols = lt_tensor_cols(&param->t);
+    float *buf = lt_malloc(2 * lt_max_size(1, cols) * sizeof *buf);
+    if (!buf) return lt_fail(err, LT_ENOMEM, "out of memory (overlay: %s)", p->name);
+    lt_status st = LT_OK;
+    for (size_t r = 0; r < rows && st == LT_OK; r++) {
+        void *dst = (char *)p->buffer.data + lt_tensor_bytes(&param->t) / rows * r;
+        if (!round_row(dst, param->t.dtype, values + r * ld, step, cols, buf))
+            st = lt_fail(err, LT_EDATA, "value is not finite as %s (%s: row %zu)", lt_dtype_get(param->t.dtype)->name, p->name, r);
+    }
+    lt_free(buf);
+    return st;
+}
+
+/* The new linear is whole: it takes the place of the old one. */
+static void commit(place *p, const lt_linear *l, replaced *fresh) {
+    const replaced old = *p->parts;
+    *p->parts = *fresh;
+    *p->linear = *l;
+    lt_param *param[N_PARTS] = { &p->linear->stage[0].w, &p->linear->stage[1].w, &p->linear->bias };
+    for (int i = 0; i < N_PARTS; i++)
+        if (p->parts->part[i].name) param[i]->t.buffer = &p->parts->part[i].buffer; /* the parts have moved */
+    *fresh = old;
+    replaced_clear(fresh);
+}
+
+static lt_dtype bias_dtype(lt_dtype t) { return lt_dtype_get(t)->block > 1 ? LT_F32 : t; }
+
+lt_status lt_overlay_factor(lt_overlay *o, const char *module, size_t rank, const double *a, const double *b, const double *bias,
+                            lt_dtype dtype, lt_err *err) {
+    place p;
+    LT_TRY(find_place(&p, o, module, err));
+    const size_t out = lt_linear_out(p.base), in = lt_linear_in(p.base);
+    LT_REQUIRE(err, rank >= 1, "overlay: rank 0 (%s)", module);
+    replaced fresh = { 0 };
+    lt_linear l = { .name = p.base->name, .n_stages = 2, .bias = p.base->bias, .layout = p.base->layout };
+    lt_status st;
+    LT_GO(part_make(&fresh.part[0], &l.stage[0].w, lt_asprintf("%s.BLinear.weight", module), dtype, 2, (size_t[]){ rank, in }, err));
+    LT_GO(part_make(&fresh.part[1], &l.stage[1].w, lt_asprintf("%s.ALinear.weight", module), dtype, 2, (size_t[]){ out, rank }, err));
+    LT_GO(part_fill(&fresh.part[0], &l.stage[0].w, b, in, 1, err));
+    LT_GO(part_fill(&fresh.part[1], &l.stage[1].w, a, rank, 1, err));
+    if (bias) {
+        LT_GO(part_make(&fresh.part[2], &l.bias, lt_asprintf("%s.ALinear.bias", module), bias_dtype(dtype), 1, &out, err));
+        LT_GO(part_fill(&fresh.part[2], &l.bias, bias, out, 1, err));
+    }
+    commit(&p, &l, &fresh);
+done:
+    if (st != LT_OK) replaced_clear(&fresh);
+    return st;
+}
+
+lt_status lt_overlay_dense(lt_overlay *o, const char *module, const double *w, lt_dtype dtype, lt_err *err) {
+    place p;
+    LT_TRY(find_place(&p, o, module, err));
+    const size_t out = lt_linear_out(p.base), in = lt_linear_in(p.base);
+    const bool in_out = p.base->stage[0].in_out;
+    replaced fresh = { 0 };
+    lt_linear l = { .name = p.base->name, .n_stages = 1, .bias = p.base->bias, .layout = p.base->layout };
+    l.stage[0].in_out = in_out;
+    lt_status st;
+    LT_GO(part_make(&fresh.part[0], &l.stage[0].w, lt_asprintf("%s.weight", module), dtype, 2,
+                    in_out ? (size_t[]){ in, out } : (size_t[]){ out, in }, err));
+    LT_GO(part_fill(&fresh.part[0], &l.stage[0].w, w, in_out ? 1 : in, in_out ? in : 1, err));
+    commit(&p, &l, &fresh);
+done:
+    if (st != LT_OK) replaced_clear(&fresh);
+    return st;
+}
+
+/* ---- another storage dtype for everything that is a matrix ---- */
+
+static lt_status quantize_param(part *p, lt_param *param, lt_dtype t, lt_err *err) {
+    const lt_tensor src = param->t;
+    const size_t rows = lt_tensor_rows(&src), cols = lt_tensor_cols(&src);
+    LT_TRY(part_make(p, param, lt_strdup(param->name), t, 2, (size_t[]){ rows, cols }, err));
+    float *buf = lt_malloc(lt_max_size(1, cols) * sizeof *buf);
+    if (!buf) return lt_fail(err, LT_ENOMEM, "out of memory (overlay: %s)", p->name);
+    for (size_t r = 0; r < rows; r++) {
+        lt_tensor_row_f32(buf, &src, r, 0, cols);
+        void *dst = (char *)p->buffer.data + p->buffer.bytes / rows * r;
+        if (t == LT_F64)
+            for (size_t c = 0; c < cols; c++) ((double *)dst)[c] = (double)buf[c];
+        else lt_dtype_get(t)->from_f32(dst, buf, cols);
+    }
+    lt_free(buf);
+    lt_tensor_drop(&src);
+    return LT_OK;
+}
+
+static lt_status quantize_linear(lt_overlay *o, const lt_module *mod, lt_dtype t, lt_err *err) {
+    place p = place_of(o, mod);
+    replaced fresh = { 0 };
+    lt_linear l = *p.linear;
+    lt_status st = LT_OK;
+    for (int s = 0; s < l.n_stages && st == LT_OK; s++) st = quantize_param(&fresh.part[s], &l.stage[s].w, t, err);
+    if (st != LT_OK) {
+        replaced_clear(&fresh);
+        return st;
+    }
+    fresh.part[2] = p.parts->part[2]; /* a bias of this overlay stays */
+    p.parts->part[2] = (part){ 0 };
+    commit(&p, &l, &fresh);
+    return LT_OK;
+}
+
+static lt_status quantize_embed(lt_overlay *o, lt_dtype t, lt_err *err) {
+    lt_param embed = o->model.embed;
+    part fresh = { 0 };
+    const lt_status st = quantize_param(&fresh, &embed, t, err);
+    if (st != LT_OK) {
+        part_clear(&fresh);
+        return st;
+    }
+    part_clear(&o->embed);
+    o->embed = fresh;
+    embed.t.buffer = &o->embed.buffer;
+    o->model.embed = embed;
+    if (o->base->config.tied) o->model.head.stage[0].w = embed;
+    return LT_OK;
+}
+
+lt_status lt_overlay_quantize(lt_overlay *o, lt_dtype dtype, lt_err *err) {
+    lt_module mod;
+    LT_TRY(quantize_embed(o, dtype, err));
+    for (size_t i = 0; lt_model_module(&o->model, i, &mod); i++)
+        if (mod.layer >= 0 || !o->base->config.tied) LT_TRY(quantize_linear(o, &mod, dtype, err));
+    return LT_OK;
+}
