@@ -23,6 +23,10 @@ lt_status lt_team_create(lt_team **out, int threads, const char *isa, lt_err *er
 void lt_team_destroy(lt_team *t);
 int lt_team_thread(void); /* index of the calling thread inside a parallel region */
 
+/* Runs fn(user, i, e) for i < n: items are handed out in order, each by one thread (BLAS calls inside are serial anyway). Items must not
+ * touch each other's results. All items before the first failing one run; err is that one's, whatever the thread count. */
+lt_status lt_team_for(lt_team *team, size_t n, lt_status (*fn)(void *user, size_t i, lt_err *err), void *user, lt_err *err);
+
 /* What the start-up line of -v says: "OpenBLAS 0.3.21 SkylakeX, kernels avx512, 2 threads". */
 const char *lt_team_describe(const lt_team *t, char *buf, size_t cap);
 
