@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The tokenizer inside a GGUF file: its metadata are turned back into the tree of the tokenizer.json they came from.
+ *
+ * tokenizer.ggml.model = "gpt2" is byte-level BPE; the rest of the pipeline is only named, by tokenizer.ggml.pre: one
+ * row here per name. Keys: ggml/docs/gguf.md; names and what they stand for: llama.cpp, src/llama-vocab.cpp. */
+#include "tokenizer/stage.h"
+
+#include <string.h>
+
+#include "io/gguf.h"
+
+typedef struct pre_row {
+    const char *name[4]; /* values of tokenizer.ggml.pre */
+    const char *normalizer, *pre_tokenizer; /* as in tokenizer.json */
+    bool ignore_merges, add_bos; /* add_bos: where the file does not say */
+} pre_row;
+
+#define BYTES "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"use_regex\":false}"
+#define GPT2 "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"use_regex\":true}"
+#define NFC "{\"type\":\"NFC\"}"
+#define SPLIT(regex) "{\"type\":\"Split\",\"pattern\":{\"Regex\":\"" regex "\"},\"behavior\":\"Isolated\"}"
+#define SEQUENCE(parts) "{\"type\":\"Sequence\",\"pretokenizers\":[" parts "]}"
+#define CL100K(digits) "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|" digits \
+    "| ?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n]*|\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+"
+
+static const pre_row pre_rows[] = {
+    { { "gpt-2", "phi-2" }, NULL, GPT2, false, false },
+    { { "llama-bpe", "llama3", "llama-v3" }, NULL, SEQUENCE(SPLIT(CL100K("\\\\p{N}{1,3}")) "," BYTES), true, true },
+    { { "dbrx", "smaug-bpe" }, NULL, SEQUENCE(SPLIT(CL100K("\\\\p{N}{1,3}")) "," BYTES), false, false },
+    { { "smollm", "starcoder", "refact" }, NULL, SEQUENCE("{\"type\":\"Digits\",\"individual_digits\":true}," GPT2), false, false },
+};
+
+static const pre_row *pre_of(const char *name) {
+    for (size_t i = 0; i < LT_COUNTOF(pre_rows); i++)
+        for (size_t k = 0; k < LT_COUNTOF(pre_rows[i].name) && pre_rows[i].name[k]; k++)
+            if (strcmp(pre_rows[i].name[k], name) == 0) return &pre_rows[i];
+    return NULL;
+}
+
+static lt_status unknown_pre(const char *name, const char *where, lt_err *err) {
+    char known[256] = "";
+    size_t len = 0;
+    for (size_t i = 0; i < LT_COUNTOF(pre_rows); i++)
+        for (size_t k = 0; k < LT_COUNTOF(pre_rows[i].name) && pre_rows[i].name[k]; k++) {
+            const size_t more = strlen(pre_rows[i].name[k]);
+            if (len + more + 3 > sizeof known) break;
+            if (len > 0) memcpy(known + len, ", ", 2), len += 2;
+            memcpy(known + len, pre_rows[i].name[k], more + 1);
+            len += more;
+        }
+    return lt_fail(err, LT_EUNSUPPORTED, "unknown pre-tokenizer, known are %s (%s: tokenizer.ggml.pre: %.80s)", known, where, name);
+}
+
+/* Values of tokenizer.ggml.token_type. */
+enum { TYPE_NORMAL = 1, TYPE_UNKNOWN = 2, TYPE_CONTROL = 3, TYPE_USER = 4, TYPE_UNUSED = 5, TYPE_BYTE = 6 };
+
+/* What is being built; every JSON value hangs in root at once, so one json_decref frees all. */
+typedef struct build {
+    const lt_gguf *g;
+    const char *where;
+    lt_err *err;
+    json_t *root, *model, *vocab, *added;
+    size_t n_tokens;
+} build;
+
+static lt_status no_memory(const build *b) {
+    return lt_fail(b->err, LT_ENOMEM, "no memory for the tokenizer (%s)", b->where);
+}
+
+static lt_status set(const build *b, json_t *object, const char *key, json_t *value) {
+    return json_object_set_new(object, key, value) == 0 ? LT_OK : no_memory(b); /* steals value, also when it fails */
+}
+
+static lt_status set_text(const build *b, json_t *object, const char *key, const char *json) {
+    json_t *j = NULL;
+    if (!json) return LT_OK;
+    LT_TRY(lt_json_parse(&j, json, strlen(json), b->where, b->err));
+    return set(b, object, key, j);
+}
+
+static lt_status begin(build *b) {
+    b->root = json_object();
+    if (!b->root) return no_memory(b);
+    LT_TRY(set(b, b->root, "added_tokens", json_array()));
+    LT_TRY(set(b, b->root, "model", json_object()));
+    b->added = json_object_get(b->root, "added_tokens");
+    b->model = json_object_get(b->root, "model");
+    LT_TRY(set(b, b->model, "type", json_string("BPE")));
+    LT_TRY(set(b, b->model, "vocab", json_object()));
+    b->vocab = json_object_get(b->model, "vocab");
+    return LT_OK;
+}
+
+static lt_status add_token(build *b, size_t i, bool special) {
+    size_t bytes;
+    const char *s = lt_gguf_array_string(b->g, "tokenizer.ggml.tokens", i, &bytes);
+    json_t *j = json_pack("{s:I, s:s%, s:b, s:b}", "id", (json_int_t)i, "content", s, bytes, "special", (int)special, "normalized", 0);
+    return j && json_array_append_new(b->added, j) == 0 ? LT_OK : no_memory(b);
+}
+
+static lt_status put_token(build *b, size_t i, int64_t type) {
+    size_t bytes;
+    const char *s = lt_gguf_array_string(b->g, "tokenizer.ggml.tokens", i, &bytes);
+    if (memchr(s, '\0', bytes)) return lt_fail(b->err, LT_EUNSUPPORTED, "token with a NUL byte (%s: token %zu)", b->where, i);
+    if (json_object_getn(b->vocab, s, bytes)) return lt_fail(b->err, LT_EDATA, "token in the vocabulary twice (%s: token %zu: \"%.80s\")", b->where, i, s);
+    if (json_object_setn_new(b->vocab, s, bytes, json_integer((json_int_t)i)) != 0)
+        return lt_fail(b->err, LT_EDATA, "token is not UTF-8 (%s: token %zu)", b->where, i);
+    if (type < TYPE_NORMAL || type > TYPE_BYTE)
+        return lt_fail(b->err, LT_EDATA, "unknown token type (%s: token %zu: %lld)", b->where, i, (long long)type);
+    if (type == TYPE_CONTROL || type == TYPE_UNKNOWN || type == TYPE_USER) return add_token(b, i, type != TYPE_USER);
+    return LT_OK;
+}
+
+static lt_status put_tokens(build *b) {
+    lt_gguf_type type;
+    size_t n_types = 0;
+    if (!lt_gguf_array(b->g, "tokenizer.ggml.tokens", &type, &b->n_tokens) || type != LT_GGUF_STRING)
+        return lt_fail(b->err, LT_EDATA, "no list of tokens (%s: tokenizer.ggml.tokens)", b->where);
+    const bool typed = lt_gguf_array(b->g, "tokenizer.ggml.token_type", &type, &n_types);
+    if (typed && n_types != b->n_tokens)
+        return lt_fail(b->err, LT_EDATA, "%zu tokens with %zu types (%s: tokenizer.ggml.token_type)", b->n_tokens, n_types, b->where);
+    for (size_t i = 0; i < b->n_tokens; i++) {
+        int64_t kind = TYPE_NORMAL;
+        if (typed && !lt_gguf_array_i64(b->g, "tokenizer.ggml.token_type", i, &kind))
+            return lt_fail(b->err, LT_EDATA, "token type is not an integer (%s: token %zu)", b->where, i);
+        LT_TRY(put_token(b, i, kind));
+    }
+    return LT_OK;
+}
+
+static lt_status put_merges(build *b) {
+    lt_gguf_type type;
+    size_t n;
+    if (!lt_gguf_array(b->g, "tokenizer.ggml.merges", &type, &n) || type != LT_GGUF_STRING)
+        return lt_fail(b->err, LT_EDATA, "no list of merges (%s: tokenizer.ggml.merges)", b->where);
+    json_t *merges = json_array();
+    LT_TRY(set(b, b->model, "merges", merges));
+    for (size_t i = 0; i < n; i++) {
+        size_t bytes;
+        const char *s = lt_gguf_array_string(b->g, "tokenizer.ggml.merges", i, &bytes);
+        if (json_array_append_new(merges, json_stringn(s, bytes)) != 0)
+            return lt_fail(b->err, LT_EDATA, "merge is not UTF-8 (%s: merge %zu)", b->where, i);
+    }
+    return LT_OK;
+}
+
+/* id of a token that the metadata may name; -1: not named */
+static lt_status special_id(const build *b, const char *key, int32_t *id) {
+    uint64_t value;
+    *id = -1;
+    if (!lt_gguf_u64(b->g, key, &value)) return LT_OK;
+    if (value >= b->n_tokens) return lt_fail(b->err, LT_EDATA, "id outside the vocabulary (%s: %s: %llu)", b->where, key, (unsigned long long)value);
+    *id = (int32_t)value;
+    return LT_OK;
+}
+
+static bool flag(const build *b, const char *key, bool otherwise) {
+    lt_gguf_bool(b->g, key, &otherwise);
+    return otherwise;
+}
+
+/* BOS before and EOS behind the text, where the metadata ask for them. */
+static lt_status put_template(build *b, int32_t bos, int32_t eos, bool add_bos) {
+    const bool front = bos >= 0 && flag(b, "tokenizer.ggml.add_bos_token", add_bos);
+    const bool back = eos >= 0 && flag(b, "tokenizer.ggml.add_eos_token", false);
+    json_t *j = json_pack("{s:s, s:[], s:{s:{s:[i]}, s:{s:[i]}}}", "type", "TemplateProcessing", "single", "special_tokens", "bos", "ids",
+                          (int)bos, "eos", "ids", (int)eos);
+    if (!j) return no_memory(b);
+    json_t *single = json_object_get(j, "single");
+    int failed = 0;
+    if (front) failed |= json_array_append_new(single, json_pack("{s:{s:s}}", "SpecialToken", "id", "bos"));
+    failed |= json_array_append_new(single, json_pack("{s:{s:s}}", "Sequence", "id", "A"));
+    if (back) failed |= json_array_append_new(single, json_pack("{s:{s:s}}", "SpecialToken", "id", "eos"));
+    const lt_status st = set(b, b->root, "post_processor", j);
+    return failed ? no_memory(b) : st;
+}
+
+static lt_status build_bpe(build *b, int32_t bos, int32_t eos) {
+    size_t bytes;
+    const char *pre = lt_gguf_string(b->g, "tokenizer.ggml.pre", &bytes);
+    if (!pre) pre = "default";
+    const pre_row *row = pre_of(pre);
+    if (!row) return unknown_pre(pre, b->where, b->err);
+    LT_TRY(put_merges(b));
+    LT_TRY(set(b, b->model, "ignore_merges", json_boolean(row->ignore_merges)));
+    LT_TRY(set_text(b, b->root, "normalizer", row->normalizer));
+    LT_TRY(set_text(b, b->root, "pre_tokenizer", row->pre_tokenizer));
+    LT_TRY(set_text(b, b->root, "decoder", "{\"type\":\"ByteLevel\"}"));
+    return put_template(b, bos, eos, row->add_bos);
+}
+
+static const struct { const char *name; lt_status (*build)(build *b, int32_t bos, int32_t eos); } models[] = {
+    { "gpt2", build_bpe },
+};
+
+static lt_status build_model(build *b, int32_t bos, int32_t eos) {
+    size_t bytes;
+    const char *model = lt_gguf_string(b->g, "tokenizer.ggml.model", &bytes);
+    for (size_t i = 0; i < LT_COUNTOF(models) && model; i++)
+        if (strcmp(models[i].name, model) == 0) return models[i].build(b, bos, eos);
+    return lt_fail(b->err, LT_EUNSUPPORTED, "unknown tokenizer model (%s: tokenizer.ggml.model: %.80s)", b->where, model ? model : "absent");
+}
+
+lt_status lt_tokenizer_from_gguf(lt_tokenizer **out, const lt_gguf *g, lt_err *err) {
+    build b = { .g = g, .where = lt_gguf_path(g), .err = err };
+    int32_t bos = -1, eos = -1;
+    lt_status st = begin(&b);
+    if (st == LT_OK) st = put_tokens(&b);
+    if (st == LT_OK) st = special_id(&b, "tokenizer.ggml.bos_token_id", &bos);
+    if (st == LT_OK) st = special_id(&b, "tokenizer.ggml.eos_token_id", &eos);
+    if (st == LT_OK) st = build_model(&b, bos, eos);
+    if (st == LT_OK) st = lt_tokenizer_from_tree(out, b.root, b.where, err);
+    if (st == LT_OK) {
+        (*out)->bos = bos;
+        (*out)->eos = eos;
+    }
+    json_decref(b.root);
+    return st;
+}

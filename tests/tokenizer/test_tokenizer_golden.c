@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Every record of the golden folders: ids, both decodings, and streamed pieces are those of the reference library. */
+#include "tok_test.h"
+
+typedef struct check { const lt_tokenizer *t; bool gguf; size_t records, wrong; } check;
+
+static void complain(check *c, size_t number, const char *what, const json_t *line) {
+    if (c->wrong++ >= 3) return;
+    char *text = json_dumps(json_object_get(line, "text"), JSON_ENCODE_ANY);
+    print_error("line %zu (%s): %s differs, text %.200s\n", number, json_string_value(json_object_get(line, "category")), what, text ? text : "");
+    free(text);
+}
+
+static bool decodes_to(const check *c, const int32_t *ids, size_t n, bool skip, const json_t *want) {
+    char *text;
+    size_t bytes;
+    lt_err err = { 0 };
+    if (lt_tokenizer_decode(c->t, ids, n, skip, &text, &bytes, &err) != LT_OK) {
+        print_error("%s\n", err.message);
+        return false;
+    }
+    const bool same = bytes == json_string_length(want) && memcmp(text, json_string_value(want), bytes) == 0;
+    lt_free(text);
+    return same;
+}
+
+static void encode_line(const json_t *line, size_t number, void *user) {
+    check *c = user;
+    if (c->gguf && !json_is_true(json_object_get(line, "gguf_same"))) return;
+    const json_t *text = json_object_get(line, "text");
+    size_t n, n_want;
+    int32_t *ids, *want = ids_of(json_object_get(line, "ids"), &n_want);
+    lt_err err = { 0 };
+    c->records++;
+    if (lt_tokenizer_encode(c->t, json_string_value(text), json_string_length(text), json_is_true(json_object_get(line, "add_special")), &ids, &n,
+                            &err) != LT_OK)
+        fail_msg("line %zu: %s", number, err.message);
+    if (n != n_want || memcmp(ids, want, n * sizeof *ids) != 0) complain(c, number, "ids", line);
+    if (!decodes_to(c, want, n_want, true, json_object_get(line, "decoded_skip_special"))) complain(c, number, "decoded_skip_special", line);
+    if (!decodes_to(c, want, n_want, false, json_object_get(line, "decoded_full"))) complain(c, number, "decoded_full", line);
+    lt_free(ids);
+    lt_free(want);
+}
+
+static void stream_line(const json_t *line, size_t number, void *user) {
+    check *c = user;
+    size_t n;
+    int32_t *ids = ids_of(json_object_get(line, "ids"), &n);
+    const json_t *pieces = json_object_get(line, "pieces"), *stop = json_object_get(line, "error_at");
+    lt_decode_stream *s;
+    if (stop) n = (size_t)json_integer_value(stop);
+    c->records++;
+    assert_int_equal(lt_decode_stream_create(&s, c->t, json_is_true(json_object_get(line, "skip_special")), NULL), LT_OK);
+    for (size_t i = 0; i < n; i++) {
+        const char *piece;
+        size_t bytes;
+        const json_t *want = json_array_get(pieces, i);
+        lt_err err = { 0 };
+        if (lt_decode_stream_push(s, ids[i], &piece, &bytes, &err) != LT_OK) fail_msg("line %zu: %s", number, err.message);
+        if (json_is_null(want) ? piece == NULL : piece && bytes == json_string_length(want) && memcmp(piece, json_string_value(want), bytes) == 0)
+            continue;
+        complain(c, number, "piece", line);
+        break;
+    }
+    lt_decode_stream_destroy(s);
+    lt_free(ids);
+}
+
+static void finish(check *c, const char *name, size_t least) {
+    print_message("%s: %zu records, %zu wrong\n", name, c->records, c->wrong);
+    assert_int_equal(c->wrong, 0);
+    assert_true(c->records >= least);
+}
+
+/* state: the folder's name */
+static void folder_gives_the_reference_ids(void **state) {
+    char path[512];
+    const char *name = *state;
+    snprintf(path, sizeof path, GOLDEN "%s", name);
+    if (!have(path)) skip();
+    lt_tokenizer *t = open_folder(path);
+    check c = { .t = t }, s = { .t = t };
+    snprintf(path, sizeof path, GOLDEN "%s/cases.jsonl", name);
+    each_line(path, encode_line, &c);
+    snprintf(path, sizeof path, GOLDEN "%s/stream.jsonl", name);
+    each_line(path, stream_line, &s);
+    finish(&c, name, 500);
+    finish(&s, name, 40);
+    lt_tokenizer_destroy(t);
+}
+
+static void gguf_gives_the_reference_ids(void **state) {
+    char path[512];
+    const char *name = *state;
+    snprintf(path, sizeof path, GOLDEN "%s/vocab.gguf", name);
+    if (!have(path)) skip();
+    lt_tokenizer *t = open_gguf(path);
+    check c = { .t = t, .gguf = true };
+    snprintf(path, sizeof path, GOLDEN "%s/cases.jsonl", name);
+    each_line(path, encode_line, &c);
+    finish(&c, name, 100);
+    lt_tokenizer_destroy(t);
+}
+
+/* The released model's own file, where LT_SMOLLM2_GGUF names it. */
+static void released_gguf_gives_the_reference_ids(void **state) {
+    (void)state;
+    const char *path = getenv("LT_SMOLLM2_GGUF");
+    if (!path || !have(path) || !have(GOLDEN "smollm2")) {
+        print_message("skipped: LT_SMOLLM2_GGUF names no file\n");
+        skip();
+    }
+    lt_tokenizer *t = open_gguf(path);
+    check c = { .t = t };
+    each_line(GOLDEN "smollm2/cases.jsonl", encode_line, &c);
+    finish(&c, "SmolLM2 GGUF", 500);
+    assert_int_equal(lt_tokenizer_bos(t), 1);
+    assert_int_equal(lt_tokenizer_eos(t), 2);
+    lt_tokenizer_destroy(t);
+}
+
+#define FOLDER(name) { "folder " name, folder_gives_the_reference_ids, NULL, NULL, name }
+#define GGUF(name) { "gguf " name, gguf_gives_the_reference_ids, NULL, NULL, name }
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        FOLDER("gpt2"), FOLDER("llama3"), FOLDER("smollm_style"), FOLDER("smollm2"),
+        FOLDER("olmo2"), FOLDER("opt"), FOLDER("roberta"), FOLDER("bytes"), FOLDER("deepseek_v3"),
+        GGUF("gpt2"), GGUF("llama3"), GGUF("smollm_style"),
+        cmocka_unit_test(released_gguf_gives_the_reference_ids),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
