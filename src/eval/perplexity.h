@@ -16,7 +16,8 @@ typedef struct lt_ppl_in {
     size_t batch_tokens;      /* 0: chosen */
 } lt_ppl_in;
 typedef struct lt_ppl_out {
-    double ppl, mean_nll, stderr_nll;  /* of window means, nats */
+    double ppl, mean_nll;     /* mean_nll over all targets, nats: the mean of window means when windows are equal */
+    double stderr_nll;        /* of the window means; NAN for one window */
     size_t windows, scored_tokens;
     double *window_nll;       /* [windows] mean per window; owned: lt_ppl_clear */
     double seconds, flops;

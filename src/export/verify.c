@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Every stored number against its source, then the logits of a fixed batch: the first says which tensor is wrong, the
+ * second that config and names mean the same to the loader. */
+#include "export/export.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "linalg/gemm.h"
+
+enum { PROBE_ROWS = 32, PROBE_SPLIT = 24, BLOCK = 128 };
+
+/* ---- tensors ---- */
+static lt_status differs(lt_err *err, const char *name, size_t row, const char *what) {
+    return lt_fail(err, LT_EVERIFY, "%s (%s: row %zu)", what, name, row);
+}
+
+static lt_status same_shape(const lt_param *a, const lt_param *b, lt_err *err) {
+    char sa[128], sb[128];
+    if (lt_tensor_rows(&a->t) == lt_tensor_rows(&b->t) && lt_tensor_cols(&a->t) == lt_tensor_cols(&b->t)) return LT_OK;
+    return lt_fail(err, LT_EVERIFY, "shape is %s, its source has %s (%s)", lt_tensor_describe(&b->t, sb, sizeof sb),
+                   lt_tensor_describe(&a->t, sa, sizeof sa), b->name);
+}
+
+static size_t row_bytes(const lt_tensor *t) {
+    const lt_dtype_row *d = lt_dtype_get(t->dtype);
+    return lt_tensor_cols(t) / d->block * d->bytes;
+}
+
+/* Same dtype: same bytes. Another: the source's value rounded once. */
+static lt_status same_values(const lt_param *a, const lt_param *b, lt_err *err) {
+    LT_TRY(same_shape(a, b, err));
+    const size_t rows = lt_tensor_rows(&a->t), cols = lt_tensor_cols(&a->t), bytes = row_bytes(&b->t);
+    const lt_dtype_row *to = lt_dtype_get(b->t.dtype);
+    const bool copied = a->t.dtype == b->t.dtype;
+    if (!copied && !to->from_f32)
+        return lt_fail(err, LT_EVERIFY, "stored as %s, which is never written (%s)", to->name, b->name);
+    float *wide = copied ? NULL : lt_malloc(lt_max_size(cols, 1) * sizeof *wide);
+    char *want = copied ? NULL : lt_malloc(lt_max_size(bytes, 1));
+    lt_status st = copied || (wide && want) ? LT_OK : lt_fail(err, LT_ENOMEM, "verify: out of memory (%s)", b->name);
+    for (size_t r = 0; r < rows && st == LT_OK; r++) {
+        const void *expect = lt_tensor_row(&a->t, r);
+        if (!copied) {
+            lt_tensor_row_f32(wide, &a->t, r, 0, cols);
+            to->from_f32(want, wide, cols);
+            expect = want;
+        }
+        if (memcmp(expect, lt_tensor_row(&b->t, r), bytes) != 0)
+            st = differs(err, b->name, r, "values are not those of the source");
+    }
+    lt_free(wide);
+    lt_free(want);
+    return st;
+}
+
+static void widen_f64(double *out, const lt_tensor *t, float *buf) {
+    const size_t rows = lt_tensor_rows(t), cols = lt_tensor_cols(t);
+    for (size_t r = 0; r < rows; r++) {
+        lt_tensor_row_f32(buf, t, r, 0, cols);
+        for (size_t c = 0; c < cols; c++) out[r * cols + c] = (double)buf[c];
+    }
+}
+
+/* The number nearest to w that the dtype can hold, by way of f32 as the writer goes. */
+static double rounded(const lt_dtype_row *d, double w) {
+    char bytes[16];
+    const float f = (float)w;
+    float back;
+    d->from_f32(bytes, &f, 1);
+    d->to_f32(&back, bytes, 1);
+    return (double)back;
+}
+
+/* got [m, d] (or [d, m] when in_out) holds A·B rounded once; sums in another order may move a value to the next number.
+ */
+static lt_status same_product(const lt_linear *a, const lt_linear *b, lt_team *team, lt_err *err) {
+    const size_t m = lt_linear_out(a), d = lt_linear_in(a), r = lt_linear_rank(a);
+    const lt_tensor *got = &b->stage[0].w.t;
+    const bool flip = b->stage[0].in_out;
+    const lt_dtype_row *to = lt_dtype_get(got->dtype);
+    if (lt_linear_out(b) != m || lt_linear_in(b) != d || to->block != 1 || !to->from_f32)
+        return lt_fail(err, LT_EVERIFY, "shape or dtype is not that of the product (%s)", b->stage[0].w.name);
+    const size_t widest = lt_max_size(lt_max_size(m, d), r);
+    double *fa = lt_calloc(m * r, sizeof *fa), *fb = lt_calloc(r * d, sizeof *fb), *w = lt_calloc(BLOCK * d, sizeof *w);
+    float *buf = lt_calloc(widest, sizeof *buf), *g = lt_calloc(m * d, sizeof *g);
+    lt_status st = fa && fb && w && buf && g ? LT_OK : lt_fail(err, LT_ENOMEM, "verify: out of memory (%s)", b->name);
+    if (st == LT_OK) {
+        widen_f64(fa, &a->stage[1].w.t, buf);
+        widen_f64(fb, &a->stage[0].w.t, buf);
+        for (size_t i = 0; i < lt_tensor_rows(got); i++)
+            lt_tensor_row_f32(g + i * lt_tensor_cols(got), got, i, 0, lt_tensor_cols(got));
+    }
+    for (size_t i0 = 0; i0 < m && st == LT_OK; i0 += BLOCK) {
+        const size_t n = lt_min_size(BLOCK, m - i0);
+        lt_gemm_f64(team, false, false, n, d, r, 1.0, fa + i0 * r, r, fb, d, 0.0, w, d);
+        double scale = 0.0;
+        for (size_t i = 0; i < n * d; i++) scale = fmax(scale, fabs(w[i]));
+        for (size_t i = 0; i < n * d && st == LT_OK; i++) {
+            const size_t row = i0 + i / d, col = i % d;
+            const double have = (double)(flip ? g[col * m + row] : g[row * d + col]);
+            if (!(fabs(have - w[i]) <= fabs(rounded(to, w[i]) - w[i]) + 1e-6 * scale))
+                st = differs(err, b->stage[0].w.name, row, "values are not the product of the factors");
+        }
+    }
+    lt_free(fa);
+    lt_free(fb);
+    lt_free(w);
+    lt_free(buf);
+    lt_free(g);
+    return st;
+}
+
+static lt_status same_bias(const lt_linear *a, const lt_linear *b, lt_err *err) {
+    if (!a->bias.name != !b->bias.name) return lt_fail(err, LT_EVERIFY, "a bias on one side only (%s)", b->name);
+    return a->bias.name ? same_values(&a->bias, &b->bias, err) : LT_OK;
+}
+
+static lt_status same_linear(const lt_linear *a, const lt_linear *b, lt_team *team, lt_err *err) {
+    if (strcmp(a->name, b->name) != 0)
+        return lt_fail(err, LT_EVERIFY, "module %s stands where %s was", b->name, a->name);
+    if (a->n_stages == 2 && b->n_stages == 1)
+        LT_TRY(same_product(a, b, team, err));
+    else if (a->n_stages != b->n_stages)
+        return lt_fail(err, LT_EVERIFY, "factored, its source is dense (%s)", b->name);
+    else
+        for (int s = 0; s < a->n_stages; s++) LT_TRY(same_values(&a->stage[s].w, &b->stage[s].w, err));
+    return same_bias(a, b, err);
+}
+
+static bool next_other(const lt_model *m, size_t *i, lt_param_info *p) {
+    while (lt_model_param(m, (*i)++, p))
+        if (!p->is_linear) return true;
+    return false;
+}
+
+static lt_status same_tensors(const lt_model *a, const lt_model *b, lt_team *team, lt_err *err) {
+    lt_module ma, mb;
+    lt_param_info pa, pb;
+    if (a->config.tied != b->config.tied || a->config.n_layers != b->config.n_layers)
+        return lt_fail(err, LT_EVERIFY, "the config does not describe the source (%s)", b->path);
+    for (size_t i = 0;; i++) {
+        const bool more = lt_model_module(a, i, &ma);
+        if (more != lt_model_module(b, i, &mb))
+            return lt_fail(err, LT_EVERIFY, "not the source's number of linears (%s)", b->path);
+        if (!more) break;
+        if (ma.slot != LT_SLOT_HEAD || !a->config.tied) LT_TRY(same_linear(ma.linear, mb.linear, team, err));
+    }
+    for (size_t i = 0, k = 0;;) {
+        const bool more = next_other(a, &i, &pa);
+        if (more != next_other(b, &k, &pb))
+            return lt_fail(err, LT_EVERIFY, "not the source's number of tensors (%s)", b->path);
+        if (!more) return LT_OK;
+        LT_TRY(same_values(pa.param, pb.param, err));
+    }
+}
+
+/* ---- logits ---- */
+static lt_status probe(float *logits, const lt_model *m, lt_team *team, lt_err *err) {
+    int32_t ids[PROBE_ROWS];
+    const lt_piece pieces[] = { { 0, PROBE_SPLIT, 0, -1, 0 }, { PROBE_SPLIT, PROBE_ROWS - PROBE_SPLIT, 0, -1, 1 } };
+    const lt_batch batch = { .n_rows = PROBE_ROWS, .n_pieces = 2, .ids = ids, .piece = pieces };
+    const lt_exec_opts opts = { .mode = LT_INFER };
+    lt_rng rng = lt_rng_at(0, LT_RNG_TEST, 0, 0);
+    for (size_t i = 0; i < PROBE_ROWS; i++) ids[i] = (int32_t)lt_rng_below(&rng, m->config.vocab_size);
+    lt_exec *x;
+    LT_TRY(lt_exec_create(&x, team, &opts, err));
+    lt_exec_begin(x, &batch);
+    const lt_real *z = lt_data(x, lt_model_logits(x, m, lt_model_hidden(x, m)));
+    const lt_status st = lt_exec_status(x, err);
+    if (z) memcpy(logits, z, PROBE_ROWS * m->config.vocab_size * sizeof *logits);
+    lt_exec_destroy(x);
+    return st;
+}
+
+static lt_status same_logits(double *gap, const lt_model *a, const lt_model *b, double max_gap, lt_team *team,
+                             lt_err *err) {
+    const size_t n = PROBE_ROWS * a->config.vocab_size;
+    float *za = lt_malloc(n * sizeof *za), *zb = lt_malloc(n * sizeof *zb);
+    lt_status st = za && zb ? LT_OK : lt_fail(err, LT_ENOMEM, "verify: logits of %d rows: out of memory", PROBE_ROWS);
+    if (st == LT_OK) st = probe(za, a, team, err);
+    if (st == LT_OK) st = probe(zb, b, team, err);
+    if (st == LT_OK) {
+        double most = 0.0, far = 0.0;
+        for (size_t i = 0; i < n; i++) {
+            most = fmax(most, fabs((double)za[i]));
+            /* a comparison that NaN fails */
+            const double d = fabs((double)za[i] - (double)zb[i]);
+            far = d <= far ? far : d;
+            if (isnan(d)) break;
+        }
+        *gap = far == 0.0 ? 0.0 : far / most;
+        if (!(*gap <= max_gap))
+            st = lt_fail(err, LT_EVERIFY, "logits are off by %.3g of the largest; %.3g is allowed (%s)", *gap, max_gap,
+                         b->path);
+    }
+    lt_free(za);
+    lt_free(zb);
+    return st;
+}
+
+static lt_status as_verify_failure(lt_status st, lt_err *err) {
+    if (st != LT_EDATA && st != LT_EUNSUPPORTED) return st;
+    if (err) err->code = LT_EVERIFY;
+    return LT_EVERIFY;
+}
+
+lt_status lt_verify_model(double *gap, const lt_model *source, const char *folder, double max_gap, lt_team *team,
+                          lt_err *err) {
+    lt_model *m;
+    double g = 0.0;
+    lt_status st = lt_model_open(&m, folder, err);
+    if (st != LT_OK) return as_verify_failure(st, err);
+    st = source->config.vocab_size == m->config.vocab_size
+             ? LT_OK
+             : lt_fail(err, LT_EVERIFY, "vocabulary of %zu, its source has %zu (%s)", m->config.vocab_size,
+                       source->config.vocab_size, folder);
+    if (st == LT_OK) st = same_tensors(source, m, team, err);
+    if (st == LT_OK) st = same_logits(&g, source, m, max_gap, team, err);
+    if (st == LT_OK && gap) *gap = g;
+    lt_model_destroy(m);
+    return as_verify_failure(st, err);
+}
