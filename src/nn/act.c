@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* y = f(g) u and y = f(x), f a row of the table below:
+ *   silu       x s(x)                        s the logistic function
+ *   gelu       x/2 (1 + erf(x / sqrt 2))     Hendrycks & Gimpel 2016
+ *   gelu_tanh  x s(2 k (x + 0.044715 x³)), k = sqrt(2 / pi): the same as x/2 (1 + tanh(k ...)), without its cancellation
+ *   relu       max(x, 0)
+ * Work goes in blocks that stay in the first cache. */
+#include "nn/op.h"
+
+enum { BLOCK = 512 };
+#define SQRT_HALF 0.70710678118654752440
+#define TWO_K 1.59576912160573071176 /* 2 sqrt(2 / pi) */
+#define CUBIC 0.044715
+
+typedef struct act_row {
+    const char *name;
+    void (*value)(const lt_team *, lt_real *y, const lt_real *x, size_t n);
+    void (*slope)(const lt_team *, lt_real *d, const lt_real *x, size_t n);
+} act_row;
+typedef struct act_attr { lt_act act; } act_attr;
+
+/* s(x) = 1 / (1 + exp(-x)); the argument of exp kept where exp is finite and normal */
+static void logistic(const lt_team *team, lt_real *s, const lt_real *x, size_t n) {
+    const lt_real far = 87;
+    for (size_t i = 0; i < n; i++) s[i] = -x[i] > far ? far : -x[i] < -far ? -far : -x[i];
+    lt_k_exp(team, s, s, n);
+    for (size_t i = 0; i < n; i++) s[i] = (lt_real)1 / ((lt_real)1 + s[i]);
+}
+
+static void silu_value(const lt_team *team, lt_real *y, const lt_real *x, size_t n) {
+    lt_k_silu_mul(team, y, x, NULL, n);
+}
+
+static void silu_slope(const lt_team *team, lt_real *d, const lt_real *x, size_t n) {
+    logistic(team, d, x, n);
+    for (size_t i = 0; i < n; i++) d[i] *= (lt_real)1 + x[i] * ((lt_real)1 - d[i]);
+}
+
+static void gelu_value(const lt_team *team, lt_real *y, const lt_real *x, size_t n) {
+    (void)team;
+    for (size_t i = 0; i < n; i++) y[i] = (lt_real)(0.5 * x[i] * erfc(-x[i] * SQRT_HALF));
+}
+
+static void gelu_slope(const lt_team *team, lt_real *d, const lt_real *x, size_t n) {
+    (void)team;
+    for (size_t i = 0; i < n; i++) {
+        const double v = x[i], density = 0.39894228040143267794 * exp(-0.5 * v * v); /* 1 / sqrt(2 pi) */
+        d[i] = (lt_real)(0.5 * erfc(-v * SQRT_HALF) + v * density);
+    }
+}
+
+static void gelu_tanh_value(const lt_team *team, lt_real *y, const lt_real *x, size_t n) {
+    lt_real u[BLOCK];
+    for (size_t i = 0; i < n; i++) u[i] = (lt_real)TWO_K * (x[i] + (lt_real)CUBIC * x[i] * x[i] * x[i]);
+    logistic(team, u, u, n);
+    for (size_t i = 0; i < n; i++) y[i] = x[i] * u[i];
+}
+
+static void gelu_tanh_slope(const lt_team *team, lt_real *d, const lt_real *x, size_t n) {
+    for (size_t i = 0; i < n; i++) d[i] = (lt_real)TWO_K * (x[i] + (lt_real)CUBIC * x[i] * x[i] * x[i]);
+    logistic(team, d, d, n);
+    for (size_t i = 0; i < n; i++) {
+        const lt_real inner = (lt_real)TWO_K * ((lt_real)1 + (lt_real)(3 * CUBIC) * x[i] * x[i]);
+        d[i] *= (lt_real)1 + x[i] * ((lt_real)1 - d[i]) * inner;
+    }
+}
+
+static void relu_value(const lt_team *team, lt_real *y, const lt_real *x, size_t n) {
+    (void)team;
+    for (size_t i = 0; i < n; i++) y[i] = x[i] > 0 ? x[i] : 0;
+}
+
+static void relu_slope(const lt_team *team, lt_real *d, const lt_real *x, size_t n) {
+    (void)team;
+    for (size_t i = 0; i < n; i++) d[i] = x[i] > 0 ? 1 : 0;
+}
+
+static const act_row acts[LT_N_ACTS] = {
+    [LT_ACT_SILU] = { "silu", silu_value, silu_slope },
+    [LT_ACT_GELU] = { "gelu", gelu_value, gelu_slope },
+    [LT_ACT_GELU_TANH] = { "gelu_tanh", gelu_tanh_value, gelu_tanh_slope },
+    [LT_ACT_RELU] = { "relu", relu_value, relu_slope },
+};
+
+const char *lt_act_name(lt_act a) {
+    return (size_t)a < LT_N_ACTS ? acts[a].name : "?";
+}
+
+static lt_status check_act(const lt_node *node, lt_err *err) {
+    const act_attr *a = node->attr;
+    LT_REQUIRE(err, (size_t)a->act < LT_N_ACTS, "%s: activation %d", node->op->name, (int)a->act);
+    return LT_OK;
+}
+
+static size_t n_blocks(size_t n) {
+    return (n + BLOCK - 1) / BLOCK;
+}
+
+/* ---- f(x) ---- */
+
+static lt_status check_activate(const lt_exec *x, const lt_node *node, lt_err *err) {
+    (void)x;
+    return check_act(node, err);
+}
+
+static void forward_activate(lt_exec *x, const lt_node *node) {
+    const act_row *f = &acts[((const act_attr *)node->attr)->act];
+    lt_team *team = lt_exec_team(x);
+    const size_t n = lt_rows(x, node->out) * lt_cols(x, node->out);
+    const lt_real *in = lt_data(x, node->in[0]);
+    lt_real *y = lt_data(x, node->out);
+#pragma omp parallel for schedule(static) num_threads(lt_op_threads(team, n))
+    for (size_t b = 0; b < n_blocks(n); b++) f->value(team, y + b * BLOCK, in + b * BLOCK, lt_min_size(BLOCK, n - b * BLOCK));
+}
+
+static void backward_activate(lt_exec *x, const lt_node *node) {
+    const act_row *f = &acts[((const act_attr *)node->attr)->act];
+    lt_team *team = lt_exec_team(x);
+    const size_t n = lt_rows(x, node->out) * lt_cols(x, node->out);
+    const lt_real *in = lt_data(x, node->in[0]), *dy = lt_grad(x, node->out);
+    lt_real *dx = lt_grad(x, node->in[0]);
+#pragma omp parallel for schedule(static) num_threads(lt_op_threads(team, n))
+    for (size_t b = 0; b < n_blocks(n); b++) {
+        lt_real slope[BLOCK];
+        const size_t i0 = b * BLOCK, m = lt_min_size(BLOCK, n - i0);
+        f->slope(team, slope, in + i0, m);
+        for (size_t i = 0; i < m; i++) dx[i0 + i] += dy[i0 + i] * slope[i];
+    }
+}
+
+const lt_op lt_op_activate = { "activate", check_activate, forward_activate, backward_activate, NULL };
+
+lt_var lt_activate(lt_exec *x, lt_var in, lt_act act) {
+    const act_attr attr = { act };
+    return lt_apply(x, &lt_op_activate, (lt_node){ .in = { in }, .attr = &attr }, sizeof attr, lt_rows(x, in), lt_cols(x, in));
+}
+
+/* ---- f(gate) up ---- */
+
+static lt_status check_gated(const lt_exec *x, const lt_node *node, lt_err *err) {
+    LT_TRY(check_act(node, err));
+    return lt_op_check_shape(x, node, 1, lt_rows(x, node->in[0]), lt_cols(x, node->in[0]), err);
+}
+
+static void gated_block(const lt_team *team, lt_act act, lt_real *y, const lt_real *g, const lt_real *u, size_t n) {
+    if (act == LT_ACT_SILU) { /* the one with a kernel of its own */
+        lt_k_silu_mul(team, y, g, u, n);
+        return;
+    }
+    acts[act].value(team, y, g, n);
+    lt_k_mul(team, y, y, u, 1, n);
+}
+
+static void forward_gated(lt_exec *x, const lt_node *node) {
+    const act_attr *a = node->attr;
+    lt_team *team = lt_exec_team(x);
+    const size_t n = lt_rows(x, node->out) * lt_cols(x, node->out);
+    const lt_real *g = lt_data(x, node->in[0]), *u = lt_data(x, node->in[1]);
+    lt_real *y = lt_data(x, node->out);
+#pragma omp parallel for schedule(static) num_threads(lt_op_threads(team, n))
+    for (size_t b = 0; b < n_blocks(n); b++) {
+        const size_t i = b * BLOCK;
+        gated_block(team, a->act, y + i, g + i, u + i, lt_min_size(BLOCK, n - i));
+    }
+}
+
+static void backward_gated(lt_exec *x, const lt_node *node) {
+    const act_row *f = &acts[((const act_attr *)node->attr)->act];
+    lt_team *team = lt_exec_team(x);
+    const size_t n = lt_rows(x, node->out) * lt_cols(x, node->out);
+    const lt_real *g = lt_data(x, node->in[0]), *u = lt_data(x, node->in[1]), *dy = lt_grad(x, node->out);
+    lt_real *dg = lt_needs_grad(x, node->in[0]) ? lt_grad(x, node->in[0]) : NULL;
+    lt_real *du = lt_needs_grad(x, node->in[1]) ? lt_grad(x, node->in[1]) : NULL;
+#pragma omp parallel for schedule(static) num_threads(lt_op_threads(team, n))
+    for (size_t b = 0; b < n_blocks(n); b++) {
+        lt_real f_of[BLOCK];
+        const size_t i0 = b * BLOCK, m = lt_min_size(BLOCK, n - i0);
+        if (du) {
+            f->value(team, f_of, g + i0, m);
+            for (size_t i = 0; i < m; i++) du[i0 + i] += dy[i0 + i] * f_of[i];
+        }
+        if (dg) {
+            f->slope(team, f_of, g + i0, m);
+            for (size_t i = 0; i < m; i++) dg[i0 + i] += dy[i0 + i] * u[i0 + i] * f_of[i];
+        }
+    }
+}
+
+const lt_op lt_op_gated = { "gated", check_gated, forward_gated, backward_gated, NULL };
+
+lt_var lt_gated(lt_exec *x, lt_var gate, lt_var up, lt_act act) {
+    const act_attr attr = { act };
+    return lt_apply(x, &lt_op_gated, (lt_node){ .in = { gate, up }, .attr = &attr }, sizeof attr, lt_rows(x, gate), lt_cols(x, gate));
+}
