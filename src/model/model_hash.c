@@ -16,14 +16,10 @@
 /* ---- one tensor ---- */
 
 /* Rows in logical order: a permuted view and its plain copy give the same digest. */
-static bool hash_values(lt_hash *h, const lt_tensor *t) {
-    if (lt_tensor_is_dense(t)) {
-        lt_hash_update(h, lt_host(t), lt_tensor_bytes(t));
-        return true;
-    }
-    const size_t rows = lt_tensor_rows(t), bytes = lt_tensor_bytes(t) / rows;
-    for (size_t r = 0; r < rows; r++) lt_hash_update(h, lt_tensor_row(t, r), bytes);
-    return true;
+static void hash_values(lt_hash *h, const lt_tensor *t) {
+    const bool dense = lt_tensor_is_dense(t);
+    const size_t rows = dense ? 1 : lt_tensor_rows(t), bytes = lt_tensor_bytes(t) / rows;
+    for (size_t r = 0; r < rows; r++) lt_hash_update(h, dense ? lt_host(t) : lt_tensor_row(t, r), bytes);
 }
 
 static bool hash_param(const lt_param *p, char hex[LT_HASH_HEX]) {

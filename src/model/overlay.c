@@ -3,8 +3,9 @@
  * address of its slot. Nothing of the base is written. */
 #include "model/overlay.h"
 
-#include <math.h>
 #include <string.h>
+
+#include "model/round.h"
 
 typedef struct part { lt_buffer buffer; char *name; } part; /* tensors point at buffer, so parts never move */
 enum { N_PARTS = 3 };
@@ -90,47 +91,12 @@ lt_status lt_overlay_restore(lt_overlay *o, const char *module, lt_err *err) {
 
 /* ---- making parts ---- */
 
-/* Rounds to odd, so that the later rounding to 16 bits is the only one that counts (Boldo & Melquiond 2008). */
-static float to_odd(double v) {
-    union { float f; uint32_t u; } b = { .f = (float)v };
-    if ((double)b.f == v || isnan(v)) return b.f;
-    if (fabs((double)b.f) > fabs(v)) b.u--; /* towards zero */
-    b.u |= 1u;
-    return b.f;
-}
-
-/* One row of f64 (stride apart) to dtype; false when a value is, or becomes, not finite. buf: 2 cols floats. */
-static bool round_row(void *dst, lt_dtype t, const double *src, size_t stride, size_t cols, float *buf) {
-    const lt_dtype_row *d = lt_dtype_get(t);
-    for (size_t i = 0; i < cols; i++) {
-        if (!isfinite(src[i * stride])) return false;
-        buf[i] = t == LT_F16 || t == LT_BF16 ? to_odd(src[i * stride]) : (float)src[i * stride];
-    }
-    if (t == LT_F64) {
-        for (size_t i = 0; i < cols; i++) memcpy((double *)dst + i, &src[i * stride], sizeof *src);
-        return true;
-    }
-    d->from_f32(dst, buf, cols);
-    d->to_f32(buf + cols, dst, cols);
-    for (size_t i = 0; i < cols; i++)
-        if (!isfinite(buf[cols + i])) return false;
-    return true;
-}
-
-static lt_status check_dtype(lt_dtype t, size_t cols, const char *name, lt_err *err) {
-    const lt_dtype_row *d = lt_dtype_get(t);
-    if (!d->is_float || (t != LT_F64 && !d->from_f32)) return lt_fail(err, LT_EUNSUPPORTED, "weights cannot be written as %s (%s)", d->name, name);
-    if (cols % d->block != 0)
-        return lt_fail(err, LT_EUNSUPPORTED, "rows are not a multiple of %zu, as %s needs (%s: %zu)", d->block, d->name, name, cols);
-    return LT_OK;
-}
-
 /* An empty tensor of p's own memory. Takes name. */
 static lt_status part_make(part *p, lt_param *param, char *name, lt_dtype t, int rank, const size_t *size, lt_err *err) {
     const lt_tensor shape = lt_tensor_dense(t, rank, size, NULL, 0);
     *p = (part){ .name = name };
     if (!name) return lt_fail(err, LT_ENOMEM, "out of memory (overlay)");
-    LT_TRY(check_dtype(t, lt_tensor_cols(&shape), name, err));
+    LT_TRY(lt_round_check(t, lt_tensor_cols(&shape), name, err));
     p->buffer.bytes = lt_tensor_bytes(&shape);
     p->buffer.data = lt_malloc(lt_max_size(1, p->buffer.bytes));
     if (!p->buffer.data) return lt_fail(err, LT_ENOMEM, "out of memory (overlay: %s: %zu bytes)", name, p->buffer.bytes);
@@ -146,7 +112,7 @@ static lt_status part_fill(part *p, const lt_param *param, const double *values,
     lt_status st = LT_OK;
     for (size_t r = 0; r < rows && st == LT_OK; r++) {
         void *dst = (char *)p->buffer.data + lt_tensor_bytes(&param->t) / rows * r;
-        if (!round_row(dst, param->t.dtype, values + r * ld, step, cols, buf))
+        if (!lt_round_row(dst, param->t.dtype, values + r * ld, step, cols, buf))
             st = lt_fail(err, LT_EDATA, "value is not finite as %s (%s: row %zu)", lt_dtype_get(param->t.dtype)->name, p->name, r);
     }
     lt_free(buf);
