@@ -279,23 +279,29 @@ static size_t padded(size_t bytes) {
     return (bytes + 63) / 64 * 64;
 }
 
-/* Lays the tile out in scratch (NULL: only counts); bytes used. */
-static size_t tile_layout(const lt_attn *a, char *scratch, tile *t) {
+enum { TILE_PARTS = 8 };
+
+/* where the parts of a tile begin in scratch; bytes used */
+static size_t tile_layout(const lt_attn *a, size_t at[TILE_PARTS]) {
     const size_t rows = lt_attn_block(a) * a->group, dk = a->p.qk_dim, dv = a->p.v_dim;
-    const size_t bytes[] = { rows * dk * sizeof(lt_real),           rows * LT_ATTN_KEYS * sizeof(lt_real),
-                             rows * dv * sizeof(lt_real),           LT_ATTN_KEYS * dk * sizeof(lt_real),
-                             LT_ATTN_KEYS * dv * sizeof(lt_real),   rows * sizeof(lt_attn_stat),
-                             LT_ATTN_KEYS * sizeof(int32_t),        LT_ATTN_KEYS * sizeof(float) };
-    size_t at[LT_COUNTOF(bytes)], used = 0;
-    for (size_t i = 0; i < LT_COUNTOF(bytes); i++) {
+    const size_t bytes[TILE_PARTS] = { rows * dk * sizeof(lt_real),         rows * LT_ATTN_KEYS * sizeof(lt_real),
+                                       rows * dv * sizeof(lt_real),         LT_ATTN_KEYS * dk * sizeof(lt_real),
+                                       LT_ATTN_KEYS * dv * sizeof(lt_real), rows * sizeof(lt_attn_stat),
+                                       LT_ATTN_KEYS * sizeof(int32_t),      LT_ATTN_KEYS * sizeof(float) };
+    size_t used = 0;
+    for (size_t i = 0; i < TILE_PARTS; i++) {
         at[i] = used;
         used += padded(bytes[i]);
     }
-    if (scratch)
-        *t = (tile){ (lt_real *)(scratch + at[0]),      (lt_real *)(scratch + at[1]), (lt_real *)(scratch + at[2]),
-                     (lt_real *)(scratch + at[3]),      (lt_real *)(scratch + at[4]), (lt_attn_stat *)(scratch + at[5]),
-                     (int32_t *)(scratch + at[6]),      (float *)(scratch + at[7]) };
     return used;
+}
+
+static tile tile_in(const lt_attn *a, char *scratch) {
+    size_t at[TILE_PARTS];
+    tile_layout(a, at);
+    return (tile){ (lt_real *)(scratch + at[0]), (lt_real *)(scratch + at[1]),      (lt_real *)(scratch + at[2]),
+                   (lt_real *)(scratch + at[3]), (lt_real *)(scratch + at[4]),      (lt_attn_stat *)(scratch + at[5]),
+                   (int32_t *)(scratch + at[6]), (float *)(scratch + at[7]) };
 }
 
 static bool is_direct(const run *r) {
@@ -373,8 +379,7 @@ static void attend_many(const plan *pl, const task *job, char *scratch) {
     const lt_attn *a = &pl->a;
     const lt_piece *piece = &a->batch->piece[job->piece];
     const size_t rows = job->n * a->group, row = piece->row + job->first;
-    tile t;
-    tile_layout(a, scratch, &t);
+    tile t = tile_in(a, scratch);
     lt_attn_stack(a, t.q, a->q, row, job->n, job->head, a->p.qk_dim);
     for (size_t r = 0; r < rows; r++) t.stat[r] = (lt_attn_stat){ -INFINITY, 0.0 };
     walker w = walk_from(pl, job);
@@ -494,7 +499,8 @@ static lt_status check(const lt_exec *x, const lt_node *node, lt_err *err) {
     LT_TRY(lt_op_check_shape(x, node, 2, n, p->n_kv_heads * p->v_dim, err));
     const lt_attn a = { .p = *p, .group = p->n_q_heads / p->n_kv_heads };
     const bool back = lt_needs_grad(x, node->in[0]) || lt_needs_grad(x, node->in[1]) || lt_needs_grad(x, node->in[2]);
-    const size_t bytes = lt_max_size(lt_max_size(tile_layout(&a, NULL, NULL), few_scratch(&a)), back ? lt_attn_backward_scratch(&a) : 0);
+    size_t at[TILE_PARTS];
+    const size_t bytes = lt_max_size(lt_max_size(tile_layout(&a, at), few_scratch(&a)), back ? lt_attn_backward_scratch(&a) : 0);
     if (bytes > team->scratch_bytes)
         return lt_fail(err, LT_EUNSUPPORTED, "attention: %zu query heads of %zu and %zu on %zu need %zu bytes of scratch, there are %zu",
                        p->n_q_heads, p->qk_dim, p->v_dim, p->n_kv_heads, bytes, team->scratch_bytes);

@@ -34,18 +34,24 @@ static size_t n_chunks(size_t n) {
     return (n + chunk_keys(n) - 1) / chunk_keys(n);
 }
 
-static size_t tile_layout(const lt_attn *a, lt_real *scratch, back_tile *t) {
-    const size_t rows = lt_attn_block(a) * a->group, dk = a->p.qk_dim, dv = a->p.v_dim;
-    const size_t at[] = { 0, dk, dk + dv, 2 * dk + dv, 2 * dk + dv + LT_ATTN_KEYS, 2 * dk + dv + 2 * LT_ATTN_KEYS,
-                          2 * dk + 2 * dv + 2 * LT_ATTN_KEYS };
-    if (scratch)
-        *t = (back_tile){ scratch + at[0] * rows, scratch + at[1] * rows, scratch + at[2] * rows, scratch + at[3] * rows,
-                          scratch + at[4] * rows, scratch + at[5] * rows, scratch + at[6] * rows };
-    return (at[6] + 1) * rows * sizeof(lt_real);
+static size_t row_reals(const lt_attn *a) { /* of a tile, per query row */
+    return 2 * a->p.qk_dim + 2 * a->p.v_dim + 2 * LT_ATTN_KEYS + 1;
 }
 
 size_t lt_attn_backward_scratch(const lt_attn *a) {
-    return tile_layout(a, NULL, NULL);
+    return row_reals(a) * lt_attn_block(a) * a->group * sizeof(lt_real);
+}
+
+static back_tile tile_in(const lt_attn *a, lt_real *scratch) {
+    const size_t rows = lt_attn_block(a) * a->group, dk = a->p.qk_dim, dv = a->p.v_dim;
+    back_tile t = { .q = scratch };
+    t.dout = t.q + rows * dk;
+    t.dq = t.dout + rows * dv;
+    t.p = t.dq + rows * dk;
+    t.ds = t.p + rows * LT_ATTN_KEYS;
+    t.o = t.ds + rows * LT_ATTN_KEYS;
+    t.d = t.o + rows * dv;
+    return t;
 }
 
 /* One row of products s and of dO·V in ds -> P in s, scale dS in ds; zero where nothing is seen. */
@@ -116,8 +122,7 @@ static void run_task(const back *b, const back_task *task, void *scratch) {
     const lt_attn *a = &b->a;
     const lt_piece *piece = &a->batch->piece[task->piece];
     const size_t step = lt_attn_block(a), end = task->first + task->n;
-    back_tile t;
-    tile_layout(a, scratch, &t);
+    const back_tile t = tile_in(a, scratch);
     for (size_t q0 = task->first / step * step; q0 < piece->n; q0 += step) {
         const size_t nq = lt_min_size(step, piece->n - q0);
         size_t lo, hi, unused;
