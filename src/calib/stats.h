@@ -29,6 +29,7 @@ lt_stats_site lt_stats_site_at(const lt_stats *s, size_t i);
 bool lt_stats_site_of(const lt_stats *s, const char *module, lt_stats_site *out); /* the site that feeds a module */
 /* Mapped values of <site>.<stat>; LT_EDATA "stats lack gram for …: calibrate with --methods …" when absent. */
 lt_status lt_stats_values(const double **out, const lt_stats *s, const char *site, const char *stat, lt_err *err);
+void lt_stats_drop(const lt_stats *s, const char *site); /* mapped pages of a site's values are not needed for now */
 double lt_stats_count(const lt_stats *s, const char *site);
 const char *lt_stats_meta(const lt_stats *s, const char *key); /* model_hash, tokenizer_hash, tokens_hash, settings, ... */
 const char *lt_stats_hash(const lt_stats *s);                  /* SHA-256 of the file's tensors and identity metadata */

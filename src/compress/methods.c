@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "compress/method.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "compress/lowrank_method.h"
+#include "compress/rows.h"
+
+extern const lt_method lt_method_whitened, lt_method_weight_svd;
+const lt_method *const lt_methods[] = { &lt_method_whitened, &lt_method_weight_svd, NULL };
+
+static const char *const loaders[] = { "lathe", "hf", NULL };
+static const char *const weightings[] = { "relative", "unit", NULL };
+
+static const char *method_name(size_t i) { return lt_methods[i] ? lt_methods[i]->name : NULL; }
+static const char *loader_name(size_t i) { return loaders[i]; }
+static const char *weighting_name(size_t i) { return weightings[i]; }
+
+lt_status lt_method_find(const lt_method **out, const char *name, lt_err *err) {
+    size_t i;
+    LT_TRY(lt_find_row(&i, "method", name, method_name, err));
+    *out = lt_methods[i];
+    return LT_OK;
+}
+
+/* ---- parameters ---- */
+
+static const lt_method_param *find_param(const lt_method *m, const char *name) {
+    for (const lt_method_param *p = m->params; p && p->name; p++)
+        if (strcmp(p->name, name) == 0) return p;
+    return NULL;
+}
+
+static bool in_choices(const char *choices, const char *value) {
+    const size_t n = strlen(value);
+    for (const char *c = choices; c; c = strchr(c, '|') ? strchr(c, '|') + 1 : NULL)
+        if (strncmp(c, value, n) == 0 && (c[n] == 0 || c[n] == '|')) return true;
+    return false;
+}
+
+static lt_status check_param(const lt_method *m, const char *name, const json_t *value, lt_err *err) {
+    const lt_method_param *p = find_param(m, name);
+    if (!p) return lt_fail(err, LT_EUSAGE, "method %s has no parameter \"%s\"", m->name, name);
+    const char *text = json_string_value(value);
+    if (!text || !in_choices(p->choices, text)) return lt_fail(err, LT_EUSAGE, "%s: %s must be one of %s", m->name, name, p->choices);
+    return LT_OK;
+}
+
+static lt_status check_params(const lt_method *m, const json_t *params, lt_err *err) {
+    const char *name;
+    json_t *value;
+    if (!params) return LT_OK;
+    json_object_foreach((json_t *)params, name, value) LT_TRY(check_param(m, name, value, err));
+    return LT_OK;
+}
+
+const char *lt_method_choice(const lt_method *m, const json_t *params, const char *name) {
+    const char *said = json_string_value(json_object_get(params, name));
+    return said ? said : find_param(m, name)->dflt;
+}
+
+/* ---- the head of a plan ---- */
+
+static json_t *list_of(const char *const *text) {
+    json_t *list = json_array();
+    for (size_t i = 0; text && text[i]; i++) json_array_append_new(list, json_string(text[i]));
+    return list;
+}
+
+/* Everything that decided the cuts: budget and allocator, then the method's own parameters as they were used. */
+static json_t *params_of(const lt_method *m, const lt_plan_in *in) {
+    const lt_budget *b = &in->budget;
+    json_t *o = json_pack("{s:{s:f}, s:s}", "keep", lt_budget_name(b->of), b->fraction > 0.0 ? b->fraction : b->absolute, "allocate",
+                          in->allocate ? in->allocate : "global");
+    if (!o) return NULL;
+    if (!in->allocate || strcmp(in->allocate, "global") == 0) {
+        json_object_set_new(o, "weights", json_string(in->weights ? in->weights : "relative"));
+        json_object_set_new(o, "floor", json_real(in->floor));
+        json_object_set_new(o, "allow_dense", json_boolean(in->allow_dense));
+    }
+    if (in->align > 1) json_object_set_new(o, "align", json_integer((json_int_t)in->align));
+    if (in->include) json_object_set_new(o, "include", list_of(in->include));
+    if (in->exclude) json_object_set_new(o, "exclude", list_of(in->exclude));
+    if (in->include_head) json_object_set_new(o, "include_head", json_true());
+    for (const lt_method_param *p = m->params; p && p->name; p++) json_object_set_new(o, p->name, json_string(lt_method_choice(m, in->params, p->name)));
+    return o;
+}
+
+static lt_status set_member(json_t *o, const char *key, json_t *value, lt_err *err) {
+    return value && json_object_set_new(o, key, value) == 0 ? LT_OK : lt_fail(err, LT_ENOMEM, "plan: out of memory");
+}
+
+static lt_status start_head(lt_plan *p, const lt_plan_in *in, lt_err *err) {
+    if (!p->head && !(p->head = json_object())) return lt_fail(err, LT_ENOMEM, "plan: out of memory");
+    LT_TRY(set_member(p->head, "format", json_string("lathe-plan/1"), err));
+    LT_TRY(set_member(p->head, "model", json_pack("{s:s}", "hash", in->model_hash), err));
+    if (in->stats) LT_TRY(set_member(p->head, "stats", json_pack("{s:s}", "hash", lt_stats_hash(in->stats)), err));
+    LT_TRY(set_member(p->head, "for", json_string(in->target_loader ? in->target_loader : "lathe"), err));
+    if (json_is_array(json_object_get(p->head, "made_by"))) return LT_OK;
+    return set_member(p->head, "made_by", json_array(), err);
+}
+
+static lt_status add_made_by(lt_plan *p, const lt_method *m, const lt_plan_in *in, lt_err *err) {
+    json_t *params = params_of(m, in);
+    json_t *entry = params ? json_pack("{s:s, s:o}", "method", m->name, "params", params) : NULL;
+    if (entry && json_array_append_new(json_object_get(p->head, "made_by"), entry) == 0) return LT_OK;
+    return lt_fail(err, LT_ENOMEM, "plan: out of memory");
+}
+
+/* ---- making one ---- */
+
+static lt_status check_in(const lt_method *m, const lt_plan_in *in, lt_err *err) {
+    size_t row;
+    LT_TRY(check_params(m, in->params, err));
+    LT_TRY(lt_find_row(&row, "loader", in->target_loader ? in->target_loader : "lathe", loader_name, err));
+    LT_TRY(lt_find_row(&row, "weights", in->weights ? in->weights : "relative", weighting_name, err));
+    LT_REQUIRE(err, in->floor >= 0.0 && in->floor <= 1.0, "floor must be within 0 and 1, got %g", in->floor);
+    LT_REQUIRE(err, in->budget.fraction > 0.0 || in->budget.absolute > 0.0, "the budget is empty");
+    if (m->needs.stats[0] && !in->stats) return lt_fail(err, LT_EUSAGE, "method %s needs stats: calibrate first", m->name);
+    return in->stats ? lt_stats_check_model(in->stats, in->model_hash, err) : LT_OK;
+}
+
+lt_status lt_make_plan(lt_plan *p, const char *method, const lt_plan_in *in, lt_err *err) {
+    const lt_method *m;
+    const lt_allocator *a;
+    LT_TRY(lt_method_find(&m, method, err));
+    LT_TRY(lt_allocator_find(&a, in->allocate ? in->allocate : "global", err));
+    LT_TRY(check_in(m, in, err));
+    if (p->head) LT_TRY(lt_plan_check(p, in->model, in->model_hash, in->stats, err));
+    LT_TRY(start_head(p, in, err));
+    LT_TRY(add_made_by(p, m, in, err));
+    LT_TRY(m->plan(p, in, err));
+    return lt_plan_cost(p, in->model, err);
+}

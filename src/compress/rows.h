@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* compress/rows.h - finding a row of a table by name, with a suggestion when it is not there; private to the room. */
+#ifndef LT_COMPRESS_ROWS_H
+#define LT_COMPRESS_ROWS_H
+
+#include "core/core.h"
+
+/* name_at(i): name of row i, NULL past the end. LT_EUSAGE: "unknown <kind> "x" (there are: a, b; did you mean a?)". */
+lt_status lt_find_row(size_t *out, const char *kind, const char *name, const char *(*name_at)(size_t i), lt_err *err);
+/* Edits between a and b: insertions, deletions, substitutions. Names beyond 63 bytes are SIZE_MAX apart. */
+size_t lt_edit_distance(const char *a, const char *b);
+
+#endif
