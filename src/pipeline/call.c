@@ -38,6 +38,16 @@ static lt_ctx make_ctx(const lt_ctx *ctx, const lt_args *args) {
     return own;
 }
 
+/* A verb may have begun "run" with timings of its own. */
+static void add_run(json_t *result, const lt_call_ctx *c, double started) {
+    json_t *run = lt_run_info(c, started), *own = json_object_get(result, "run");
+    if (own)
+        json_object_update_missing(own, run);
+    else
+        json_object_set(result, "run", run);
+    json_decref(run);
+}
+
 static lt_status run_command(json_t **result, lt_ctx *ctx, const lt_command *command, const lt_args *args,
                              lt_err *err) {
     const double started = lt_seconds();
@@ -51,7 +61,7 @@ static lt_status run_command(json_t **result, lt_ctx *ctx, const lt_command *com
         *result = NULL;
         st = lt_fail(err, LT_EINTERNAL, "%s: no option row fits \"%s\"", command->name, lt_args_misused(args));
     }
-    if (*result && !json_object_get(*result, "run")) json_object_set_new(*result, "run", lt_run_info(&c, started));
+    if (*result) add_run(*result, &c, started);
     lt_team_destroy(c.team);
     return st;
 }

@@ -5,6 +5,13 @@
 
 #include "pipeline/command.h"
 
+extern const lt_command lt_cmd_bench_decode;
+extern const lt_command lt_cmd_bench_prefill;
+extern const lt_command lt_cmd_detokenize;
+extern const lt_command lt_cmd_forward;
+extern const lt_command lt_cmd_generate;
+extern const lt_command lt_cmd_inspect;
 extern const lt_command lt_cmd_list;
+extern const lt_command lt_cmd_tokenize;
 
 #endif

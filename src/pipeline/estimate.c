@@ -77,10 +77,11 @@ lt_status lt_probe_read(double *bytes_per_s, lt_team *team, size_t bytes, double
 
 lt_status lt_estimate_result(json_t **result, const lt_call_ctx *c, const lt_estimate *e, lt_err *err) {
     static const char *const columns[] = { "what", "estimate" };
-    double rate;
+    double rate, read = 1;
     char text[64];
     LT_TRY(lt_probe_sgemm(&rate, c->team, 0.2, err));
-    const double seconds = e->flops / (0.7 * rate);
+    if (e->read_bytes > 0) LT_TRY(lt_probe_read(&read, c->team, (size_t)64 << 20, 0.1, err));
+    const double seconds = e->flops / (0.7 * rate) + e->read_bytes / read;
     json_t *r = lt_result_new(c);
     json_object_set_new(r, "estimate",
                         json_pack("{s:f, s:I, s:I, s:f, s:f}", "seconds", seconds, "memory_bytes",

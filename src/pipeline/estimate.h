@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* pipeline/estimate.h - what a long verb would cost, and how fast this machine is.
  *
- *   seconds = flops / (0.7 x measured sgemm rate): 0.7 is the floor that prefill is built to (docs/performance.md) */
+ *   seconds = flops / (0.7 x measured sgemm rate) + read_bytes / measured read rate
+ * 0.7 is the floor that prefill is built to (docs/performance.md). */
 #ifndef LT_PIPELINE_ESTIMATE_H
 #define LT_PIPELINE_ESTIMATE_H
 
@@ -10,6 +11,7 @@
 typedef struct lt_estimate {
     double flops;
     size_t memory_bytes, disk_bytes;
+    double read_bytes; /* weights streamed for few rows: decoding */
 } lt_estimate;
 /* The result of `--estimate`: {"estimate": {"seconds", "memory_bytes", "disk_bytes", "flops", "sgemm_flops_per_s"}} and
  * a table. */

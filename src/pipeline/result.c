@@ -77,8 +77,8 @@ json_t *lt_result_table(json_t *result, const char *title, const char *const *co
     return rows;
 }
 
-lt_status lt_result_finish(json_t **out, json_t *result, lt_err *err) {
-    bool whole = result != NULL;
+bool lt_result_is_whole(const json_t *result) {
+    bool whole = json_is_object(result);
     size_t i, k;
     json_t *table, *row;
     json_array_foreach(json_object_get(result, "tables"), i, table) {
@@ -86,7 +86,11 @@ lt_status lt_result_finish(json_t **out, json_t *result, lt_err *err) {
         whole = whole && n > 0 && json_is_array(json_object_get(table, "rows"));
         json_array_foreach(json_object_get(table, "rows"), k, row) whole = whole && json_array_size(row) == n;
     }
-    if (whole) {
+    return whole;
+}
+
+lt_status lt_result_finish(json_t **out, json_t *result, lt_err *err) {
+    if (lt_result_is_whole(result)) {
         *out = result;
         return LT_OK;
     }

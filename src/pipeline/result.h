@@ -12,6 +12,8 @@ void lt_result_row(json_t *rows, const char *cells, ...);
 json_t *lt_result_real(double v);
 /* "1.5 GiB" into buf */
 const char *lt_bytes_text(double bytes, char *buf, size_t cap);
+/* Every table has columns and rows of that length. */
+bool lt_result_is_whole(const json_t *result);
 /* What a call is made of can run out of memory at any jansson call; a result is whole, or this says it is not: every
  * table with its rows. */
 lt_status lt_result_finish(json_t **out, json_t *result, lt_err *err);

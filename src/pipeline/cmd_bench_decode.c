@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* pipeline/cmd_bench_decode.c - how fast single tokens follow one another, beside the rate at which this machine reads
+ * memory. */
+#include "pipeline/commands.h"
+
+#include "model/generate.h"
+#include "pipeline/bench.h"
+#include "pipeline/estimate.h"
+#include "pipeline/open_model.h"
+#include "pipeline/result.h"
+
+enum { PROBE_BYTES = 256 << 20 };
+
+typedef struct decode {
+    lt_call_ctx *c;
+    const lt_model *model;
+    size_t prompt, tokens, runs;
+    lt_dtype kv;
+    size_t kv_bytes;
+    int32_t *ids;
+    double *seconds; /* of one token, a run each */
+} decode;
+
+static lt_status measure(decode *d, lt_err *err) {
+    const lt_generate_in in = { .model = d->model,
+                                .team = d->c->team,
+                                .prompt = d->ids,
+                                .n_prompt = d->prompt,
+                                .max_new = d->tokens + 1,
+                                .ignore_eos = true,
+                                .sampler = LT_SAMPLER_GREEDY,
+                                .kv_dtype = d->kv };
+    for (size_t i = 0; i < d->runs; i++) {
+        lt_generate_out out;
+        LT_TRY(lt_progress(d->c->ctx, err, "bench decode", (double)i, (double)d->runs, "runs"));
+        LT_TRY(lt_generate(&out, &in, err)); /* the prompt has touched every page before the clock starts */
+        d->seconds[i] = out.decode_s / (double)d->tokens;
+        d->kv_bytes = out.kv_bytes;
+    }
+    return LT_OK;
+}
+
+/* Read for one token: every weight but the table's other rows (a tied table is read as the head), and the cache, half
+ * full on average between its size after the prompt and at the end. */
+static double bytes_per_token(const decode *d) {
+    const size_t table = d->model->config.tied ? 0 : lt_tensor_bytes(&d->model->embed.t);
+    const double ends = (double)(d->prompt + d->tokens), mean = (double)d->prompt + 0.5 * (double)d->tokens;
+    return (double)(lt_model_bytes(d->model) - table) + (double)d->kv_bytes * mean / ends;
+}
+
+static lt_status report(decode *d, double read, json_t **result, lt_err *err) {
+    static const char *const columns[] = { "prompt",         "tokens",     "median|tokens/s", "best|tokens/s",
+                                           "read for one|B", "speed|GB/s", "memory|GB/s",     "share|%" };
+    const lt_times t = lt_times_of(d->seconds, d->runs);
+    const double bytes = bytes_per_token(d), rate = bytes / t.median;
+    json_t *r = lt_result_new(d->c);
+    json_object_set_new(r, "value",
+                        json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:I}", "tokens_per_second", 1 / t.median,
+                                  "tokens_per_second_best", 1 / t.best, "tokens_per_second_worst", 1 / t.worst,
+                                  "bytes_per_token", bytes, "bytes_per_second", rate, "read_bytes_per_second", read,
+                                  "share_of_read", rate / read, "kv_bytes", (json_int_t)d->kv_bytes));
+    lt_result_row(lt_result_table(r, "decode", columns, LT_COUNTOF(columns)), "zzdddddd", d->prompt, d->tokens,
+                  1 / t.median, 1 / t.best, bytes, rate * 1e-9, read * 1e-9, 100 * rate / read);
+    return lt_result_finish(result, r, err);
+}
+
+static lt_status bench(decode *d, json_t **result, lt_err *err) {
+    double before, after;
+    LT_TRY(lt_bench_check_positions(d->model, d->prompt + d->tokens, err));
+    LT_TRY(lt_need_memory(
+        d->c, lt_model_bytes(d->model) + lt_model_exec_bytes(d->model, lt_min_size(d->prompt, 512)) + PROBE_BYTES,
+        err));
+    d->ids = lt_bench_ids(d->prompt, d->model->config.vocab_size, 0);
+    d->seconds = lt_calloc(d->runs, sizeof *d->seconds);
+    if (!d->ids || !d->seconds) return lt_fail(err, LT_ENOMEM, "bench decode: out of memory");
+    LT_TRY(lt_probe_read(&before, d->c->team, PROBE_BYTES, 0.3, err));
+    LT_TRY(measure(d, err));
+    LT_TRY(lt_probe_read(&after, d->c->team, PROBE_BYTES, 0.3, err));
+    return report(d, before > after ? before : after, result, err);
+}
+
+static lt_status run(lt_call_ctx *c, json_t **result, lt_err *err) {
+    decode d = { .c = c,
+                 .prompt = (size_t)lt_arg_int(c->args, "prompt"),
+                 .tokens = (size_t)lt_arg_int(c->args, "tokens"),
+                 .runs = (size_t)lt_arg_int(c->args, "runs"),
+                 .kv = LT_F32 };
+    lt_dtype_find(lt_arg_string(c->args, "kv-dtype"), &d.kv);
+    lt_opened opened;
+    LT_TRY(lt_open_model(&opened, lt_arg_string(c->args, "model"), LT_TOKENIZER_NO, err));
+    d.model = opened.model;
+    const lt_status st = bench(&d, result, err);
+    lt_free(d.ids);
+    lt_free(d.seconds);
+    lt_opened_clear(&opened);
+    return st;
+}
+
+static const lt_positional positionals[] = {
+    { "model", 1, 1, "model folder, GGUF file or output folder" },
+    { NULL, 0, 0, NULL },
+};
+
+static const lt_option options[] = {
+    { "tokens", LT_OPT_INT, "64", 1, 1 << 20, NULL, false, "N", "tokens that are generated and timed" },
+    { "prompt", LT_OPT_INT, "16", 1, 1 << 20, NULL, false, "N", "tokens that stand before them" },
+    { "runs", LT_OPT_INT, "3", 1, 1000, NULL, false, "N", "runs" },
+    { "kv-dtype", LT_OPT_STRING, "f32", 0, 0, "f32|f16|bf16|q8_0", false, NULL, "how keys and values are remembered" },
+    { NULL, LT_OPT_STRING, NULL, 0, 0, NULL, false, NULL, NULL },
+};
+
+const lt_command lt_cmd_bench_decode = {
+    .name = "bench decode",
+    .summary = "measure how fast tokens are generated",
+    .details = "Reading is what limits it: each token needs every weight and the cache once. The memory rate is that "
+               "of a matrix-vector product "
+               "over 256 MiB of f32, measured before and after; the higher one counts.",
+    .example = "lathe bench decode ./model --tokens 64",
+    .positionals = positionals,
+    .options = options,
+    .run = run,
+    .without = LT_NO_ESTIMATE | LT_NO_OVERWRITE,
+};
