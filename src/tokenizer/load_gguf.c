@@ -201,19 +201,27 @@ static lt_status build_model(build *b, int32_t bos, int32_t eos) {
     return lt_fail(b->err, LT_EUNSUPPORTED, "unknown tokenizer model (%s: tokenizer.ggml.model: %.80s)", b->where, model ? model : "absent");
 }
 
-lt_status lt_tokenizer_from_gguf(lt_tokenizer **out, const lt_gguf *g, lt_err *err) {
+lt_status lt_tokenizer_gguf_tree(json_t **out, int32_t *bos, int32_t *eos, const lt_gguf *g, lt_err *err) {
     build b = { .g = g, .where = lt_gguf_path(g), .err = err };
-    int32_t bos = -1, eos = -1;
     lt_status st = begin(&b);
     if (st == LT_OK) st = put_tokens(&b);
-    if (st == LT_OK) st = special_id(&b, "tokenizer.ggml.bos_token_id", &bos);
-    if (st == LT_OK) st = special_id(&b, "tokenizer.ggml.eos_token_id", &eos);
-    if (st == LT_OK) st = build_model(&b, bos, eos);
-    if (st == LT_OK) st = lt_tokenizer_from_tree(out, b.root, b.where, err);
+    if (st == LT_OK) st = special_id(&b, "tokenizer.ggml.bos_token_id", bos);
+    if (st == LT_OK) st = special_id(&b, "tokenizer.ggml.eos_token_id", eos);
+    if (st == LT_OK) st = build_model(&b, *bos, *eos);
+    if (st == LT_OK) *out = b.root;
+    else json_decref(b.root);
+    return st;
+}
+
+lt_status lt_tokenizer_from_gguf(lt_tokenizer **out, const lt_gguf *g, lt_err *err) {
+    json_t *root;
+    int32_t bos, eos;
+    LT_TRY(lt_tokenizer_gguf_tree(&root, &bos, &eos, g, err));
+    const lt_status st = lt_tokenizer_from_tree(out, root, lt_gguf_path(g), err);
     if (st == LT_OK) {
         (*out)->bos = bos;
         (*out)->eos = eos;
     }
-    json_decref(b.root);
+    json_decref(root);
     return st;
 }

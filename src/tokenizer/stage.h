@@ -66,6 +66,8 @@ struct lt_tokenizer {
 
 /* Builds a tokenizer from the tree of a tokenizer.json. */
 lt_status lt_tokenizer_from_tree(lt_tokenizer **out, const json_t *root, const char *where, lt_err *err);
+/* The tree of the tokenizer.json that a GGUF's vocabulary came from, in the members that from_tree reads; ids -1: none. */
+lt_status lt_tokenizer_gguf_tree(json_t **out, int32_t *bos, int32_t *eos, const struct lt_gguf *g, lt_err *err);
 lt_status lt_tok_normalize(const lt_tokenizer *t, lt_tok_text *text, lt_err *err);
 lt_status lt_tok_pretokenize(const lt_tok_stage *s, lt_tok_text *text, lt_err *err);
 
