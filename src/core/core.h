@@ -13,7 +13,8 @@
 #include "lathe/lathe.h" /* lt_status, lt_err, lt_alloc, lt_ctx, lt_version */
 
 /* Writes code and message (printf form) into err, returns code. Never overwrites: a set err keeps its
- * first message. Form of the text: "<what> (<file>: <tensor>: <value>)". */
+ * first message. Form of the text: "<what> (<file>: <tensor>: <value>)"; control bytes and broken UTF-8 of
+ * hostile names become '?', so that it is one line that terminals and JSON can hold. */
 #define lt_fail(err, code, ...) lt_failed_((lt_set_err((err), (code), __VA_ARGS__), 0), (code))
 /* Puts "<context>: " before the message of a set err; returns code. */
 #define lt_context(err, code, ...) lt_failed_((lt_add_context((err), __VA_ARGS__), 0), (code))
@@ -22,6 +23,9 @@
 void lt_set_err(lt_err *err, lt_status code, const char *format, ...) __attribute__((format(printf, 3, 4)));
 void lt_add_context(lt_err *err, const char *format, ...) __attribute__((format(printf, 2, 3)));
 static inline lt_status lt_failed_(int ignored, lt_status code) { return (void)ignored, code; }
+
+/* Bytes of the well-formed UTF-8 sequence (RFC 3629) that p[0..n) begins with, 1 to 4; 0: there is none. */
+size_t lt_utf8_step(const char *p, size_t n);
 
 /* A caller's mistake: returns LT_EUSAGE with the message from the enclosing function. */
 #define LT_REQUIRE(err, cond, ...)                                                                 \

@@ -5,16 +5,35 @@
 #include <stdio.h>
 #include <string.h>
 
-/* One line that any terminal and any JSON text can hold: names in hostile files may carry control bytes, and a
- * message that fills the buffer may end inside a UTF-8 sequence. */
-static void tidy(char *text, size_t cap) {
-    for (char *c = text; *c; c++)
-        if ((unsigned char)*c < 0x20 || *c == 0x7f) *c = '?';
-    size_t n = strlen(text);
-    if (n + 1 < cap) return;
-    while (n > 0 && ((unsigned char)text[n - 1] & 0xc0) == 0x80) n--;
-    if (n > 0 && (unsigned char)text[n - 1] >= 0xc0) n--;
-    text[n] = 0;
+size_t lt_utf8_step(const char *p, size_t n) {
+    static const uint32_t least[] = { 0, 0x80, 0x800, 0x10000 };
+    const unsigned char *u = (const unsigned char *)p;
+    if (n == 0) return 0;
+    const unsigned first = u[0];
+    const size_t more = first < 0x80   ? 0
+                        : first < 0xc0 ? 4
+                        : first < 0xe0 ? 1
+                        : first < 0xf0 ? 2
+                        : first < 0xf8 ? 3
+                                       : 4;
+    if (more == 4 || more >= n) return 0;
+    uint32_t rune = more ? first & 0x3fu >> more : first;
+    for (size_t k = 1; k <= more; k++) {
+        if ((u[k] & 0xc0) != 0x80) return 0;
+        rune = rune << 6 | (u[k] & 0x3fu);
+    }
+    return rune < least[more] || rune > 0x10ffff || (rune >= 0xd800 && rune <= 0xdfff) ? 0 : more + 1;
+}
+
+/* Names in hostile files may carry anything, and a full buffer may end inside a character. */
+static void tidy(char *text) {
+    for (size_t i = 0, n = strlen(text), step; i < n; i += step) {
+        step = lt_utf8_step(text + i, n - i);
+        const bool control = (unsigned char)text[i] < 0x20 || text[i] == 0x7f;
+        if (step != 0 && !control) continue;
+        text[i] = '?';
+        step = 1;
+    }
 }
 
 void lt_set_err(lt_err *err, lt_status code, const char *format, ...) {
@@ -23,7 +42,7 @@ void lt_set_err(lt_err *err, lt_status code, const char *format, ...) {
     va_start(args, format);
     vsnprintf(err->message, sizeof err->message, format, args);
     va_end(args);
-    tidy(err->message, sizeof err->message);
+    tidy(err->message);
     err->code = code;
 }
 
@@ -42,5 +61,5 @@ void lt_add_context(lt_err *err, const char *format, ...) {
     memcpy(whole + used, err->message, rest);
     whole[used + rest] = 0;
     memcpy(err->message, whole, sizeof whole);
-    tidy(err->message, sizeof err->message);
+    tidy(err->message);
 }

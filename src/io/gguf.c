@@ -81,28 +81,15 @@ static lt_status take_count(cursor *c, size_t least_bytes, size_t *out, const ch
     return LT_OK;
 }
 
-static bool is_utf8(const uint8_t *p, size_t n) {
-    for (size_t i = 0, more; i < n; i += 1 + more) {
-        uint32_t rune = p[i];
-        more = rune < 0x80 ? 0 : (rune & 0xe0) == 0xc0 ? 1 : (rune & 0xf0) == 0xe0 ? 2 : (rune & 0xf8) == 0xf0 ? 3 : 4;
-        if (more == 4 || more >= n - i) return false;
-        if (more) rune &= 0x3fu >> more;
-        for (size_t k = 1; k <= more; k++) {
-            if ((p[i + k] & 0xc0) != 0x80) return false;
-            rune = rune << 6 | (p[i + k] & 0x3f);
-        }
-        static const uint32_t least[] = { 0, 0x80, 0x800, 0x10000 };
-        if (rune < least[more] || rune > 0x10ffff || (rune >= 0xd800 && rune <= 0xdfff)) return false;
-    }
-    return true;
-}
-
 /* Names of keys and tensors go into messages, JSON and C strings. */
 static lt_status take_name(cursor *c, char **out, const char *what) {
     size_t n;
     LT_TRY(take_count(c, 1, &n, what));
-    bool fine = n > 0 && is_utf8(c->p, n);
-    for (size_t i = 0; i < n && fine; i++) fine = c->p[i] >= 0x20 && c->p[i] != 0x7f;
+    bool fine = n > 0;
+    for (size_t i = 0, step; i < n && fine; i += step) {
+        step = lt_utf8_step((const char *)c->p + i, n - i);
+        fine = step > 0 && c->p[i] >= 0x20 && c->p[i] != 0x7f;
+    }
     if (!fine)
         return lt_fail(c->err, LT_EDATA, "%s is empty or not text (%s: %.*s)", what, c->g->path,
                        (int)lt_min_size(n, 64), (const char *)c->p);
