@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* calib/tokens.h - token files, and text made into them (docs/formats/tokens.md, "lathe-tokens/1").
  *
  * A token set is rows of ids: row i holds ids[row_start[i] .. row_start[i+1]). Rows are what the model sees at once; when `isolated`,
