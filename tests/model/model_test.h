@@ -25,7 +25,7 @@ typedef struct tm_spec {
 #define TM_ODD ((tm_spec){ .vocab = 61, .d = 22, .layers = 3, .heads = 6, .kv = 2, .head_dim = 10, .ff = 37, .positions = 640, .tied = true })
 #define TM_BIAS ((tm_spec){ .vocab = 53, .d = 20, .layers = 2, .heads = 3, .kv = 1, .head_dim = 8, .ff = 24, .positions = 128, .attn_bias = true, .mlp_bias = true })
 
-typedef struct tm_tensor { char name[128]; lt_dtype dtype; int rank; size_t size[2]; float *data; } tm_tensor;
+typedef struct tm_tensor { char name[192]; lt_dtype dtype; int rank; size_t size[2]; float *data; } tm_tensor;
 typedef struct tm { tm_spec spec; tm_tensor t[192]; size_t n; char *config; } tm;
 
 /* ---- building ---- */
@@ -60,7 +60,7 @@ static inline void tm_remove(tm *m, const char *name) {
 }
 
 static inline void tm_linear(tm *m, const char *module, size_t out, size_t in, bool bias, lt_rng *r) {
-    char name[160];
+    char name[192];
     snprintf(name, sizeof name, "%s.weight", module);
     tm_add(m, name, out, in, 0.0f, 0.25f, r);
     snprintf(name, sizeof name, "%s.bias", module);
@@ -69,7 +69,7 @@ static inline void tm_linear(tm *m, const char *module, size_t out, size_t in, b
 
 static inline void tm_layer(tm *m, size_t l, lt_rng *r) {
     const tm_spec *s = &m->spec;
-    char p[64], name[128];
+    char p[32], name[96];
     const struct { const char *module; size_t out, in; bool bias; } rows[] = {
         { "self_attn.q_proj", s->heads * s->head_dim, s->d, s->attn_bias }, { "self_attn.k_proj", s->kv * s->head_dim, s->d, s->attn_bias },
         { "self_attn.v_proj", s->kv * s->head_dim, s->d, s->attn_bias },    { "self_attn.o_proj", s->d, s->heads * s->head_dim, s->attn_bias },
@@ -120,7 +120,7 @@ static inline void tm_free(tm *m) {
 
 /* module.weight becomes two factors with these names (" A" and B of the form); their product is the new dense weight when dense is not NULL. */
 static inline void tm_factor(tm *m, const char *module, size_t rank, const char *a_name, const char *b_name, uint32_t seed) {
-    char name[160];
+    char name[192];
     snprintf(name, sizeof name, "%s.weight", module);
     const tm_tensor *t = tm_find(m, name);
     const size_t out = t->size[0], in = t->size[1];
@@ -282,7 +282,7 @@ static inline const char *tm_write_gguf(const tm *m, const char *name, lt_dtype 
     for (size_t i = 0; i < m->n + (factors ? 1 : 0); i++) {
         const tm_tensor f = { .name = "rope_freqs.weight", .rank = 1, .size = { n_factors } }, *x = i < m->n ? &m->t[i] : &f;
         const lt_dtype dt = x->rank == 2 ? t : LT_F32;
-        char gguf[160];
+        char gguf[256];
         tm_gguf_name(gguf, sizeof gguf, x->name);
         tm_put_text(&head, gguf);
         tm_put_u32(&head, (uint32_t)x->rank);
