@@ -45,17 +45,11 @@ typedef struct lt_err {
     char message[1024];
 } lt_err;
 
-typedef struct lt_alloc {
-    void *(*alloc)(void *user, size_t bytes, size_t align); /* NULL when out of memory */
-    void (*free)(void *user, void *p);
-    void *user;
-} lt_alloc;
 typedef enum lt_log_level { LT_LOG_ERROR, LT_LOG_WARN, LT_LOG_INFO, LT_LOG_DEBUG } lt_log_level;
 typedef struct lt_ctx {
     int threads;           /* >= 1; default the cgroup's cpu limit */
     size_t max_memory;     /* bytes; default the cgroup's limit; 0 = no limit known */
     const char *scratch;   /* folder for spill files; NULL: beside the output */
-    lt_alloc alloc;        /* never NULL after lt_ctx_init */
     void (*log)(void *user, lt_log_level level, const char *line);
     /* stage, done of total (0 = unknown), unit ("tokens"); non-zero return asks to stop: LT_EINTERRUPTED */
     int (*progress)(void *user, const char *stage, double done, double total, const char *unit);

@@ -13,6 +13,7 @@ typedef struct header {
     size_t bytes;
 } header;
 
+enum { ALIGN = 64 };
 static _Atomic size_t fail_after = SIZE_MAX;
 
 void lt_alloc_fail_after(size_t n) {
@@ -28,15 +29,14 @@ static bool should_fail(void) {
 }
 
 /* Big zeroed blocks come from calloc, whose fresh pages cost nothing until they are touched. */
-static void *allocate(size_t bytes, size_t align, bool zero) {
+static void *allocate(size_t bytes, bool zero) {
     size_t whole;
     if (should_fail()) return NULL;
-    if (align < 64) align = 64;
-    if (!lt_add_size(bytes, align + sizeof(header), &whole)) return NULL;
+    if (!lt_add_size(bytes, ALIGN + sizeof(header), &whole)) return NULL;
     char *base = zero ? calloc(1, whole) : malloc(whole);
     if (!base) return NULL;
     const uintptr_t first = (uintptr_t)base + sizeof(header);
-    char *p = base + ((first + align - 1) / align * align - (uintptr_t)base);
+    char *p = base + ((first + ALIGN - 1) / ALIGN * ALIGN - (uintptr_t)base);
     const header h = { base, bytes };
     memcpy(p - sizeof h, &h, sizeof h);
     return p;
@@ -49,16 +49,12 @@ static header header_of(const void *p) {
 }
 
 void *lt_malloc(size_t bytes) {
-    return allocate(bytes, 64, false);
-}
-
-void *lt_malloc_aligned(size_t bytes, size_t align) {
-    return allocate(bytes, align, false);
+    return allocate(bytes, false);
 }
 
 void *lt_calloc(size_t count, size_t size) {
     size_t bytes;
-    return lt_mul_size(count, size, &bytes) ? allocate(bytes, 64, true) : NULL;
+    return lt_mul_size(count, size, &bytes) ? allocate(bytes, true) : NULL;
 }
 
 void *lt_realloc(void *p, size_t bytes) {

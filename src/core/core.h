@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "lathe/lathe.h" /* lt_status, lt_err, lt_alloc, lt_ctx, lt_version */
+#include "lathe/lathe.h" /* lt_status, lt_err, lt_ctx, lt_version */
 
 /* Writes code and message (printf form) into err, returns code. Never overwrites: a set err keeps its
  * first message. Form of the text: "<what> (<file>: <tensor>: <value>)"; control bytes and broken UTF-8 of
@@ -62,14 +62,12 @@ static inline bool lt_add_size(size_t a, size_t b, size_t *out) {
     return true;
 }
 
-/* ---- memory: the allocator comes with the context, so tests can fail the n-th call ---- */
-/* The allocator used where no context is at hand (small parser objects). 64-byte aligned; 0 bytes give
- * an address too. */
+/* ---- memory: one family for the whole library, so that tests can fail the n-th call ---- */
+/* 64-byte aligned; 0 bytes give an address too. */
 void *lt_malloc(size_t bytes);
 void *lt_calloc(size_t count, size_t size); /* zeroed; NULL on overflow */
 void *lt_realloc(void *p, size_t bytes);    /* as realloc, 64-byte aligned; p lives on when it fails */
-void *lt_malloc_aligned(size_t bytes, size_t align); /* align: a power of two */
-void lt_free(void *p);                      /* NULL is fine; pairs with all four above */
+void lt_free(void *p);                      /* NULL is fine; pairs with all three above */
 char *lt_strdup(const char *s);
 char *lt_asprintf(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* Tests: the n-th allocation from now (0 = next) fails, and all after it; SIZE_MAX switches off. */

@@ -4,22 +4,11 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-static void *heap_alloc(void *user, size_t bytes, size_t align) {
-    (void)user;
-    return lt_malloc_aligned(bytes, align);
-}
-
-static void heap_free(void *user, void *p) {
-    (void)user;
-    lt_free(p);
-}
-
 LT_API void lt_ctx_init(lt_ctx *ctx) {
     const size_t memory = lt_machine_memory();
     *ctx = (lt_ctx){
         .threads = lt_machine_cpus(),
         .max_memory = memory == SIZE_MAX ? 0 : memory,
-        .alloc = { heap_alloc, heap_free, NULL },
     };
 }
 
