@@ -42,9 +42,9 @@ static void list_allocators(json_t *result) {
 }
 
 static void list_cuts(json_t *result) {
-    json_t *rows = TABLE(result, "kinds of cut", "kind", "needs stats");
+    json_t *rows = TABLE(result, "kinds of cut", "kind");
     for (const lt_cut_kind *const *k = lt_cut_kinds; *k; k++)
-        lt_result_row(rows, "sb", (*k)->kind, (int)(*k)->needs_stats);
+        lt_result_row(rows, "s", (*k)->kind);
 }
 
 static void list_stats(json_t *result) {
