@@ -14,7 +14,8 @@ lt_status lt_team_for(lt_team *team, size_t n, lt_status (*fn)(void *user, size_
         const lt_status st = fn(user, i, &e);
         if (st == LT_OK) continue;
         if (e.code == LT_OK) e.code = st;
-#pragma omp critical(lt_team_for_failure)
+/* unnamed: a name would become a symbol that the library shows */
+#pragma omp critical
         if (i < first_bad) {
 #pragma omp atomic write
             first_bad = i;
