@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "calib/calibrate.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "calib/journal.h"
+
+enum { BATCH_TOKENS = 2048 };
+
+/* One calibration at work. */
+typedef struct work {
+    const lt_calibrate_in *in;
+    lt_calib_sites sites;
+    lt_batch *batches;
+    size_t n_batches;
+    float *weights;          /* of all tokens; NULL: all 1 */
+    lt_journal journal;
+    int layer;               /* whose accumulators are running; -1: none */
+} work;
+
+static lt_status no_memory(lt_err *err) { return lt_fail(err, LT_ENOMEM, "calibrate: out of memory"); }
+
+static void work_clear(work *w) {
+    lt_calib_sites_clear(&w->sites);
+    lt_batches_free(w->batches, w->n_batches);
+    lt_free(w->weights);
+    lt_journal_close(&w->journal);
+}
+
+/* ---- batches and their weights ---- */
+
+static lt_status weigh_tokens(work *w, lt_err *err) {
+    const lt_tokens *t = w->in->tokens;
+    const size_t skip = w->in->skip_first;
+    if (skip == 0) return LT_OK;
+    w->weights = lt_calloc(t->n_ids + 1, sizeof *w->weights);
+    if (!w->weights) return no_memory(err);
+    for (size_t r = 0; r < t->n_rows; r++)
+        for (size_t i = t->row_start[r] + skip; i < t->row_start[r + 1]; i++) w->weights[i] = 1.0f;
+    for (size_t b = 0; b < w->n_batches; b++) w->batches[b].weight = w->weights + (w->batches[b].ids - t->ids);
+    return LT_OK;
+}
+
+static size_t counted_tokens(const work *w) {
+    size_t n = 0;
+    for (size_t i = 0; i < w->in->tokens->n_ids; i++) n += !w->weights || w->weights[i] > 0.0f;
+    return n;
+}
+
+static lt_status check_tokens(const lt_calibrate_in *in, lt_err *err) {
+    const lt_tokens *t = in->tokens;
+    const size_t vocab = in->model->config.vocab_size, longest = in->model->config.max_positions;
+    if (t->n_rows == 0) return lt_fail(err, LT_EDATA, "calibrate: no rows of tokens");
+    for (size_t i = 0; i < t->n_ids; i++)
+        if (t->ids[i] < 0 || (size_t)t->ids[i] >= vocab) return lt_fail(err, LT_EDATA, "id %zu is %d, outside the vocabulary of %zu", i, t->ids[i], vocab);
+    for (size_t r = 0; r < t->n_rows; r++)
+        if (longest && t->row_start[r + 1] - t->row_start[r] > longest)
+            return lt_fail(err, LT_EDATA, "row %zu has %zu tokens, the model takes %zu", r, t->row_start[r + 1] - t->row_start[r], longest);
+    return LT_OK;
+}
+
+static lt_status work_init(work *w, const lt_calibrate_in *in, lt_err *err) {
+    *w = (work){ .in = in, .layer = -1 };
+    LT_TRY(check_tokens(in, err));
+    LT_TRY(lt_calib_sites_init(&w->sites, in->model, in->stats, in->include_head, err));
+    LT_TRY(lt_tokens_batches(&w->batches, &w->n_batches, in->tokens, in->batch_tokens ? in->batch_tokens : BATCH_TOKENS, err));
+    LT_TRY(weigh_tokens(w, err));
+    return counted_tokens(w) ? LT_OK : lt_fail(err, LT_EDATA, "calibrate: skip_first %zu leaves no token", in->skip_first);
+}
+
+/* ---- memory ---- */
+
+static lt_status plan_memory(lt_run_plan *out, const work *w, lt_err *err) {
+    size_t layer = 0, rows = 0;
+    for (size_t l = 0; l < w->sites.n_layers; l++) layer = lt_max_size(layer, lt_calib_sites_bytes(&w->sites, (int)l));
+    for (size_t b = 0; b < w->n_batches; b++) rows = lt_max_size(rows, w->batches[b].n_rows);
+    const size_t extra = lt_calib_work_bytes(&w->sites, rows) + lt_calib_sites_bytes(&w->sites, -1);
+    const size_t limit = w->in->ctx ? w->in->ctx->max_memory : 0;
+    return lt_run_make_plan(out, w->in->model, w->batches, w->n_batches, limit, extra, layer, 0, true, err);
+}
+
+lt_status lt_calibrate_predict(lt_run_plan *out, const lt_calibrate_in *in, lt_err *err) {
+    work w;
+    lt_status st = work_init(&w, in, err);
+    if (st == LT_OK) st = plan_memory(out, &w, err);
+    work_clear(&w);
+    return st;
+}
+
+/* ---- settings and header ---- */
+
+/* Kernels and BLAS decide the last bits; the number of threads does not. */
+static char *machine_of(lt_team *team) {
+    char text[256];
+    lt_team_describe(team, text, sizeof text);
+    char *threads = strrchr(text, ',');
+    if (threads) *threads = 0;
+    return lt_strdup(text);
+}
+
+static json_t *stat_names(lt_stat_set set) {
+    json_t *list = json_array();
+    for (size_t k = 0; k < LT_N_STATS; k++)
+        if (set >> k & 1u) json_array_append_new(list, json_string(lt_stat_rows[k]->name));
+    return list;
+}
+
+static lt_status parse_settings(json_t **out, const lt_calibrate_in *in, lt_err *err) {
+    const char *text = in->settings ? in->settings : "{}";
+    LT_TRY(lt_json_parse(out, text, strlen(text), "settings", err));
+    if (json_is_object(*out)) return LT_OK;
+    json_decref(*out);
+    *out = NULL;
+    return lt_fail(err, LT_EUSAGE, "calibrate: settings must be a JSON object");
+}
+
+/* What the file says of how it was made; merging compares it. */
+static lt_status file_settings(json_t **out, const lt_calibrate_in *in, lt_err *err) {
+    LT_TRY(parse_settings(out, in, err));
+    if (json_object_set_new(*out, "stats", stat_names(in->stats)) == 0 && json_object_set_new(*out, "skip_first", json_integer((json_int_t)in->skip_first)) == 0)
+        return LT_OK;
+    json_decref(*out);
+    *out = NULL;
+    return no_memory(err);
+}
+
+/* What must not change before the work is finished. */
+static lt_status journal_settings(json_t **out, const lt_calibrate_in *in, const char *machine, lt_err *err) {
+    json_t *settings;
+    LT_TRY(file_settings(&settings, in, err));
+    *out = json_pack("{s:s, s:s, s:s, s:b, s:I, s:s, s:o}", "model_hash", in->model_hash, "tokenizer_hash", in->tokens->tokenizer_hash, "tokens_hash",
+                     in->tokens->hash, "include_head", (int)in->include_head, "batch_tokens", (json_int_t)in->batch_tokens, "machine", machine,
+                     "settings", settings);
+    return *out ? LT_OK : no_memory(err);
+}
+
+static json_t *sites_json(const lt_calib_sites *s) {
+    json_t *sites = json_object();
+    for (size_t i = 0; i < s->n; i++) {
+        json_t *modules = json_array();
+        for (size_t k = 0; k < s->site[i].n_modules; k++) json_array_append_new(modules, json_string(s->site[i].modules[k]));
+        json_object_set_new(sites, s->site[i].name, json_pack("{s:I, s:o}", "cols", (json_int_t)s->site[i].cols, "modules", modules));
+    }
+    return sites;
+}
+
+/* ---- the pass ---- */
+
+static bool wants(void *user, lt_site site, int layer, int sub, bool grad) {
+    const work *w = user;
+    return !grad && sub == 0 && lt_calib_sites_find(&w->sites, site, layer) != NULL;
+}
+
+static lt_status start_layer(work *w, int layer, lt_err *err) {
+    if (layer < 0 || layer == w->layer) return LT_OK;
+    w->layer = layer;
+    return lt_calib_sites_begin(&w->sites, layer, err);
+}
+
+static lt_status observe(void *user, const lt_obs *obs, lt_err *err) {
+    work *w = user;
+    LT_TRY(start_layer(w, obs->layer, err));
+    return lt_calib_site_observe(lt_calib_sites_find(&w->sites, obs->site, obs->layer), w->in->team, obs, err);
+}
+
+static lt_status group_done(void *user, size_t first_layer, size_t n_layers, lt_err *err) {
+    work *w = user;
+    for (size_t l = first_layer; l < first_layer + n_layers; l++) {
+        LT_TRY(start_layer(w, (int)l, err)); /* a layer that was dropped from the model has no sites and an empty file */
+        LT_TRY(lt_journal_put(&w->journal, &w->sites, (int)l, err));
+        lt_calib_sites_end(&w->sites, (int)l);
+    }
+    w->layer = -1;
+    return LT_OK;
+}
+
+/* The final norm is run for its taps only. */
+static lt_status batch_done(void *user, size_t batch, lt_exec *x, lt_var final, lt_err *err) {
+    (void)user, (void)batch, (void)x, (void)final, (void)err;
+    return LT_OK;
+}
+
+static lt_status run(work *w, const lt_run_plan *plan, lt_err *err) {
+    const lt_observer observer = { wants, observe, w };
+    const bool head = !w->journal.head_done;
+    if (w->journal.n_layers_done == w->sites.n_layers && !head) return LT_OK;
+    const lt_run_in in = { .model = w->in->model, .team = w->in->team, .ctx = w->in->ctx, .batches = w->batches, .n_batches = w->n_batches,
+        .observers = &observer, .n_observers = 1, .first_layer = w->journal.n_layers_done, .state_path = w->journal.state_path, .plan = *plan,
+        .group_done = group_done, .batch_done = head ? batch_done : NULL, .check_finite = true, .user = w };
+    if (head) LT_TRY(lt_calib_sites_begin(&w->sites, -1, err));
+    LT_TRY(lt_run(&in, err));
+    return head ? lt_journal_put(&w->journal, &w->sites, -1, err) : LT_OK;
+}
+
+static lt_status finish(work *w, const char *machine, lt_err *err) {
+    json_t *settings = NULL, *sites = sites_json(&w->sites);
+    char *text = NULL;
+    lt_status st;
+    LT_GO(file_settings(&settings, w->in, err));
+    text = lt_json_canonical(settings);
+    if (!text || !sites) LT_GO(no_memory(err));
+    const lt_tokens *t = w->in->tokens;
+    const lt_stats_head head = { { w->in->model_hash, t->tokenizer_hash, t->hash, text }, t->source ? t->source : "", machine, sites };
+    LT_GO(lt_journal_assemble(&w->journal, &w->sites, w->in->out_path, &head, err));
+    st = lt_journal_remove(&w->journal, err);
+done:
+    json_decref(settings);
+    json_decref(sites);
+    lt_free(text);
+    return st;
+}
+
+static double flops_of(const work *w) {
+    double flops = 0.0, per_token = 0.0;
+    for (size_t b = 0; b < w->n_batches; b++) flops += lt_model_flops(w->in->model, &w->batches[b], 0);
+    for (size_t i = 0; i < w->sites.n; i++) {
+        const double d = (double)w->sites.site[i].cols;
+        if (w->sites.set >> (LT_N_STATS - 1) & 1u) per_token += d * (d + 1.0); /* the Gram; other sums are of lower order */
+    }
+    return flops + per_token * (double)counted_tokens(w);
+}
+
+static lt_status calibrate(lt_calibrate_out *out, work *w, const char *machine, lt_err *err) {
+    json_t *settings = NULL;
+    lt_run_plan plan;
+    LT_TRY(plan_memory(&plan, w, err));
+    LT_TRY(journal_settings(&settings, w->in, machine, err));
+    const lt_status st = lt_journal_open(&w->journal, w->in->out_path, settings, &w->sites, err);
+    json_decref(settings);
+    if (st != LT_OK) return st;
+    out->predicted_bytes = plan.predicted_bytes;
+    out->resumed = w->journal.found && w->journal.n_layers_done > 0;
+    out->resumed_layer = w->journal.n_layers_done;
+    LT_TRY(run(w, &plan, err));
+    return finish(w, machine, err);
+}
+
+lt_status lt_calibrate(lt_calibrate_out *out, const lt_calibrate_in *in, lt_err *err) {
+    const double start = lt_seconds();
+    lt_calibrate_out result = { 0 };
+    work w;
+    char *machine = NULL;
+    lt_status st;
+    LT_GO(work_init(&w, in, err));
+    if (!(machine = machine_of(in->team))) LT_GO(no_memory(err));
+    LT_GO(calibrate(&result, &w, machine, err));
+    result.tokens = counted_tokens(&w);
+    result.rows = in->tokens->n_rows;
+    result.flops = flops_of(&w);
+    result.seconds = lt_seconds() - start;
+    *out = result;
+done:
+    lt_free(machine);
+    work_clear(&w);
+    return st;
+}

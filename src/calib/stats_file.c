@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "calib/stats_file.h"
+
+#include <string.h>
+
+#include "io/safetensors.h"
+
+const char *const lt_stats_ids[LT_N_STATS_IDS] = { "model_hash", "tokenizer_hash", "tokens_hash", "settings" };
+
+static lt_status no_memory(lt_err *err) { return lt_fail(err, LT_ENOMEM, "stats: out of memory"); }
+
+/* ---- the hash: the header's identity, then name and digest of each tensor ---- */
+
+static void hash_line(lt_hash *h, const char *a, const char *b) {
+    lt_hash_update(h, a, strlen(a));
+    lt_hash_update(h, "=", 1);
+    lt_hash_update(h, b, strlen(b));
+    lt_hash_update(h, "\n", 1);
+}
+
+lt_status lt_stats_hash_begin(lt_stats_hasher *s, const lt_stats_head *head, lt_err *err) {
+    char *sites = lt_json_canonical(head->sites);
+    s->h = sites ? lt_hash_create() : NULL;
+    if (!s->h) return lt_free(sites), no_memory(err);
+    hash_line(s->h, "format", LT_STATS_FORMAT);
+    for (size_t i = 0; i < LT_N_STATS_IDS; i++) hash_line(s->h, lt_stats_ids[i], head->id[i]);
+    hash_line(s->h, "sites", sites);
+    lt_free(sites);
+    return LT_OK;
+}
+
+lt_status lt_stats_hash_tensor(lt_stats_hasher *s, const char *name, const double *values, size_t n, lt_err *err) {
+    char hex[LT_HASH_HEX];
+    lt_hash *h = lt_hash_create();
+    if (!h) return no_memory(err);
+    lt_hash_update(h, values, n * sizeof *values);
+    lt_hash_finish(h, hex);
+    hash_line(s->h, name, hex);
+    return LT_OK;
+}
+
+void lt_stats_hash_end(lt_stats_hasher *s, char hex[LT_HASH_HEX]) {
+    char unused[LT_HASH_HEX];
+    if (s->h) lt_hash_finish(s->h, hex ? hex : unused);
+    s->h = NULL;
+}
+
+/* ---- writing ---- */
+
+typedef struct visit { const lt_stats_head *head; lt_stat_set set; lt_stats_source values; void *user; } visit;
+typedef lt_status (*visitor)(void *self, const char *name, size_t n, const double *values, lt_err *err);
+
+/* Every tensor in the file's order; values only when asked for. */
+static lt_status visit_all(const visit *v, bool with_values, visitor fn, void *self, lt_err *err) {
+    const char *site;
+    json_t *info;
+    json_object_foreach(v->head->sites, site, info) {
+        const size_t cols = (size_t)json_integer_value(json_object_get(info, "cols"));
+        for (size_t i = 0; i < LT_N_STATS; i++) {
+            const double *values = NULL;
+            if (!(v->set >> i & 1u)) continue;
+            char *name = lt_asprintf("%s.%s", site, lt_stat_rows[i]->name);
+            if (!name) return no_memory(err);
+            lt_status st = with_values ? v->values(v->user, site, cols, lt_stat_rows[i], &values, err) : LT_OK;
+            if (st == LT_OK) st = fn(self, name, lt_stat_rows[i]->doubles(cols), values, err);
+            lt_free(name);
+            if (st != LT_OK) return st;
+        }
+    }
+    return LT_OK;
+}
+
+static lt_status hash_one(void *self, const char *name, size_t n, const double *values, lt_err *err) { return lt_stats_hash_tensor(self, name, values, n, err); }
+
+static lt_status declare_one(void *self, const char *name, size_t n, const double *values, lt_err *err) {
+    (void)values;
+    return lt_st_writer_declare(self, name, LT_F64, 1, &n, err);
+}
+
+static lt_status write_one(void *self, const char *name, size_t n, const double *values, lt_err *err) {
+    (void)name;
+    return lt_st_writer_bytes(self, values, n * sizeof *values, err);
+}
+
+static lt_status write_meta(lt_st_writer *w, const lt_stats_head *head, const char *hash, lt_err *err) {
+    char *sites = json_dumps(head->sites, JSON_COMPACT);
+    lt_status st = sites ? LT_OK : no_memory(err);
+    if (st == LT_OK) st = lt_st_writer_meta(w, "format", LT_STATS_FORMAT, err);
+    if (st == LT_OK) st = lt_st_writer_meta(w, "kind", "input_gram", err);
+    for (size_t i = 0; i < LT_N_STATS_IDS && st == LT_OK; i++) st = lt_st_writer_meta(w, lt_stats_ids[i], head->id[i], err);
+    if (st == LT_OK) st = lt_st_writer_meta(w, "source", head->source, err);
+    if (st == LT_OK) st = lt_st_writer_meta(w, "machine", head->machine, err);
+    if (st == LT_OK) st = lt_st_writer_meta(w, "sites", sites, err);
+    if (st == LT_OK) st = lt_st_writer_meta(w, "hash", hash, err);
+    free(sites);
+    return st;
+}
+
+static lt_status hash_all(char hex[LT_HASH_HEX], const visit *v, lt_err *err) {
+    lt_stats_hasher s = { 0 };
+    lt_status st;
+    LT_GO(lt_stats_hash_begin(&s, v->head, err));
+    st = visit_all(v, true, hash_one, &s, err);
+done:
+    lt_stats_hash_end(&s, hex);
+    return st;
+}
+
+lt_status lt_stats_write(const char *path, const lt_stats_head *head, lt_stat_set set, lt_stats_source values, void *user, lt_err *err) {
+    const visit v = { head, set, values, user };
+    char hash[LT_HASH_HEX] = "";
+    lt_st_writer *w = NULL;
+    lt_status st;
+    LT_GO(hash_all(hash, &v, err));
+    LT_GO(lt_st_writer_create(&w, path, err));
+    LT_GO(write_meta(w, head, hash, err));
+    LT_GO(visit_all(&v, false, declare_one, w, err));
+    LT_GO(lt_st_writer_begin(w, err));
+    LT_GO(visit_all(&v, true, write_one, w, err));
+    return lt_st_writer_commit(w, err);
+done:
+    lt_st_writer_abort(w);
+    return st;
+}
+
+/* ---- settings ---- */
+
+static bool is_in(const char *key, const char *const *list) {
+    for (; list && *list; list++)
+        if (strcmp(*list, key) == 0) return true;
+    return false;
+}
+
+const char *lt_settings_differ(const json_t *a, const json_t *b, const char *const *skip) {
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)a, key, value) if (!is_in(key, skip) && !json_equal(value, json_object_get(b, key))) return key;
+    json_object_foreach((json_t *)b, key, value) if (!is_in(key, skip) && !json_object_get(a, key)) return key;
+    return NULL;
+}
