@@ -12,13 +12,11 @@ static bool aligned(const void *p, size_t align) {
 static void blocks_are_aligned_and_pair_with_one_free(void **state) {
     (void)state;
     for (size_t bytes = 0; bytes < 300; bytes += 7) {
-        char *p = lt_malloc(bytes), *q = lt_malloc_aligned(bytes, 4096);
+        char *p = lt_malloc(bytes);
         assert_non_null(p);
-        assert_true(aligned(p, 64) && aligned(q, 4096));
+        assert_true(aligned(p, 64));
         memset(p, 1, bytes);
-        memset(q, 1, bytes);
         lt_free(p);
-        lt_free(q);
     }
     lt_free(NULL);
 }
