@@ -11,22 +11,13 @@ static const char *text_of(const json_t *row, const char *key) {
 
 /* Words of text from column `at` on, wrapped at WIDTH and continued at column `indent`. */
 static void wrapped(FILE *f, const char *text, size_t at, size_t indent) {
-    while (*text) {
+    for (bool first = true; *text; first = false) {
         const size_t n = strcspn(text, " \n");
-        if (at + n > WIDTH && at > indent) {
-            fprintf(f, "\n%*s", (int)indent, "");
-            at = indent;
-        }
+        const bool fits = at + !first + n <= WIDTH && (first || text[-1] != '\n');
+        if (!first) fits ? fputc(' ', f) : fprintf(f, "\n%*s", (int)indent, "");
+        at = (fits ? at + !first : indent) + n;
         fprintf(f, "%.*s", (int)n, text);
-        at += n;
         text += n;
-        if (*text == '\n') {
-            fprintf(f, "\n%*s", (int)indent, "");
-            at = indent;
-        } else if (*text == ' ' && at < WIDTH) {
-            fputc(' ', f);
-            at++;
-        }
         if (*text) text++;
     }
     fputc('\n', f);
@@ -60,7 +51,7 @@ static size_t option_head(FILE *f, const json_t *o) {
     const char *type = text_of(o, "type"), *meta = text_of(o, "metavar");
     const bool flag = strcmp(type, "flag") == 0;
     const bool on = flag && text_of(o, "default") && strcmp(text_of(o, "default"), "true") == 0;
-    size_t n = (size_t)fprintf(f, "--%s%s", on ? "no-" : "", text_of(o, "name"));
+    size_t n = (size_t)fprintf(f, "--%s%s", on ? "[no-]" : "", text_of(o, "name"));
     if (flag) return n;
     n += (size_t)fprintf(f, " ");
     if (meta || !json_is_array(choices)) {

@@ -15,6 +15,16 @@ expect 0 "tokenizer" "$LATHE" inspect "$TMP/tok"
 mkdir "$TMP/out"
 ln -s "$TINY" "$TMP/out/model"
 expect 0 "803968" "$LATHE" inspect "$TMP/out"
-for topic in methods families commands targets dtypes allocators cuts stats kernels; do expect 0 "$topic" "$LATHE" list $topic; done
+while read -r topic text; do expect 0 "$text" "$LATHE" list "$topic"; done <<'TOPICS'
+methods whitened
+families lowrank_llama
+commands bench decode
+targets hf-dense
+dtypes bf16
+allocators uniform
+cuts rank
+stats gram
+kernels ref
+TOPICS
 expect 0 "whitened" "$LATHE" list
 done_testing
