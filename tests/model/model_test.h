@@ -13,6 +13,7 @@
 #include "io/file.h"
 #include "io/safetensors.h"
 #include "model/generate.h"
+#include "model/overlay.h"
 #include "model/runner.h"
 #include "model/save.h"
 
@@ -69,7 +70,7 @@ static inline void tm_linear(tm *m, const char *module, size_t out, size_t in, b
 
 static inline void tm_layer(tm *m, size_t l, lt_rng *r) {
     const tm_spec *s = &m->spec;
-    char p[32], name[96];
+    char p[48], name[128];
     const struct { const char *module; size_t out, in; bool bias; } rows[] = {
         { "self_attn.q_proj", s->heads * s->head_dim, s->d, s->attn_bias }, { "self_attn.k_proj", s->kv * s->head_dim, s->d, s->attn_bias },
         { "self_attn.v_proj", s->kv * s->head_dim, s->d, s->attn_bias },    { "self_attn.o_proj", s->d, s->heads * s->head_dim, s->attn_bias },
