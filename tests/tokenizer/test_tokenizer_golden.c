@@ -102,12 +102,12 @@ static void gguf_gives_the_reference_ids(void **state) {
     lt_tokenizer_destroy(t);
 }
 
-/* The released model's own file, where LT_SMOLLM2_GGUF names it. */
+/* The released model's own file, where LATHE_TEST_GGUF names it. */
 static void released_gguf_gives_the_reference_ids(void **state) {
     (void)state;
-    const char *path = getenv("LT_SMOLLM2_GGUF");
+    const char *path = getenv("LATHE_TEST_GGUF");
     if (!path || !have(path) || !have(GOLDEN "smollm2")) {
-        print_message("skipped: LT_SMOLLM2_GGUF names no file\n");
+        print_message("skipped: LATHE_TEST_GGUF names no file\n");
         skip();
     }
     lt_tokenizer *t = open_gguf(path);
