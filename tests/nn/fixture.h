@@ -74,11 +74,24 @@ __attribute__((unused)) static lt_param fix_param(fixture *f, const char *name, 
     *buffer = (lt_buffer){ .data = fix_normal(f, n, scale), .bytes = n * sizeof(lt_real) };
     const size_t size[] = { rows > 0 ? rows : cols, cols };
     return (lt_param){ .name = name, .t = lt_tensor_dense(LT_REAL_DTYPE, rows > 0 ? 2 : 1, size, buffer, 0),
-                       .grad = trains ? fix_normal(f, n, 1) : NULL };
+                       .grad = trains ? fix_zeros(f, n, sizeof(lt_real)) : NULL };
 }
 
 __attribute__((unused)) static lt_real *fix_values(const lt_param *p) {
     return (lt_real *)(uintptr_t)lt_host(&p->t);
+}
+
+/* the same numbers in another dtype, frozen */
+__attribute__((unused)) static lt_param fix_param_as(fixture *f, const char *name, lt_dtype dt, size_t rows, size_t cols, double scale) {
+    const lt_param p = fix_param(f, name, rows, cols, scale, false);
+    const lt_dtype_row *row = lt_dtype_get(dt);
+    const size_t n = lt_tensor_count(&p.t), bytes = n / row->block * row->bytes;
+    lt_buffer *buffer = fix_zeros(f, 1, sizeof *buffer);
+    *buffer = (lt_buffer){ .data = fix_zeros(f, 1, bytes), .bytes = bytes };
+    float *values = fix_zeros(f, n, sizeof *values);
+    for (size_t i = 0; i < n; i++) values[i] = (float)((const lt_real *)lt_host(&p.t))[i];
+    row->from_f32(buffer->data, values, n);
+    return (lt_param){ .name = name, .t = lt_tensor_dense(dt, p.t.rank, p.t.size, buffer, 0) };
 }
 
 /* what: any of "2" two stages of rank r, "b" bias, "a" adapters of rank 2, "t" stored [in, out], "f" weights frozen */
