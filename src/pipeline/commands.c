@@ -5,9 +5,25 @@
 
 /* sorted by name */
 const lt_command *const lt_commands[] = {
-    &lt_cmd_bench_decode, &lt_cmd_bench_prefill, &lt_cmd_detokenize,
-    &lt_cmd_forward,      &lt_cmd_generate,      &lt_cmd_inspect,
-    &lt_cmd_list,         &lt_cmd_tokenize,      NULL,
+    &lt_cmd_apply,
+    &lt_cmd_bench_decode,
+    &lt_cmd_bench_prefill,
+    &lt_cmd_calibrate,
+    &lt_cmd_compare,
+    &lt_cmd_compress,
+    &lt_cmd_detokenize,
+    &lt_cmd_evaluate_kld,
+    &lt_cmd_evaluate_perplexity,
+    &lt_cmd_export,
+    &lt_cmd_forward,
+    &lt_cmd_generate,
+    &lt_cmd_inspect,
+    &lt_cmd_list,
+    &lt_cmd_plan,
+    &lt_cmd_stats_merge,
+    &lt_cmd_tokenize,
+    &lt_cmd_verify,
+    NULL,
 };
 
 const lt_command *lt_command_find(const char *verb) {

@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "pipeline/calibration.h"
+
+#include <string.h>
+
+#include "compress/method.h"
+#include "pipeline/outdir.h"
+
+/* ---- text ---- */
+static lt_status seq_len(size_t *out, const lt_call_ctx *c, const lt_subject *s, lt_err *err) {
+    const size_t most = s->o.model->config.max_positions;
+    const bool given = lt_arg_given(c->args, "seq-len");
+    *out = given ? (size_t)lt_arg_int(c->args, "seq-len") : lt_min_size(512, most);
+    LT_REQUIRE(err, *out <= most, "--seq-len: %zu is more than the %zu positions of %s", *out, most, s->id);
+    return LT_OK;
+}
+
+lt_status lt_calibration_tokens(lt_tokens *out, const lt_call_ctx *c, const lt_subject *s, size_t rows, lt_err *err) {
+    lt_tokens_opts o = { .recipe = lt_arg_string(c->args, "recipe"),
+                         .max_rows = rows ? rows : (size_t)lt_arg_int(c->args, "max-rows"),
+                         .seed = (uint64_t)lt_arg_int(c->args, "seed") };
+    LT_TRY(seq_len(&o.seq_len, c, s, err));
+    return lt_subject_tokens(out, s, c, lt_arg_string(c->args, "data"), &o, err);
+}
+
+/* ---- which sums ---- */
+enum { MAX_NAMES = 32, MAX_LIST = 512 };
+typedef struct names {
+    char text[MAX_LIST];
+    const char *name[MAX_NAMES];
+    size_t n;
+} names;
+
+/* "a, b" */
+static lt_status split(names *out, const char *option, const char *list, lt_err *err) {
+    LT_REQUIRE(err, strlen(list) < MAX_LIST, "--%s: the list is too long", option);
+    strcpy(out->text, list);
+    out->n = 0;
+    char *rest = NULL;
+    for (char *w = strtok_r(out->text, ", ", &rest); w; w = strtok_r(NULL, ", ", &rest)) {
+        LT_REQUIRE(err, out->n < MAX_NAMES, "--%s: more than %d names", option, MAX_NAMES);
+        out->name[out->n++] = w;
+    }
+    LT_REQUIRE(err, out->n > 0, "--%s: the list is empty", option);
+    return LT_OK;
+}
+
+lt_status lt_stats_of_names(lt_stat_set *out, const char *list, lt_err *err) {
+    names n;
+    LT_TRY(split(&n, "stats", list, err));
+    return lt_stat_set_parse(out, n.name, n.n, err);
+}
+
+lt_status lt_stats_of_methods(lt_stat_set *out, const char *list, lt_err *err) {
+    names n;
+    LT_TRY(split(&n, "methods", list, err));
+    *out = 0;
+    for (size_t i = 0; i < n.n; i++) {
+        const lt_method *m;
+        lt_stat_set set = 0;
+        size_t k = 0;
+        LT_TRY(lt_method_find(&m, n.name[i], err));
+        while (m->needs.stats && m->needs.stats[k]) k++;
+        if (k) LT_TRY(lt_stat_set_parse(&set, m->needs.stats, k, err));
+        *out |= set;
+    }
+    return LT_OK;
+}
+
+/* ---- the pass ---- */
+/* "data" may differ between files that are merged; nothing else may. */
+static json_t *settings_json(const lt_call_ctx *c, const lt_tokens *t) {
+    json_t *call = lt_settings_new(c);
+    const json_t *numbers = json_object_get(call, "numbers");
+    json_t *s = json_pack("{s:O, s:I, s:b, s:{s:s?, s:s?, s:I, s:I}}", "numbers", numbers, "skip_first",
+                          (json_int_t)lt_arg_int(c->args, "skip-first"), "include_head",
+                          lt_arg_flag(c->args, "include-head"), "data", "source", t->source, "recipe", t->recipe,
+                          "seed", (json_int_t)lt_arg_int(c->args, "seed"), "rows", (json_int_t)t->n_rows);
+    json_decref(call);
+    return s;
+}
+
+lt_status lt_calibration_in(lt_calibrate_in *in, char **settings, const lt_call_ctx *c, const lt_subject *s,
+                            const lt_tokens *t, lt_stat_set stats, const char *out_path, lt_err *err) {
+    json_t *j = settings_json(c, t);
+    *settings = j ? lt_json_canonical(j) : NULL;
+    json_decref(j);
+    if (!*settings) return lt_fail(err, LT_ENOMEM, "calibrate: out of memory");
+    const bool head = lt_arg_flag(c->args, "include-head");
+    if (head && s->o.model->config.tied)
+        return lt_fail(err, LT_EUNSUPPORTED, "--include-head: the head is tied to the embedding (%s)",
+                       s->o.model->path);
+    *in = (lt_calibrate_in){ .model = s->o.model,
+                             .model_hash = s->hash,
+                             .tokens = t,
+                             .stats = stats,
+                             .include_head = head,
+                             .skip_first = (size_t)lt_arg_int(c->args, "skip-first"),
+                             .team = c->team,
+                             .ctx = c->ctx,
+                             .out_path = out_path,
+                             .settings = *settings };
+    return LT_OK;
+}
+
+/* Inputs of linears in a layer, each once: what attention, its output and the two halves of the MLP read. */
+static void add_site(lt_estimate *e, const lt_calibrate_in *in, size_t cols) {
+    for (size_t i = 0; i < LT_N_STATS; i++)
+        if (in->stats >> i & 1) e->disk_bytes += lt_stat_rows[i]->doubles(cols) * sizeof(double);
+    e->flops += (double)cols * (double)cols * (double)in->tokens->n_ids;
+}
+
+lt_status lt_calibration_estimate(lt_estimate *e, const lt_calibrate_in *in, lt_err *err) {
+    const lt_config *c = &in->model->config;
+    lt_run_plan plan;
+    *e = (lt_estimate){ 0 };
+    LT_TRY(lt_calibrate_predict(&plan, in, err));
+    LT_TRY(lt_tokens_flops(&e->flops, in->model, in->tokens, false, err));
+    e->memory_bytes = plan.predicted_bytes;
+    for (size_t i = 0; i < c->n_layers; i++) {
+        add_site(e, in, c->d_model);
+        add_site(e, in, c->layer[i].n_q_heads * c->layer[i].v_dim);
+        add_site(e, in, c->d_model);
+        add_site(e, in, c->layer[i].d_ff);
+    }
+    if (in->include_head) add_site(e, in, c->d_model);
+    return LT_OK;
+}

@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* pipeline/cmd_apply.c - model, plan and stats to a smaller model. */
+#include "pipeline/commands.h"
+
+#include <string.h>
+
+#include "io/file.h"
+#include "pipeline/outdir.h"
+#include "pipeline/planning.h"
+#include "pipeline/produce.h"
+#include "pipeline/result.h"
+
+typedef struct applying {
+    lt_call_ctx *c;
+    lt_subject source;
+    lt_plan plan;
+    char plan_hash[LT_HASH_HEX];
+    lt_stats *stats;
+    json_t *settings;
+    lt_outdir out;
+    double started;
+} applying;
+
+static lt_status open_inputs(applying *x, lt_err *err) {
+    const lt_args *a = x->c->args;
+    const char *stats = lt_arg_string(a, "stats");
+    LT_TRY(lt_plan_load(&x->plan, lt_arg_string(a, "plan"), err));
+    LT_REQUIRE(err, stats || !lt_plan_needs_stats(&x->plan),
+               "apply: the plan's cuts are fitted from stats: give --stats (%s)", lt_arg_string(a, "plan"));
+    LT_TRY(lt_subject_open(&x->source, x->c, lt_arg_string(a, "model"), err));
+    if (stats) LT_TRY(lt_stats_open(&x->stats, stats, err));
+    LT_TRY(lt_plan_check(&x->plan, x->source.o.model, x->source.hash, x->stats, err));
+    LT_TRY(lt_plan_cost(&x->plan, x->source.o.model, err));
+    return lt_planning_hash(x->plan_hash, &x->plan, err);
+}
+
+static lt_status make_settings(applying *x, lt_err *err) {
+    x->settings = lt_settings_new(x->c);
+    const int failed =
+        !x->settings || json_object_set_new(x->settings, "model_hash", json_string(x->source.hash)) ||
+        json_object_set_new(x->settings, "plan_hash", json_string(x->plan_hash)) ||
+        json_object_set_new(x->settings, "stats_hash", x->stats ? json_string(lt_stats_hash(x->stats)) : json_null());
+    return failed ? lt_fail(err, LT_ENOMEM, "apply: out of memory") : LT_OK;
+}
+
+static lt_status estimate(applying *x, json_t **result, lt_err *err) {
+    lt_estimate e = { 0 };
+    const json_t *bytes = json_object_get(json_object_get(x->plan.head, "cost"), "bytes");
+    lt_planning_estimate(&e, x->c, x->source.o.model);
+    e.disk_bytes = (size_t)json_integer_value(json_array_get(bytes, 1));
+    return lt_estimate_result(result, x->c, &e, err);
+}
+
+static lt_status report(const applying *x, const lt_produced *p, json_t **result, lt_err *err) {
+    static const char *const columns[] = { "output", "verified by", "logit gap" };
+    json_t *r = lt_result_new(x->c);
+    json_object_update_new(
+        r, json_pack("{s:{s:s, s:s}, s:{s:s, s:I, s:I}, s:{s:s, s:o}}", "source", "model", x->source.id, "hash",
+                     x->source.hash, "model", "hash", p->hash, "params", (json_int_t)lt_model_n_params(p->model),
+                     "bytes", (json_int_t)lt_model_bytes(p->model), "verified", "by",
+                     "lathe's reader: every tensor, logits of a fixed batch", "logit_gap", lt_result_real(p->gap)));
+    const lt_status st = lt_planning_report(r, &x->plan, x->source.o.model, err);
+    if (st != LT_OK) {
+        json_decref(r);
+        return st;
+    }
+    lt_result_row(lt_result_table(r, "", columns, LT_COUNTOF(columns)), "ssd", x->out.path, "lathe's reader", p->gap);
+    return lt_result_finish(result, r, err);
+}
+
+static lt_status apply(applying *x, json_t **result, lt_err *err) {
+    const lt_lineage l = { .c = x->c,
+                           .settings = x->settings,
+                           .parent = x->source.o.model,
+                           .parent_hash = x->source.hash,
+                           .tokenizer = x->source.o.tokenizer,
+                           .plan = &x->plan,
+                           .plan_hash = x->plan_hash,
+                           .stats = x->stats,
+                           .form = "ablinear" };
+    lt_produced p;
+    char *plan = NULL, *folder = NULL;
+    json_t *r = NULL;
+    lt_status st = lt_outdir_file(&plan, &x->out, "plan.json", err);
+    if (st == LT_OK) st = lt_outdir_file(&folder, &x->out, "model", err);
+    if (st == LT_OK) st = lt_plan_save(&x->plan, plan, err);
+    if (st == LT_OK) st = lt_produce_cut(&p, &l, lt_dtype_option(x->c->args), folder, err);
+    lt_free(plan);
+    lt_free(folder);
+    if (st != LT_OK) return st == LT_EVERIFY ? lt_context(err, st, "kept for inspection in %s", x->out.work) : st;
+    st = report(x, &p, &r, err);
+    if (st == LT_OK) st = lt_outdir_commit(&x->out, x->c, r, x->started, err);
+    if (st == LT_OK)
+        *result = r;
+    else
+        json_decref(r);
+    lt_produced_clear(&p);
+    return st;
+}
+
+static lt_status run(lt_call_ctx *c, json_t **result, lt_err *err) {
+    applying x = { .c = c, .started = lt_seconds() };
+    const char *output = lt_arg_string(c->args, "output");
+    const bool only_estimate = lt_arg_flag(c->args, "estimate");
+    if (!only_estimate) LT_TRY(lt_output_check(c, output, err));
+    lt_status st = open_inputs(&x, err);
+    if (st == LT_OK && only_estimate)
+        st = estimate(&x, result, err);
+    else if (st == LT_OK) {
+        st = make_settings(&x, err);
+        if (st == LT_OK) st = lt_outdir_begin(&x.out, c, output, x.settings, err);
+        if (st == LT_OK) {
+            st = apply(&x, result, err);
+            lt_outdir_close(&x.out);
+        }
+    }
+    json_decref(x.settings);
+    lt_stats_close(x.stats);
+    lt_plan_clear(&x.plan);
+    lt_subject_clear(&x.source);
+    return st;
+}
+
+static const lt_positional positionals[] = {
+    { "model", 1, 1, "the model that the plan was made for" },
+    { NULL, 0, 0, NULL },
+};
+
+static const lt_option options[] = {
+    { "plan", LT_OPT_PATH, lt_required, 0, 0, NULL, false, "FILE", "what to cut" },
+    { "stats", LT_OPT_PATH, NULL, 0, 0, NULL, false, "FILE",
+      "stats that the cuts are fitted from, where they need them" },
+    { "dtype", LT_OPT_STRING, NULL, 0, 0, LT_DTYPE_CHOICES, false, NULL,
+      "of the written weights; default: as stored, GGUF block types as bf16" },
+    { "output", LT_OPT_PATH, lt_required, 0, 0, NULL, false, "DIR",
+      "folder to make: model/, plan.json, result.json, command.txt" },
+    { NULL, LT_OPT_STRING, NULL, 0, 0, NULL, false, NULL, NULL },
+};
+
+const lt_command lt_cmd_apply = {
+    .name = "apply",
+    .summary = "carry out a plan: a smaller model, opened again and verified",
+    .details =
+        "The work is done in DIR.partial and renamed when everything is written and verified: the same command after "
+        "an interruption "
+        "ends with the same bytes. Plan, stats and model must belong together. Factors get the dtype of the module "
+        "they replace. A "
+        "mismatch between what was written and what was computed is exit code 8, with the output kept in DIR.partial.",
+    .example = "lathe apply ./model --plan plan.json --stats model.stats.safetensors -o smaller",
+    .positionals = positionals,
+    .options = options,
+    .run = run,
+};

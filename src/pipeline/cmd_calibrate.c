@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* pipeline/cmd_calibrate.c - model and text to stats. */
+#include "pipeline/commands.h"
+
+#include "io/file.h"
+#include "pipeline/calibration.h"
+#include "pipeline/outdir.h"
+#include "pipeline/result.h"
+
+static lt_status choose_stats(lt_stat_set *out, const lt_args *a, lt_err *err) {
+    const char *names = lt_arg_string(a, "stats"), *methods = lt_arg_string(a, "methods");
+    LT_REQUIRE(err, !names || !lt_arg_given(a, "methods"),
+               "calibrate: --stats and --methods say the same thing: give one");
+    if (names) return lt_stats_of_names(out, names, err);
+    LT_TRY(lt_stats_of_methods(out, methods, err));
+    LT_REQUIRE(err, *out != 0, "calibrate: %s needs no stats: plan it straight away", methods);
+    return LT_OK;
+}
+
+static lt_status report(const lt_call_ctx *c, const lt_calibrate_in *in, const lt_calibrate_out *o, json_t **result,
+                        lt_err *err) {
+    static const char *const columns[] = { "stats", "size|B", "sites", "rows", "tokens", "tokens per s" };
+    lt_stats *s;
+    uint64_t bytes;
+    int64_t mtime;
+    LT_TRY(lt_file_stat(in->out_path, &bytes, &mtime, err));
+    LT_TRY(lt_stats_open(&s, in->out_path, err));
+    json_t *r = lt_result_new(c);
+    const double speed = (double)o->tokens / o->seconds;
+    json_object_update_new(
+        r, json_pack("{s:{s:s, s:I, s:I}, s:s, s:s, s:I, s:I, s:{s:f, s:f, s:f, s:b, s:I, s:I}}", "stats", "hash",
+                     lt_stats_hash(s), "bytes", (json_int_t)bytes, "sites", (json_int_t)lt_stats_n_sites(s),
+                     "model_hash", in->model_hash, "tokens_hash", in->tokens->hash, "rows", (json_int_t)o->rows,
+                     "tokens", (json_int_t)o->tokens, "run", "calibrate_seconds", o->seconds, "tokens_per_s", speed,
+                     "flops", o->flops, "resumed", (int)o->resumed, "resumed_layer", (json_int_t)o->resumed_layer,
+                     "predicted_bytes", (json_int_t)o->predicted_bytes));
+    lt_result_row(lt_result_table(r, "", columns, LT_COUNTOF(columns)), "szzzzd", in->out_path, (size_t)bytes,
+                  lt_stats_n_sites(s), o->rows, o->tokens, speed);
+    lt_stats_close(s);
+    return lt_result_finish(result, r, err);
+}
+
+static lt_status calibrate(lt_call_ctx *c, const lt_calibrate_in *in, json_t **result, lt_err *err) {
+    lt_calibrate_out o;
+    if (lt_arg_flag(c->args, "estimate")) {
+        lt_estimate e;
+        LT_TRY(lt_calibration_estimate(&e, in, err));
+        return lt_estimate_result(result, c, &e, err);
+    }
+    LT_TRY(lt_calibrate(&o, in, err));
+    return report(c, in, &o, result, err);
+}
+
+static lt_status run(lt_call_ctx *c, json_t **result, lt_err *err) {
+    const char *output = lt_arg_string(c->args, "output");
+    lt_stat_set set;
+    lt_subject s = { 0 };
+    lt_tokens t = { 0 };
+    lt_calibrate_in in;
+    char *settings = NULL;
+    LT_TRY(choose_stats(&set, c->args, err));
+    if (!lt_arg_flag(c->args, "estimate")) LT_TRY(lt_output_check(c, output, err));
+    lt_status st;
+    LT_GO(lt_subject_open(&s, c, lt_arg_string(c->args, "model"), err));
+    LT_GO(lt_calibration_tokens(&t, c, &s, 0, err));
+    LT_GO(lt_calibration_in(&in, &settings, c, &s, &t, set, output, err));
+    st = calibrate(c, &in, result, err);
+done:
+    lt_free(settings);
+    lt_tokens_clear(&t);
+    lt_subject_clear(&s);
+    return st;
+}
+
+static const lt_positional positionals[] = {
+    { "model", 1, 1, "Hugging Face folder, GGUF file, or output folder" },
+    { NULL, 0, 0, NULL },
+};
+
+static const lt_option options[] = {
+    { "data", LT_OPT_PATH, lt_required, 0, 0, NULL, false, "FILE",
+      "text, JSON lines, gzip or zstd of them, or a token file" },
+    { "methods", LT_OPT_STRING, "whitened", 0, 0, NULL, false, "A,B", "methods that the stats must serve" },
+    { "stats", LT_OPT_STRING, NULL, 0, 0, NULL, false, "A,B",
+      "sums to keep, instead of --methods: gram, sum, abssum, sumsq, count" },
+    LT_CALIBRATION_OPTIONS,
+    { "output", LT_OPT_PATH, lt_required, 0, 0, NULL, false, "FILE", "stats file to make, FILE.safetensors" },
+    { NULL, LT_OPT_STRING, NULL, 0, 0, NULL, false, NULL, NULL },
+};
+
+const lt_command lt_cmd_calibrate = {
+    .name = "calibrate",
+    .summary = "run text through a model once and keep the sums that methods need",
+    .details = "Only additive sums are kept, one set per distinct input of linears: one file serves every method and "
+               "budget, and files of "
+               "several texts are added with `stats merge`. Finished layers are kept in FILE.partial: the same command "
+               "goes on there after "
+               "an interruption and ends with the same bytes.",
+    .example = "lathe calibrate ./model --data wiki.valid.raw --max-rows 64 -o model.stats.safetensors",
+    .positionals = positionals,
+    .options = options,
+    .run = run,
+};

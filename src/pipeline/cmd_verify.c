@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* pipeline/cmd_verify.c - is this folder what lathe wrote, and does it still open? */
+#include "pipeline/commands.h"
+
+#include <string.h>
+
+#include "export/export.h"
+#include "io/file.h"
+#include "pipeline/manifest.h"
+#include "pipeline/result.h"
+#include "pipeline/subject.h"
+
+typedef struct verifying {
+    lt_call_ctx *c;
+    lt_subject s;
+    json_t *manifest; /* NULL: none */
+    json_t *rows;
+} verifying;
+
+static void say(verifying *v, const char *what, const char *how) {
+    lt_result_row(v->rows, "sss", what, "ok", how);
+}
+
+/* What an ordinary verb calls bad input is here what was looked for. */
+static lt_status as_failure(lt_status st, lt_err *err) {
+    if (st != LT_EDATA) return st;
+    if (err) err->code = LT_EVERIFY;
+    return LT_EVERIFY;
+}
+
+static lt_status load_manifest(verifying *v, lt_err *err) {
+    if (lt_model_is_gguf(v->s.o.model)) return LT_OK;
+    char *path = lt_path_join(v->s.o.model->path, LT_MANIFEST_NAME);
+    lt_status st = path ? LT_OK : lt_fail(err, LT_ENOMEM, "verify: out of memory");
+    if (st == LT_OK && lt_path_exists(path)) st = lt_json_load(&v->manifest, path, err);
+    lt_free(path);
+    return st;
+}
+
+static const char *hash_in(const json_t *manifest, const char *member) {
+    return json_string_value(json_object_get(json_object_get(manifest, member), "hash"));
+}
+
+static lt_status check_finite(verifying *v, lt_err *err) {
+    const lt_model *m = v->s.o.model;
+    for (int i = -1; i < (int)m->config.n_layers; i++) {
+        LT_TRY(as_failure(lt_model_check_finite(m, i, err), err));
+        LT_TRY(lt_progress(v->c->ctx, err, "verify", (double)(i + 1), (double)m->config.n_layers, "layers"));
+    }
+    say(v, "weights", "every number is finite");
+    return LT_OK;
+}
+
+static lt_status check_manifest(verifying *v, lt_err *err) {
+    const char *own = hash_in(v->manifest, "model");
+    if (!v->manifest) {
+        lt_result_row(v->rows, "sss", LT_MANIFEST_NAME, "-", "none: not written by lathe");
+        return LT_OK;
+    }
+    if (!own) return lt_fail(err, LT_EVERIFY, "%s names no hash (%s)", LT_MANIFEST_NAME, v->s.o.model->path);
+    if (strcmp(own, v->s.hash) != 0)
+        return lt_fail(err, LT_EVERIFY,
+                       "the weights or the config are not those that were written: hash %s, %s says %s (%s)", v->s.hash,
+                       LT_MANIFEST_NAME, own, v->s.o.model->path);
+    say(v, LT_MANIFEST_NAME, "config and every tensor have the hash that was written down");
+    return LT_OK;
+}
+
+/* An export says what its source says; what was cut says it where nothing was cut. */
+static lt_status check_source(verifying *v, lt_err *err) {
+    const char *path = lt_arg_string(v->c->args, "source"), *parent = hash_in(v->manifest, "parent");
+    lt_subject source;
+    double gap = 0.0;
+    if (!path) return LT_OK;
+    LT_TRY(lt_subject_open(&source, v->c, path, err));
+    lt_status st = LT_OK;
+    if (parent && strcmp(parent, source.hash) != 0)
+        st = lt_fail(err, LT_EVERIFY, "made from another model: parent %s, this source %s (%s)", parent, source.hash,
+                     path);
+    const bool cut = json_array_size(json_object_get(v->manifest, "cuts")) > 0;
+    if (st == LT_OK && parent) say(v, "source", "is the parent that was written down");
+    if (st == LT_OK && !cut) {
+        st = lt_verify_model(&gap, source.o.model, v->s.o.model->path, lt_arg_real(v->c->args, "max-gap"), v->c->team,
+                             err);
+        if (st == LT_OK)
+            lt_result_row(v->rows, "ssj", "against the source", "ok",
+                          json_sprintf("every tensor; logits within %.3g of the largest", gap));
+    }
+    lt_subject_clear(&source);
+    return st;
+}
+
+static lt_status check(verifying *v, lt_err *err) {
+    LT_TRY(as_failure(lt_subject_open(&v->s, v->c, lt_arg_string(v->c->args, "model"), err), err));
+    say(v, "folder", "opens strictly: no tensor missing, left over or misshapen");
+    LT_TRY(load_manifest(v, err));
+    LT_TRY(check_manifest(v, err));
+    LT_TRY(check_finite(v, err));
+    return check_source(v, err);
+}
+
+static lt_status run(lt_call_ctx *c, json_t **result, lt_err *err) {
+    static const char *const columns[] = { "checked", "", "how" };
+    verifying v = { .c = c };
+    json_t *r = lt_result_new(c);
+    v.rows = lt_result_table(r, "", columns, LT_COUNTOF(columns));
+    const lt_status st = check(&v, err);
+    if (v.s.o.model && st == LT_OK)
+        json_object_set_new(r, "model", json_pack("{s:s, s:s}", "model", v.s.id, "hash", v.s.hash));
+    json_object_set_new(r, "verified", json_boolean(st == LT_OK));
+    json_decref(v.manifest);
+    lt_subject_clear(&v.s);
+    if (st == LT_OK) return lt_result_finish(result, r, err);
+    json_decref(r);
+    return st;
+}
+
+static const lt_positional positionals[] = {
+    { "model", 1, 1, "folder to verify: what apply, compress or export made, or any model" },
+    { NULL, 0, 0, NULL },
+};
+
+static const lt_option options[] = {
+    { "source", LT_OPT_PATH, NULL, 0, 0, NULL, false, "MODEL",
+      "what it was made from: an export is compared with it, tensor by tensor and in its logits" },
+    { "max-gap", LT_OPT_REAL, "0.1", 0, 1, NULL, false, "X",
+      "largest difference of logits, relative to the largest logit" },
+    { NULL, LT_OPT_STRING, NULL, 0, 0, NULL, false, NULL, NULL },
+};
+
+const lt_command lt_cmd_verify = {
+    .name = "verify",
+    .summary = "check that a folder opens and is what was written",
+    .details = "Opens the folder strictly, looks at every weight, and compares config and tensors with the hash in "
+               "lathe.json. With --source the "
+               "parent is checked too. A failure is exit code 8.",
+    .example = "lathe verify smaller",
+    .positionals = positionals,
+    .options = options,
+    .run = run,
+    .without = LT_NO_ESTIMATE | LT_NO_OVERWRITE,
+};

@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "pipeline/planning.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "compress/lowrank.h"
+#include "pipeline/result.h"
+
+enum { MAX_PATTERNS = 32 };
+
+lt_status lt_planning_check(const lt_args *a, const char *method, lt_err *err) {
+    const lt_method *m;
+    const lt_allocator *allocator;
+    const char *loader = lt_arg_string(a, "for");
+    if (strcmp(loader, "lathe") != 0 && strcmp(loader, "hf") != 0)
+        return lt_fail(err, LT_EUNSUPPORTED,
+                       "--for: no method makes what \"%.40s\" loads; there are lathe (factored linears) and hf (the "
+                       "same, exported --to hf-dense)",
+                       loader);
+    LT_TRY(lt_method_find(&m, method, err));
+    return lt_allocator_find(&allocator, lt_arg_string(a, "allocate"), err);
+}
+
+static lt_status patterns(const char **out, const lt_args *a, const char *option, lt_err *err) {
+    const size_t n = lt_arg_count(a, option);
+    LT_REQUIRE(err, n <= MAX_PATTERNS, "--%s: more than %d patterns", option, MAX_PATTERNS);
+    for (size_t i = 0; i < n; i++) out[i] = lt_arg_at(a, option, i);
+    out[n] = NULL;
+    return LT_OK;
+}
+
+/* "NAME=VALUE" */
+static lt_status method_params(json_t **out, const lt_args *a, lt_err *err) {
+    *out = json_object();
+    for (size_t i = 0; *out && i < lt_arg_count(a, "param"); i++) {
+        const char *text = lt_arg_at(a, "param", i), *equals = strchr(text, '=');
+        if (!equals || equals == text) return lt_fail(err, LT_EUSAGE, "--param: \"%.60s\" is not NAME=VALUE", text);
+        if (json_object_setn_new(*out, text, (size_t)(equals - text), json_string(equals + 1)) != 0)
+            return lt_fail(err, LT_EUSAGE, "--param: \"%.60s\" is not UTF-8 text", text);
+    }
+    return *out ? LT_OK : lt_fail(err, LT_ENOMEM, "plan: out of memory");
+}
+
+static lt_status make(lt_plan *p, const lt_plan_in *given, const lt_call_ctx *c, const char *method, const char *keep,
+                      lt_err *err) {
+    const char *include[MAX_PATTERNS + 1], *exclude[MAX_PATTERNS + 1];
+    lt_plan_in in = *given;
+    LT_TRY(lt_budget_parse(&in.budget, keep, err));
+    LT_TRY(patterns(include, c->args, "include", err));
+    LT_TRY(patterns(exclude, c->args, "exclude", err));
+    in.include = include[0] ? include : NULL;
+    in.exclude = exclude[0] ? exclude : NULL;
+    return lt_make_plan(p, method, &in, err);
+}
+
+lt_status lt_planning_make(lt_plan *p, const lt_call_ctx *c, const lt_subject *s, const lt_stats *stats,
+                           const char *method, const char *keep, bool include_head, lt_err *err) {
+    const lt_args *a = c->args;
+    json_t *params = NULL;
+    lt_plan_in in = { .model = s->o.model,
+                      .model_hash = s->hash,
+                      .stats = stats,
+                      .allocate = lt_arg_string(a, "allocate"),
+                      .weights = lt_arg_string(a, "weights"),
+                      .floor = lt_arg_real(a, "floor"),
+                      .allow_dense = lt_arg_flag(a, "allow-dense"),
+                      .align = (size_t)lt_arg_int(a, "align"),
+                      .include_head = include_head,
+                      .target_loader = lt_arg_string(a, "for"),
+                      .team = c->team,
+                      .ctx = c->ctx };
+    lt_status st = method_params(&params, a, err);
+    in.params = params;
+    if (st == LT_OK) st = make(p, &in, c, method, keep, err);
+    if (st == LT_OK && json_object_set_new(json_object_get(p->head, "model"), "id", json_string(s->id)) != 0)
+        st = lt_fail(err, LT_ENOMEM, "plan: out of memory");
+    if (st == LT_OK && strcmp(in.target_loader, "hf") == 0)
+        lt_log(c->ctx, LT_LOG_INFO,
+               "hf loads this plan's result once it is exported --to hf-dense, without the saving");
+    json_decref(params);
+    return st;
+}
+
+/* An eigenproblem runs far below the speed of products: 25 n^3 at their rate is about right for n in the hundreds to
+ * thousands. */
+void lt_planning_estimate(lt_estimate *e, const lt_call_ctx *c, const lt_model *m) {
+    lt_module mod;
+    size_t scratch = 0, factors = 0;
+    for (size_t i = 0; lt_model_module(m, i, &mod); i++) {
+        if (mod.layer < 0) continue;
+        const size_t out = lt_linear_out(mod.linear), in = lt_linear_in(mod.linear), n = lt_min_size(out, in);
+        e->flops += 25.0 * (double)n * (double)n * (double)n + 2.0 * (double)out * (double)in * (double)(out + in);
+        scratch = lt_max_size(scratch, lt_lowrank_scratch_bytes(out, in, n) + lt_metric_form_bytes(in, out > in) +
+                                           2 * out * in * sizeof(double));
+        factors += out * in * 2;
+    }
+    e->memory_bytes = lt_max_size(e->memory_bytes, scratch * (size_t)c->ctx->threads + factors);
+}
+
+lt_status lt_planning_hash(char hex[LT_HASH_HEX], const lt_plan *p, lt_err *err) {
+    char *text = lt_plan_text(p);
+    if (!text) return lt_fail(err, LT_ENOMEM, "plan: out of memory");
+    lt_hash_bytes(text, strlen(text), hex);
+    lt_free(text);
+    return LT_OK;
+}
+
+static double at(const json_t *pair, size_t i) {
+    return json_number_value(json_array_get(pair, i));
+}
+
+static void add_row(json_t *rows, const char *what, double before, double after) {
+    lt_result_row(rows, "szzd", what, (size_t)before, (size_t)after, after / before);
+}
+
+lt_status lt_planning_report(json_t *result, const lt_plan *p, const lt_model *m, lt_err *err) {
+    static const char *const columns[] = { "", "before", "after", "kept" };
+    char hash[LT_HASH_HEX];
+    json_t *cost = json_object_get(p->head, "cost"), *made_by = json_object_get(p->head, "made_by");
+    const json_t *params = json_object_get(cost, "params"), *bytes = json_object_get(cost, "bytes");
+    LT_TRY(lt_planning_hash(hash, p, err));
+    json_object_set_new(result, "plan",
+                        json_pack("{s:s, s:I, s:O?}", "hash", hash, "cuts", (json_int_t)p->n_cuts, "made_by", made_by));
+    if (!cost) return LT_OK;
+    json_object_set(result, "cost", cost);
+    json_t *rows = lt_result_table(result, "", columns, LT_COUNTOF(columns));
+    const double linears = (double)lt_model_n_linear_params(m);
+    add_row(rows, "linears of the layers", linears,
+            round(linears * json_number_value(json_object_get(cost, "linears_kept"))));
+    add_row(rows, "parameters of the model", at(params, 0), at(params, 1));
+    add_row(rows, "bytes", at(bytes, 0), at(bytes, 1));
+    return LT_OK;
+}
