@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "linalg/gemm.h"
+
+#include "linalg/blas.h"
+
+/* ---- one call ---- */
+
+void lt_gemm_f32_serial(bool ta, bool tb, size_t m, size_t n, size_t k, float alpha, const float *a, size_t lda,
+                        const float *b, size_t ldb, float beta, float *c, size_t ldc) {
+    if (m == 0 || n == 0) return;
+    const int begun = lt_blas_begin();
+    cblas_sgemm(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans, (blasint)m, (blasint)n,
+                (blasint)k, alpha, a, (blasint)lda, b, (blasint)ldb, beta, c, (blasint)ldc);
+    lt_blas_end(begun);
+}
+
+void lt_gemm_f64_serial(bool ta, bool tb, size_t m, size_t n, size_t k, double alpha, const double *a, size_t lda,
+                        const double *b, size_t ldb, double beta, double *c, size_t ldc) {
+    if (m == 0 || n == 0) return;
+    const int begun = lt_blas_begin();
+    cblas_dgemm(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans, (blasint)m, (blasint)n,
+                (blasint)k, alpha, a, (blasint)lda, b, (blasint)ldb, beta, c, (blasint)ldc);
+    lt_blas_end(begun);
+}
+
+/* ---- tiles ---- */
+
+/* C cut into tiles of rows x cols: by shape only, so that results are the same bytes for every number of threads. */
+typedef struct grid { size_t rows, cols, down, across; } grid;
+
+static size_t round_up(size_t a, size_t to) {
+    return (a + to - 1) / to * to;
+}
+
+static grid grid_of(size_t m, size_t n, size_t k) {
+    /* enough work to forget the call and its packing, enough tiles for some threads; wide tiles share packed rows */
+    const double total = 2.0 * (double)m * (double)n * (double)k, tile = total / 16 > 4e7 ? total / 16 : 4e7;
+    grid g = { .rows = lt_min_size(m, 512) };
+    const double cols = tile / (2.0 * (double)lt_max_size(g.rows, 1) * (double)lt_max_size(k, 1));
+    g.cols = cols < (double)n ? lt_min_size(n, round_up((size_t)cols + 1, 32)) : n;
+    g.down = (m + g.rows - 1) / lt_max_size(g.rows, 1);
+    g.across = (n + g.cols - 1) / lt_max_size(g.cols, 1);
+    return g;
+}
+
+void lt_gemm_f32(lt_team *team, bool ta, bool tb, size_t m, size_t n, size_t k, float alpha, const float *a,
+                 size_t lda, const float *b, size_t ldb, float beta, float *c, size_t ldc) {
+    const grid g = grid_of(m, n, k);
+#pragma omp parallel for num_threads(team->threads) schedule(static) if (g.down * g.across > 1)
+    for (size_t t = 0; t < g.down * g.across; t++) {
+        const size_t i = t % g.down * g.rows, j = t / g.down * g.cols;
+        lt_gemm_f32_serial(ta, tb, lt_min_size(g.rows, m - i), lt_min_size(g.cols, n - j), k, alpha,
+                           a + (ta ? i : i * lda), lda, b + (tb ? j * ldb : j), ldb, beta, c + i * ldc + j, ldc);
+    }
+}
+
+void lt_gemm_f64(lt_team *team, bool ta, bool tb, size_t m, size_t n, size_t k, double alpha, const double *a,
+                 size_t lda, const double *b, size_t ldb, double beta, double *c, size_t ldc) {
+    const grid g = grid_of(m, n, k);
+#pragma omp parallel for num_threads(team->threads) schedule(static) if (g.down * g.across > 1)
+    for (size_t t = 0; t < g.down * g.across; t++) {
+        const size_t i = t % g.down * g.rows, j = t / g.down * g.cols;
+        lt_gemm_f64_serial(ta, tb, lt_min_size(g.rows, m - i), lt_min_size(g.cols, n - j), k, alpha,
+                           a + (ta ? i : i * lda), lda, b + (tb ? j * ldb : j), ldb, beta, c + i * ldc + j, ldc);
+    }
+}
+
+/* ---- products with stored weights ---- */
+
+enum {
+    FEW = 8,            /* rows of x that multiply straight from storage */
+    ROW_TILE = 32,      /* stored rows of one task */
+    COLUMN_TILE = 256,  /* stored columns of one task, a multiple of every block */
+    SMALL = 32768       /* weights; fewer are not worth a parallel region */
+};
+
+typedef struct product {
+    lt_team *team;
+    float *y;
+    const float *x;
+    size_t ldy, ldx, n;
+    const lt_tensor *w;
+    size_t rows, cols; /* of w */
+    bool add;
+} product;
+
+static void put(const product *p, size_t row, size_t at, float v) {
+    float *y = p->y + row * p->ldy + at;
+    *y = p->add ? *y + v : v;
+}
+
+/* y[:, r0..r1) = x · (rows r0..r1 of w), at most FEW rows of x */
+static void few_by_rows(const product *p, size_t r0, size_t r1) {
+    for (size_t r = r0; r < r1; r++) {
+        float dot[FEW];
+        p->team->k->dot_rows(dot, 1, p->x, p->ldx, p->n, p->w->dtype, lt_tensor_row(p->w, r), p->cols);
+        for (size_t j = 0; j < p->n; j++) put(p, j, r, dot[j]);
+    }
+}
+
+/* y[:, c0..c1) = sum over rows r of x[:, r] w[r, c0..c1) */
+static void few_by_columns(const product *p, size_t c0, size_t c1) {
+    const lt_dtype_row *type = lt_dtype_get(p->w->dtype);
+    float w[COLUMN_TILE];
+    for (size_t j = 0; j < p->n && !p->add; j++)
+        for (size_t c = c0; c < c1; c++) p->y[j * p->ldy + c] = 0.0f;
+    for (size_t r = 0; r < p->rows; r++) {
+        const char *row = lt_tensor_row(p->w, r);
+        p->team->k->widen(w, p->w->dtype, row + c0 / type->block * type->bytes, c1 - c0);
+        for (size_t j = 0; j < p->n; j++) p->team->k->axpy(p->y + j * p->ldy + c0, p->x[j * p->ldx + r], LT_F32, w, c1 - c0);
+    }
+}
+
+static void few(const product *p, bool by_rows) {
+    const size_t length = by_rows ? p->rows : p->cols, tile = by_rows ? ROW_TILE : COLUMN_TILE;
+#pragma omp parallel for num_threads(p->team->threads) schedule(static) if (p->rows * p->cols > SMALL)
+    for (size_t t = 0; t < (length + tile - 1) / tile; t++) {
+        const size_t end = lt_min_size(length, (t + 1) * tile);
+        if (by_rows) few_by_rows(p, t * tile, end);
+        else few_by_columns(p, t * tile, end);
+    }
+}
+
+/* Are the rows of w, leading dimensions flattened, a fixed distance apart? */
+static bool even_rows(const lt_tensor *w, size_t *ld) {
+    size_t expected = 0;
+    for (int i = w->rank - 2; i >= 0; i--) {
+        if (w->size[i] == 1) continue;
+        if (expected && w->stride[i] != expected) return false;
+        if (!expected) *ld = w->stride[i];
+        expected = w->stride[i] * w->size[i];
+    }
+    if (!expected) *ld = lt_tensor_cols(w);
+    return true;
+}
+
+/* The piece rows r0.., columns c0.. of w in f32: in place where it is stored so, else widened into scratch. */
+static const float *piece(const product *p, size_t r0, size_t nr, size_t c0, size_t nc, size_t *ld) {
+    const lt_dtype_row *type = lt_dtype_get(p->w->dtype);
+    if (p->w->dtype == LT_F32 && even_rows(p->w, ld)) return (const float *)lt_tensor_row(p->w, r0) + c0;
+    float *to = p->team->scratch[lt_team_thread()];
+    *ld = nc;
+    for (size_t r = 0; r < nr; r++)
+        p->team->k->widen(to + r * nc, p->w->dtype,
+                          (const char *)lt_tensor_row(p->w, r0 + r) + c0 / type->block * type->bytes, nc);
+    return to;
+}
+
+/* One tile of y: rows i0.., outputs o0.., in steps over the inner dimension that fit the scratch. */
+static void many_tile(const product *p, bool by_rows, size_t i0, size_t ni, size_t o0, size_t no, size_t step) {
+    const size_t inner = by_rows ? p->cols : p->rows;
+    for (size_t q = 0; q < inner; q += step) {
+        size_t ld;
+        const size_t nq = lt_min_size(step, inner - q);
+        const float *w = by_rows ? piece(p, o0, no, q, nq, &ld) : piece(p, q, nq, o0, no, &ld);
+        lt_gemm_f32_serial(false, by_rows, ni, no, nq, 1.0f, p->x + i0 * p->ldx + q, p->ldx, w, ld,
+                           p->add || q ? 1.0f : 0.0f, p->y + i0 * p->ldy + o0, p->ldy);
+    }
+}
+
+static void many(const product *p, bool by_rows) {
+    const size_t out = by_rows ? p->rows : p->cols, inner = by_rows ? p->cols : p->rows;
+    grid g = grid_of(p->n, out, inner);
+    if (!by_rows) g.cols = round_up(g.cols, COLUMN_TILE);
+    g.cols = lt_min_size(g.cols, 1024);
+    g.across = (out + g.cols - 1) / g.cols;
+    const size_t fits = p->team->scratch_bytes / sizeof(float) / g.cols / COLUMN_TILE * COLUMN_TILE;
+    const size_t step = lt_min_size(lt_max_size(inner, 1), fits);
+#pragma omp parallel for num_threads(p->team->threads) schedule(static) if (g.down * g.across > 1)
+    for (size_t t = 0; t < g.down * g.across; t++) {
+        const size_t i = t % g.down * g.rows, o = t / g.down * g.cols;
+        many_tile(p, by_rows, i, lt_min_size(g.rows, p->n - i), o, lt_min_size(g.cols, out - o), step);
+    }
+}
+
+/* by_rows: y = x wᵀ, each stored row is one output; else y = x w, each stored column is one. */
+static void multiply(lt_team *team, float *y, size_t ldy, const float *x, size_t ldx, size_t n, const lt_tensor *w,
+                     bool by_rows, bool add) {
+    const product p = { .team = team, .y = y, .x = x, .ldy = ldy, .ldx = ldx, .n = n, .w = w,
+                        .rows = lt_tensor_rows(w), .cols = lt_tensor_cols(w), .add = add };
+    if (n == 0 || (by_rows ? p.rows : p.cols) == 0) return;
+    if (n <= FEW) few(&p, by_rows);
+    else many(&p, by_rows);
+}
+
+void lt_matmul_wt(lt_team *team, float *y, size_t ldy, const float *x, size_t ldx, size_t n, const lt_tensor *w,
+                  bool in_out, bool add) {
+    multiply(team, y, ldy, x, ldx, n, w, !in_out, add);
+}
+
+void lt_matmul_w(lt_team *team, float *dx, size_t ldx, const float *dy, size_t ldy, size_t n, const lt_tensor *w,
+                 bool in_out, bool add) {
+    multiply(team, dx, ldx, dy, ldy, n, w, in_out, add);
+}
+
+/* ---- statistics ---- */
+
+enum { GRAM_ROWS = 512, GRAM_TILE = 192 };
+
+static size_t packed_at(size_t i) {
+    return i * (i + 1) / 2;
+}
+
+/* Rows of the tile (i0, j0) of XᵀX over rows of x, in f32. */
+static void gram_products(float *tile, size_t ni, size_t nj, bool diagonal, const float *x, size_t ldx, size_t n, size_t i0, size_t j0) {
+    if (!diagonal) {
+        lt_gemm_f32_serial(true, false, ni, nj, n, 1.0f, x + i0, ldx, x + j0, ldx, 0.0f, tile, nj);
+        return;
+    }
+    const int begun = lt_blas_begin();
+    cblas_ssyrk(CblasRowMajor, CblasLower, CblasTrans, (blasint)ni, (blasint)n, 1.0f, x + i0, (blasint)ldx, 0.0f, tile, (blasint)nj);
+    lt_blas_end(begun);
+}
+
+/* All row steps of one tile in turn, so that its f64 sums stay in the cache. */
+static void gram_tile(lt_team *team, double *acc, const float *x, size_t ldx, size_t n, size_t d, size_t i0, size_t j0) {
+    float *tile = team->scratch[lt_team_thread()];
+    const size_t ni = lt_min_size(GRAM_TILE, d - i0), nj = lt_min_size(GRAM_TILE, d - j0);
+    for (size_t r = 0; r < n; r += GRAM_ROWS) {
+        gram_products(tile, ni, nj, i0 == j0, x + r * ldx, ldx, lt_min_size(GRAM_ROWS, n - r), i0, j0);
+        for (size_t i = 0; i < ni; i++)
+            team->k->add_f64(acc + packed_at(i0 + i) + j0, tile + i * nj, i0 == j0 ? i + 1 : nj);
+    }
+}
+
+void lt_gram_add(lt_team *team, double *acc, const float *x, size_t ldx, size_t n, size_t d) {
+    const size_t blocks = (d + GRAM_TILE - 1) / GRAM_TILE, tiles = blocks * (blocks + 1) / 2;
+#pragma omp parallel for num_threads(team->threads) schedule(static, 1) if (tiles > 1)
+    for (size_t t = 0; t < tiles; t++) {
+        size_t i = 0;
+        while (packed_at(i + 1) <= t) i++;
+        gram_tile(team, acc, x, ldx, n, d, i * GRAM_TILE, (t - packed_at(i)) * GRAM_TILE);
+    }
+}
+
+void lt_column_sums_add(lt_team *team, double *sum, double *abssum, const float *x, size_t ldx, size_t n, size_t d) {
+#pragma omp parallel for num_threads(team->threads) schedule(static) if (n * d > SMALL)
+    for (size_t t = 0; t < (d + COLUMN_TILE - 1) / COLUMN_TILE; t++) {
+        const size_t c = t * COLUMN_TILE, width = lt_min_size(COLUMN_TILE, d - c);
+        for (size_t i = 0; i < n; i++) {
+            const float *row = x + i * ldx + c;
+            team->k->add_f64(sum + c, row, width);
+            for (size_t j = 0; abssum && j < width; j++) abssum[c + j] += (double)(row[j] < 0 ? -row[j] : row[j]);
+        }
+    }
+}
+
+void lt_unpack_lower(double *full, const double *packed, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        for (size_t j = 0; j <= i; j++) full[i * n + j] = full[j * n + i] = packed[packed_at(i) + j];
+}
+
+void lt_pack_lower(double *packed, const double *full, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        for (size_t j = 0; j <= i; j++) packed[packed_at(i) + j] = full[i * n + j];
+}

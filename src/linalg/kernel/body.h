@@ -1,0 +1,390 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* linalg/kernel/body.h - the fast kernels, written once on vec.h; each isa_*.c includes it last and gets its table.
+ *
+ * Storage becomes lanes by unit: W elements of a plain type, one block of a block type. Widening gives exactly the
+ * bits of the dtype row's to_f32. A dot product adds vector v of a row to accumulator v % 4, and the four in pairs at the
+ * end: the order depends on W alone, not on the dtype or on how many rows of x share the weights. */
+#include <math.h>
+
+enum { CHUNK = 512 }; /* floats of a widened piece that stays in the L1 cache; a multiple of every unit */
+
+/* ---- one unit of storage into registers ---- */
+
+INLINE vf to_vf(vu u) {
+    return __builtin_convertvector((vi)u, vf); /* values below 2^31 */
+}
+INLINE vu lanes(void) {
+    vu v;
+    for (uint32_t l = 0; l < W; l++) v[l] = l;
+    return v;
+}
+
+INLINE void unit_f32(vf *out, const uint8_t *b) {
+    out[0] = load(b);
+}
+INLINE void unit_f16(vf *out, const uint8_t *b) {
+    out[0] = load_f16(b);
+}
+INLINE void unit_bf16(vf *out, const uint8_t *b) {
+    out[0] = (vf)(load_u16(b) << 16);
+}
+
+INLINE void unit_q8_0(vf *out, const uint8_t *b) {
+    const float d = half_at(b);
+    for (size_t i = 0; i < 32 / W; i++) out[i] = __builtin_convertvector(load_i8(b + 2 + i * W), vf) * d;
+}
+
+/* 16 bytes hold elements 0-15 in their low and 16-31 in their high halves */
+#ifdef LOOKUP
+/* the sixteen values that a run can have, then one permutation per vector; look16 reads four bits of the index */
+INLINE vf values(void) {
+    return to_vf(lanes());
+}
+INLINE void look_halves(vf *out, const uint8_t *b, vf table) {
+    const vu u = load_u8(b);
+    out[0] = look16(table, u);
+    out[1] = look16(table, u >> 4);
+}
+INLINE void unit_q4_0(vf *out, const uint8_t *b) {
+    look_halves(out, b + 2, (values() - 8.0f) * half_at(b));
+}
+INLINE void unit_q4_1(vf *out, const uint8_t *b) {
+    look_halves(out, b + 4, rounded(values() * half_at(b)) + half_at(b + 2));
+}
+#else
+INLINE void unit_q4_0(vf *out, const uint8_t *b) {
+    const float d = half_at(b);
+    for (size_t i = 0; i < 16 / W; i++) {
+        const vu u = load_u8(b + 2 + i * W);
+        out[i] = (to_vf(u & 15) - 8.0f) * d;
+        out[i + 16 / W] = (to_vf(u >> 4) - 8.0f) * d;
+    }
+}
+INLINE void unit_q4_1(vf *out, const uint8_t *b) {
+    const float d = half_at(b), m = half_at(b + 2);
+    for (size_t i = 0; i < 16 / W; i++) {
+        const vu u = load_u8(b + 4 + i * W);
+        out[i] = rounded(to_vf(u & 15) * d) + m;
+        out[i + 16 / W] = rounded(to_vf(u >> 4) * d) + m;
+    }
+}
+#endif
+
+/* The 32 integers of a five-bit block: fifth bits in a u32, halves after it. */
+INLINE void fives(vu *out, const uint8_t *b) {
+    uint32_t fifth;
+    memcpy(&fifth, b, sizeof fifth);
+    for (size_t i = 0; i < 16 / W; i++) {
+        const vu u = load_u8(b + 4 + i * W), low = fifth >> (lanes() + (uint32_t)(i * W)),
+                 high = fifth >> (lanes() + (uint32_t)(16 + i * W));
+        out[i] = (u & 15) | (low & 1) << 4;
+        out[i + 16 / W] = u >> 4 | (high & 1) << 4;
+    }
+}
+INLINE void unit_q5_0(vf *out, const uint8_t *b) {
+    const float d = half_at(b);
+    vu q[32 / W];
+    fives(q, b + 2);
+    for (size_t i = 0; i < 32 / W; i++) out[i] = (to_vf(q[i]) - 16.0f) * d;
+}
+INLINE void unit_q5_1(vf *out, const uint8_t *b) {
+    const float d = half_at(b), m = half_at(b + 2);
+    vu q[32 / W];
+    fives(q, b + 4);
+    for (size_t i = 0; i < 32 / W; i++) out[i] = rounded(to_vf(q[i]) * d) + m;
+}
+
+/* (scale, min) pairs of a K block: 8 x 6 bits each in 12 bytes; see core/quant.h */
+INLINE void pair_at(const uint8_t *s, size_t k, float *scale, float *min) {
+    if (k < 4) {
+        *scale = (float)(s[k] & 63);
+        *min = (float)(s[k + 4] & 63);
+    } else {
+        *scale = (float)((s[k + 4] & 15) | (s[k - 4] >> 6) << 4);
+        *min = (float)((s[k + 4] >> 4) | (s[k] >> 6) << 4);
+    }
+}
+/* fifth NULL: q4_k. Run k of 32 lies in the low (k even) or high halves of 32 bytes, its fifth bits at bit k. */
+INLINE void unit_k(vf *out, const uint8_t *b, const uint8_t *fifth, const uint8_t *halves) {
+    const float d = half_at(b), dmin = half_at(b + 2);
+    for (size_t k = 0; k < 8; k++) {
+        float scale, min;
+        pair_at(b + 4, k, &scale, &min);
+        const float ds = d * scale, dm = dmin * min;
+        for (size_t i = 0; i < 32 / W; i++) {
+            vu q = load_u8(halves + k / 2 * 32 + i * W) >> (uint32_t)(k % 2 * 4) & 15;
+            if (fifth) q |= (load_u8(fifth + i * W) >> (uint32_t)k & 1) << 4;
+            out[k * (32 / W) + i] = rounded(to_vf(q) * ds) - dm;
+        }
+    }
+}
+INLINE void unit_q4_k(vf *out, const uint8_t *b) {
+    unit_k(out, b, NULL, b + 16);
+}
+INLINE void unit_q5_k(vf *out, const uint8_t *b) {
+    unit_k(out, b, b + 16, b + 48);
+}
+INLINE void unit_q6_k(vf *out, const uint8_t *b) {
+    const float d = half_at(b + 208);
+    for (size_t e = 0; e < 256; e += W) { /* as the rows of core/quant.c: half, run of 32, place */
+        const size_t half = e / 128, run = e % 128 / 32, j = e % 32;
+        const vu low = load_u8(b + half * 64 + run % 2 * 32 + j) >> (uint32_t)(run / 2 * 4) & 15,
+                 top = load_u8(b + 128 + half * 32 + j) >> (uint32_t)(run * 2) & 3;
+        const float ds = d * (float)(int8_t)b[192 + e / 16];
+        out[e / W] = (to_vf(low | top << 4) - 32.0f) * ds;
+    }
+}
+
+/* ---- rows of storage ---- */
+
+/* acc[v % 4] += x[v] w[v] over whole units; STEP units make at least four vectors, so that v % 4 is a constant. */
+#define STORED(type, UNIT, BYTES)                                                                                      \
+    static void widen_##type(float *restrict dst, const uint8_t *b, size_t units) {                                    \
+        for (size_t u = 0; u < units; u++, b += (BYTES), dst += (UNIT)) {                                              \
+            vf w[(UNIT) / W];                                                                                          \
+            unit_##type(w, b);                                                                                         \
+            for (size_t i = 0; i < (UNIT) / W; i++) store(dst + i * W, w[i]);                                          \
+        }                                                                                                              \
+    }                                                                                                                  \
+    static void dot_##type(vf acc[4], const float *x, const uint8_t *b, size_t units) {                                \
+        enum { N = (UNIT) / W, STEP = N < 4 ? 4 / N : 1 };                                                             \
+        vf s[4] = { acc[0], acc[1], acc[2], acc[3] }, w[N];                                                            \
+        for (; units >= STEP; units -= STEP)                                                                           \
+            for (size_t k = 0; k < STEP; k++, b += (BYTES), x += (UNIT)) {                                             \
+                unit_##type(w, b);                                                                                     \
+                for (size_t i = 0; i < N; i++) s[(k * N + i) % 4] += w[i] * load(x + i * W);                           \
+            }                                                                                                          \
+        for (size_t k = 0; k + 1 < STEP; k++, b += (BYTES), x += (UNIT))                                               \
+            if (k < units) {                                                                                           \
+                unit_##type(w, b);                                                                                     \
+                for (size_t i = 0; i < N; i++) s[(k * N + i) % 4] += w[i] * load(x + i * W);                           \
+            }                                                                                                          \
+        for (size_t i = 0; i < 4; i++) acc[i] = s[i];                                                                  \
+    }
+STORED(f32, W, 4 * W)
+STORED(f16, W, 2 * W)
+STORED(bf16, W, 2 * W)
+STORED(q8_0, 32, 34)
+STORED(q4_0, 32, 18)
+STORED(q4_1, 32, 20)
+STORED(q5_0, 32, 22)
+STORED(q5_1, 32, 24)
+STORED(q4_k, 256, 144)
+STORED(q5_k, 256, 176)
+STORED(q6_k, 256, 210)
+
+typedef struct stored {
+    size_t unit, bytes; /* elements and bytes of one unit; 0: a dtype without fast code */
+    void (*widen)(float *restrict dst, const uint8_t *b, size_t units);
+    void (*dot)(vf acc[4], const float *x, const uint8_t *b, size_t units);
+} stored;
+static const stored storage[LT_N_DTYPES] = {
+    [LT_F32] = { W, 4 * W, widen_f32, dot_f32 },      [LT_F16] = { W, 2 * W, widen_f16, dot_f16 },
+    [LT_BF16] = { W, 2 * W, widen_bf16, dot_bf16 },   [LT_Q8_0] = { 32, 34, widen_q8_0, dot_q8_0 },
+    [LT_Q4_0] = { 32, 18, widen_q4_0, dot_q4_0 },     [LT_Q4_1] = { 32, 20, widen_q4_1, dot_q4_1 },
+    [LT_Q5_0] = { 32, 22, widen_q5_0, dot_q5_0 },     [LT_Q5_1] = { 32, 24, widen_q5_1, dot_q5_1 },
+    [LT_Q4_K] = { 256, 144, widen_q4_k, dot_q4_k },   [LT_Q5_K] = { 256, 176, widen_q5_k, dot_q5_k },
+    [LT_Q6_K] = { 256, 210, widen_q6_k, dot_q6_k },
+};
+
+static const uint8_t *element(lt_dtype t, const void *w, size_t i) {
+    const lt_dtype_row *row = lt_dtype_get(t);
+    return (const uint8_t *)w + i / row->block * row->bytes;
+}
+
+static void widen(float *restrict dst, lt_dtype t, const void *src, size_t n) {
+    const stored *s = &storage[t];
+    const size_t whole = s->unit ? n / s->unit * s->unit : 0;
+    if (whole) s->widen(dst, src, whole / s->unit);
+    if (whole < n) lt_dtype_get(t)->to_f32(dst + whole, element(t, src, whole), n - whole);
+}
+
+/* The last n < W floats, as a vector with zeros after them. */
+static void dot_tail(vf acc[4], const float *x, const float *w, size_t v, size_t n) {
+    acc[v % 4] += load_part(x, n) * load_part(w, n);
+}
+
+static float finish(const vf acc[4]) {
+    return lane_sum((acc[0] + acc[1]) + (acc[2] + acc[3]));
+}
+
+static void dot_widened(vf acc[4], const float *x, const float *w, size_t n) {
+    dot_f32(acc, x, (const uint8_t *)w, n / W);
+    if (n % W) dot_tail(acc, x + n / W * W, w + n / W * W, n / W, n % W);
+}
+
+static float dot_one(const float *x, lt_dtype t, const void *w, size_t n) {
+    const stored *s = &storage[t];
+    const size_t whole = n / s->unit * s->unit;
+    vf acc[4] = { { 0.0f }, { 0.0f }, { 0.0f }, { 0.0f } };
+    s->dot(acc, x, w, whole / s->unit);
+    if (whole < n) {
+        float part[W];
+        lt_dtype_get(t)->to_f32(part, element(t, w, whole), n - whole);
+        dot_tail(acc, x + whole, part, whole / W, n - whole);
+    }
+    return finish(acc);
+}
+
+static void dot_rows(float *y, size_t ldy, const float *x, size_t ldx, size_t rows, lt_dtype t, const void *w, size_t n) {
+    if (storage[t].unit && (rows == 1 || t == LT_F32)) {
+        for (size_t j = 0; j < rows; j++) y[j * ldy] = dot_one(x + j * ldx, t, w, n);
+        return;
+    }
+    vf acc[8][4];
+    memset(acc, 0, sizeof acc);
+    float part[CHUNK];
+    for (size_t i = 0; i < n; i += CHUNK) {
+        const size_t m = lt_min_size(CHUNK, n - i);
+        widen(part, t, element(t, w, i), m);
+        for (size_t j = 0; j < rows; j++) dot_widened(acc[j], x + j * ldx + i, part, m);
+    }
+    for (size_t j = 0; j < rows; j++) y[j * ldy] = finish(acc[j]);
+}
+
+static void axpy_f32(float *y, float a, const float *w, size_t n) {
+    size_t i = 0;
+    for (; i + W <= n; i += W) store(y + i, load(y + i) + a * load(w + i));
+    if (i < n) store_part(y + i, load_part(y + i, n - i) + a * load_part(w + i, n - i), n - i);
+}
+
+static void axpy(float *y, float a, lt_dtype t, const void *w, size_t n) {
+    if (t == LT_F32) {
+        axpy_f32(y, a, w, n);
+        return;
+    }
+    float part[CHUNK];
+    for (size_t i = 0; i < n; i += CHUNK) {
+        const size_t m = lt_min_size(CHUNK, n - i);
+        widen(part, t, element(t, w, i), m);
+        axpy_f32(y + i, a, part, m);
+    }
+}
+
+/* ---- exp ---- */
+
+/* exp(x) = 2^k e^r, k = round(x / ln 2), |r| <= ln(2)/2: e^r = 1 + r + r^2 p(r), Cephes' expf (Moshier 1992).
+ * k is read off the low bits of x / ln 2 + 1.5 * 2^23; 2^k is two factors, so that it may under- or overflow. */
+INLINE vf vexp(vf x) {
+    x = vmax(splat(-104.0f), vmin(splat(89.0f), x)); /* beyond these: 0 and infinity; NaN stays */
+    const vf magic = splat(12582912.0f), t = x * 1.44269504f + magic, k = t - magic;
+    const vf r = (x - k * 0.693359375f) + k * 2.12194440e-4f;
+    vf p = r * 1.9875691500e-4f + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * (r * r) + r + 1.0f;
+    const vi n = (vi)((vu)t - (vu)magic), half = n >> 1, rest = (vi)((vu)n - (vu)half);
+    return p * (vf)(((vu)half + 127) << 23) * (vf)(((vu)rest + 127) << 23);
+}
+
+static void exp_rows(float *y, const float *x, size_t n) {
+    size_t i = 0;
+    for (; i + W <= n; i += W) store(y + i, vexp(load(x + i)));
+    if (i < n) store_part(y + i, vexp(load_part(x + i, n - i)), n - i);
+}
+
+static float exp_sum(float *y, const float *x, float scale, float m, size_t n) {
+    vf sum[2] = { { 0.0f }, { 0.0f } };
+    size_t i = 0;
+    for (; i + 2 * W <= n; i += 2 * W)
+        for (size_t k = 0; k < 2; k++) {
+            const vf e = vexp(load(x + i + k * W) * scale - m);
+            store(y + i + k * W, e);
+            sum[k] += e;
+        }
+    for (; i < n; i += W) {
+        const size_t part = lt_min_size(W, n - i);
+        store_part(y + i, vexp(load_part(x + i, part) * scale - m), part);
+        sum[0] += load_part(y + i, part);
+    }
+    return lane_sum(sum[0] + sum[1]);
+}
+
+static void silu_mul(float *y, const float *g, const float *u, size_t n) {
+    for (size_t i = 0; i < n; i += W) {
+        const size_t part = lt_min_size(W, n - i);
+        const vf a = part == W ? load(g + i) : load_part(g + i, part);
+        vf r = a / (1.0f + vexp(-a));
+        if (u) r *= part == W ? load(u + i) : load_part(u + i, part);
+        if (part == W) store(y + i, r);
+        else store_part(y + i, r, part);
+    }
+}
+
+/* ---- plain loops; y may be any of the inputs ---- */
+
+static float max(const float *x, size_t n) {
+    vf m[2] = { splat(-INFINITY), splat(-INFINITY) };
+    size_t i = 0;
+    for (; i + 2 * W <= n; i += 2 * W)
+        for (size_t k = 0; k < 2; k++) m[k] = vmax(m[k], load(x + i + k * W));
+    float most = lane_max(vmax(m[0], m[1]));
+    for (; i < n; i++) most = x[i] > most ? x[i] : most;
+    return most;
+}
+
+static double sumsq(const float *x, size_t n) {
+    enum { H = W / 2 };
+    vd s[4] = { { 0.0 }, { 0.0 }, { 0.0 }, { 0.0 } };
+    size_t i = 0;
+    for (; i + 4 * H <= n; i += 4 * H)
+        for (size_t k = 0; k < 4; k++) {
+            const vd v = load_f64(x + i + k * H);
+            s[k] += v * v;
+        }
+    s[0] = (s[0] + s[1]) + (s[2] + s[3]);
+    double sum = 0.0;
+    for (size_t l = 0; l < H; l++) sum += s[0][l];
+    for (; i < n; i++) sum += (double)x[i] * x[i];
+    return sum;
+}
+
+static void scale(float *y, const float *x, float a, size_t n) {
+    size_t i = 0;
+    for (; i + W <= n; i += W) store(y + i, load(x + i) * a);
+    for (; i < n; i++) y[i] = a * x[i];
+}
+
+static void mul(float *y, const float *x, const float *w, float a, size_t n) {
+    size_t i = 0;
+    for (; i + W <= n; i += W) store(y + i, load(x + i) * a * load(w + i));
+    for (; i < n; i++) y[i] = a * x[i] * w[i];
+}
+
+static void add(float *y, const float *a, const float *b, size_t n) {
+    size_t i = 0;
+    for (; i + W <= n; i += W) store(y + i, load(a + i) + load(b + i));
+    for (; i < n; i++) y[i] = a[i] + b[i];
+}
+
+static void rope(float *y, const float *x, const float *cs, const float *sn, size_t r) {
+    const size_t half = r / 2;
+    size_t i = 0;
+    for (; i + W <= half; i += W) {
+        const vf a = load(x + i), b = load(x + i + half), c = load(cs + i), s = load(sn + i);
+        store(y + i, a * c - b * s);
+        store(y + i + half, b * c + a * s);
+    }
+    for (; i < half; i++) {
+        const float a = x[i], b = x[i + half];
+        y[i] = a * cs[i] - b * sn[i];
+        y[i + half] = b * cs[i] + a * sn[i];
+    }
+}
+
+static void add_f64(double *acc, const float *x, size_t n) {
+    enum { H = W / 2 };
+    size_t i = 0;
+    for (; i + H <= n; i += H) {
+        vd v;
+        memcpy(&v, acc + i, sizeof v);
+        v += load_f64(x + i);
+        memcpy(acc + i, &v, sizeof v);
+    }
+    for (; i < n; i++) acc[i] += (double)x[i];
+}
+
+const lt_kernels TABLE = { TABLE_NAME, widen, dot_rows, axpy, exp_rows, exp_sum, max, sumsq,
+                           scale, mul, add, silu_mul, rope, add_f64 };

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "linalg/kernel/tables.h"
+
+#include <immintrin.h>
+
+#define W 8
+#define TABLE lt_kernels_avx2
+#define TABLE_NAME "avx2"
+#include "linalg/kernel/vec.h"
+
+INLINE vu load_u8(const void *p) {
+    return (vu)_mm256_cvtepu8_epi32(_mm_loadl_epi64(p));
+}
+INLINE vi load_i8(const void *p) {
+    return (vi)_mm256_cvtepi8_epi32(_mm_loadl_epi64(p));
+}
+INLINE vu load_u16(const void *p) {
+    return (vu)_mm256_cvtepu16_epi32(_mm_loadu_si128(p));
+}
+INLINE vf load_f16(const void *p) {
+    return _mm256_cvtph_ps(_mm_loadu_si128(p));
+}
+INLINE float half_at(const void *p) {
+    uint16_t h;
+    memcpy(&h, p, sizeof h);
+    return _cvtsh_ss(h);
+}
+INLINE vf vmin(vf a, vf b) {
+    return _mm256_min_ps(a, b);
+}
+INLINE vf vmax(vf a, vf b) {
+    return _mm256_max_ps(a, b);
+}
+INLINE float lane_sum(vf v) {
+    __m128 s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+}
+INLINE float lane_max(vf v) {
+    __m128 s = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    s = _mm_max_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_max_ss(s, _mm_movehdup_ps(s)));
+}
+INLINE vf rounded(vf x) {
+    __asm__("" : "+x"(x));
+    return x;
+}
+
+#include "linalg/kernel/body.h"

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "linalg/kernel/tables.h"
+
+#include <immintrin.h>
+
+#define W 16
+#define LOOKUP 1
+#define TABLE lt_kernels_avx512
+#define TABLE_NAME "avx512"
+#include "linalg/kernel/vec.h"
+
+INLINE vu load_u8(const void *p) {
+    return (vu)_mm512_cvtepu8_epi32(_mm_loadu_si128(p));
+}
+INLINE vi load_i8(const void *p) {
+    return (vi)_mm512_cvtepi8_epi32(_mm_loadu_si128(p));
+}
+INLINE vu load_u16(const void *p) {
+    return (vu)_mm512_cvtepu16_epi32(_mm256_loadu_si256(p));
+}
+INLINE vf load_f16(const void *p) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256(p));
+}
+INLINE float half_at(const void *p) {
+    uint16_t h;
+    memcpy(&h, p, sizeof h);
+    return _cvtsh_ss(h);
+}
+INLINE vf vmin(vf a, vf b) {
+    return _mm512_min_ps(a, b);
+}
+INLINE vf vmax(vf a, vf b) {
+    return _mm512_max_ps(a, b);
+}
+INLINE float lane_sum(vf v) {
+    return _mm512_reduce_add_ps(v);
+}
+INLINE float lane_max(vf v) {
+    return _mm512_reduce_max_ps(v);
+}
+INLINE vf rounded(vf x) {
+    __asm__("" : "+v"(x));
+    return x;
+}
+INLINE vf look16(vf table, vu index) {
+    return _mm512_permutexvar_ps((__m512i)index, table);
+}
+
+#include "linalg/kernel/body.h"

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "linalg/kernel/tables.h"
+
+#include <arm_neon.h>
+
+#define W 4
+#define TABLE lt_kernels_neon
+#define TABLE_NAME "neon"
+#include "linalg/kernel/vec.h"
+
+/* four bytes in the low half of a 64-bit register */
+INLINE uint8x8_t load_4(const void *p) {
+    uint32_t bits;
+    memcpy(&bits, p, sizeof bits);
+    return vcreate_u8(bits);
+}
+INLINE vu load_u8(const void *p) {
+    return (vu)vmovl_u16(vget_low_u16(vmovl_u8(load_4(p))));
+}
+INLINE vi load_i8(const void *p) {
+    return (vi)vmovl_s16(vget_low_s16(vmovl_s8(vreinterpret_s8_u8(load_4(p)))));
+}
+INLINE uint16x4_t load_4_u16(const void *p) {
+    uint64_t bits;
+    memcpy(&bits, p, sizeof bits);
+    return vcreate_u16(bits);
+}
+INLINE vu load_u16(const void *p) {
+    return (vu)vmovl_u16(load_4_u16(p));
+}
+INLINE vf load_f16(const void *p) {
+    return (vf)vcvt_f32_f16(vreinterpret_f16_u16(load_4_u16(p)));
+}
+INLINE float half_at(const void *p) {
+    uint16_t h;
+    memcpy(&h, p, sizeof h);
+    return vgetq_lane_f32(vcvt_f32_f16(vreinterpret_f16_u16(vdup_n_u16(h))), 0);
+}
+/* as the x86 instructions: the second operand when one is NaN */
+INLINE vf vmin(vf a, vf b) {
+    return (vf)vbslq_f32(vcltq_f32((float32x4_t)a, (float32x4_t)b), (float32x4_t)a, (float32x4_t)b);
+}
+INLINE vf vmax(vf a, vf b) {
+    return (vf)vbslq_f32(vcgtq_f32((float32x4_t)a, (float32x4_t)b), (float32x4_t)a, (float32x4_t)b);
+}
+INLINE float lane_sum(vf v) {
+    return vaddvq_f32((float32x4_t)v);
+}
+INLINE float lane_max(vf v) {
+    return vmaxvq_f32((float32x4_t)v);
+}
+INLINE vf rounded(vf x) {
+    __asm__("" : "+w"(x));
+    return x;
+}
+
+#include "linalg/kernel/body.h"

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "linalg/kernel/tables.h"
+
+#include <string.h>
+
+static bool always(void) {
+    return true;
+}
+
+#if defined(__x86_64__) && !defined(LT_REF_ONLY)
+static bool has_avx2(void) {
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+}
+static bool has_avx512(void) {
+    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+}
+#endif
+
+/* Best first. */
+static const struct { const lt_kernels *table; bool (*usable)(void); } builds[] = {
+#if defined(__x86_64__) && !defined(LT_REF_ONLY)
+    { &lt_kernels_avx512, has_avx512 },
+    { &lt_kernels_avx2, has_avx2 },
+#elif defined(__aarch64__) && !defined(LT_REF_ONLY)
+    { &lt_kernels_neon, always },
+#endif
+    { &lt_kernels_ref, always },
+};
+
+const lt_kernels *lt_kernels_at(size_t i) {
+    for (size_t b = 0; b < LT_COUNTOF(builds); b++)
+        if (builds[b].usable() && i-- == 0) return builds[b].table;
+    return NULL;
+}
+
+const lt_kernels *lt_kernels_get(const char *name) {
+    const lt_kernels *k;
+    for (size_t i = 0; (k = lt_kernels_at(i)); i++)
+        if (!name || strcmp(name, k->name) == 0) return k;
+    return NULL;
+}

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* linalg/kernel/vec.h - vectors of W f32 lanes as compiler extensions. The including file has set W.
+ *
+ * What the extensions lack or compile badly (gcc 12 scatters u8 -> u32 through scalar registers) each isa_*.c defines
+ * as hooks before it includes body.h: load_u8, load_i8, load_u16 (W integers widened to 32 bits), load_f16, half_at (one f16), vmin, vmax
+ * (the second operand when one is NaN), lane_sum and lane_max (a fixed tree), rounded (x, opaque to the contraction of
+ * a product with a sum), and, where LOOKUP is set, look16(table, index): table[index & 15] per lane. */
+#ifndef LT_LINALG_KERNEL_VEC_H
+#define LT_LINALG_KERNEL_VEC_H
+
+#include <stdint.h>
+#include <string.h>
+
+typedef float vf __attribute__((vector_size(4 * W)));
+typedef int32_t vi __attribute__((vector_size(4 * W)));
+typedef uint32_t vu __attribute__((vector_size(4 * W)));
+typedef float vhalf __attribute__((vector_size(2 * W))); /* W / 2 lanes: as many as vd */
+typedef double vd __attribute__((vector_size(4 * W)));
+
+#define INLINE static inline __attribute__((always_inline))
+
+INLINE vf load(const void *p) {
+    vf v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+INLINE void store(void *p, vf v) {
+    memcpy(p, &v, sizeof v);
+}
+/* n < W floats, zeros after them */
+INLINE vf load_part(const float *p, size_t n) {
+    float part[W] = { 0.0f };
+    memcpy(part, p, n * sizeof *p);
+    return load(part);
+}
+INLINE void store_part(float *p, vf v, size_t n) {
+    memcpy(p, &v, n * sizeof *p);
+}
+INLINE vf splat(float a) {
+    return a - (vf){ 0.0f };
+}
+INLINE vd load_f64(const float *p) { /* W / 2 floats as doubles */
+    vhalf h;
+    memcpy(&h, p, sizeof h);
+    return __builtin_convertvector(h, vd);
+}
+
+#endif
