@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* tests/compress/compress_test.h - plans and applied plans in one call, over the helpers of calib. */
+#ifndef LT_TESTS_COMPRESS_TEST_H
+#define LT_TESTS_COMPRESS_TEST_H
+
+#include "calib/calib_test.h"
+#include "compress/method.h"
+
+static inline lt_plan_in cp_in(const lt_model *m, const lt_stats *s, lt_team *team, const char *budget) {
+    lt_plan_in in = { .model = m, .model_hash = "model", .stats = s, .allocate = "global", .weights = "relative", .floor = 0.5, .allow_dense = true,
+                      .align = 1, .team = team };
+    lt_err err = { 0 };
+    assert_ok(lt_budget_parse(&in.budget, budget, &err), &err);
+    return in;
+}
+
+static inline lt_plan cp_plan(const char *method, const lt_plan_in *in) {
+    lt_plan p = { 0 };
+    lt_err err = { 0 };
+    assert_ok(lt_make_plan(&p, method, in, &err), &err);
+    return p;
+}
+
+static inline lt_overlay *cp_apply(const lt_plan *p, const lt_model *m, const lt_stats *s, lt_team *team) {
+    lt_overlay *o;
+    lt_err err = { 0 };
+    const lt_apply_in in = { .model = m, .stats = s, .team = team, .dtype = LT_N_DTYPES };
+    assert_ok(lt_overlay_create(&o, m, &err), &err);
+    assert_ok(lt_plan_apply(o, p, &in, &err), &err);
+    return o;
+}
+
+static inline size_t cp_rank(const lt_plan *p, const char *module) { /* 0: no cut */
+    for (size_t i = 0; i < p->n_cuts; i++)
+        if (strcmp(json_string_value(json_object_get(p->cuts[i].json, "module")), module) == 0)
+            return (size_t)json_integer_value(json_object_get(p->cuts[i].json, "rank"));
+    return 0;
+}
+
+static inline double cp_rel_error(const lt_plan *p, const char *module) {
+    for (size_t i = 0; i < p->n_cuts; i++)
+        if (strcmp(json_string_value(json_object_get(p->cuts[i].json, "module")), module) == 0)
+            return json_real_value(json_object_get(p->cuts[i].json, "rel_error"));
+    return 0.0;
+}
+
+/* Any plan from text. */
+static inline lt_status cp_parse(lt_plan *p, const char *text, lt_err *err) { return lt_plan_parse(p, text, strlen(text), "plan.json", err); }
+
+#endif
