@@ -79,7 +79,7 @@ static void option_facts(char *buf, size_t cap, const json_t *o) {
     if (json_is_true(json_object_get(o, "required"))) FACT("required");
     if (dflt && strcmp(type, "flag") != 0) FACT("default %s", dflt);
     if (strcmp(type, "bytes") != 0 && json_is_number(low)) {
-        if (json_is_number(high) && json_number_value(high) < 1e15)
+        if (json_is_number(high) && json_number_value(high) < 1e6)
             FACT("%g .. %.15g", json_number_value(low), json_number_value(high));
         else
             FACT("at least %g", json_number_value(low));

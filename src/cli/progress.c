@@ -37,8 +37,10 @@ static void describe(char *buf, size_t cap, const char *stage, double done, doub
     size_t n = (size_t)snprintf(buf, cap, "%s: %s", stage, a);
     if (n < cap && total > 0) n += (size_t)snprintf(buf + n, cap - n, "/%s", b);
     if (n < cap && unit) n += (size_t)snprintf(buf + n, cap - n, " %s", unit);
-    if (n < cap && seconds > 0 && done >= seconds) n += (size_t)snprintf(buf + n, cap - n, ", %s/s", rate);
-    else if (n < cap && seconds > 0 && done > 0) n += (size_t)snprintf(buf + n, cap - n, ", %.1f s each", seconds / done);
+    if (n < cap && seconds > 0 && done >= seconds)
+        n += (size_t)snprintf(buf + n, cap - n, ", %s/s", rate);
+    else if (n < cap && seconds > 0 && done > 0)
+        n += (size_t)snprintf(buf + n, cap - n, ", %.1f s each", seconds / done);
     if (n >= cap || total <= 0 || done <= 0 || done >= total) return;
     duration(left, sizeof left, seconds * (total - done) / done);
     snprintf(buf + n, cap - n, ", ETA %s", left);
