@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-static const lt_tok_model_row *const models[] = { &lt_tok_bpe };
+static const lt_tok_model_row *const models[] = { &lt_tok_bpe, &lt_tok_unigram, &lt_tok_wordpiece };
 
 static lt_status unknown_model(const char *type, const char *where, lt_err *err) {
     char known[128] = "";

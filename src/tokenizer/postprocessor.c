@@ -88,8 +88,8 @@ static lt_status template_run(const void *self, lt_tok_ids *ids, lt_err *err) {
     return LT_OK;
 }
 
-/* RobertaProcessing: "cls" and "sep" are [token, id] */
-static lt_status roberta_parse(void **self, const json_t *j, const lt_tok_source *in, lt_err *err) {
+/* BertProcessing and RobertaProcessing: "cls" and "sep" are [token, id] */
+static lt_status cls_sep_parse(void **self, const json_t *j, const lt_tok_source *in, lt_err *err) {
     lt_tok_ids ids = { 0 };
     lt_status st = put_known_id(&ids, json_array_get(json_object_get(j, "cls"), 1), in, err);
     if (st == LT_OK) st = lt_tok_ids_put(&ids, THE_TEXT, err);
@@ -108,8 +108,9 @@ static lt_status nothing(const void *self, lt_tok_ids *ids, lt_err *err) {
 }
 
 static const lt_tok_row rows[] = {
+    { .type = "BertProcessing", .parse = cls_sep_parse, .destroy = template_destroy, .process = template_run },
     { .type = "ByteLevel", .process = nothing },
-    { .type = "RobertaProcessing", .parse = roberta_parse, .destroy = template_destroy, .process = template_run },
+    { .type = "RobertaProcessing", .parse = cls_sep_parse, .destroy = template_destroy, .process = template_run },
     { .type = "TemplateProcessing", .parse = template_parse, .destroy = template_destroy, .process = template_run },
 };
 const lt_tok_table lt_tok_postprocessors = { "post_processor", "processors", rows, LT_COUNTOF(rows) };

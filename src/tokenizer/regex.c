@@ -309,6 +309,20 @@ lt_status lt_search_next(const lt_search *s, const char *text, size_t n, size_t 
     return LT_OK;
 }
 
+lt_status lt_search_after(const lt_search *s, const char *text, size_t n, size_t *from, size_t *last, size_t *start, size_t *end, lt_err *err) {
+    for (*start = LT_NO_MATCH; *from <= n;) {
+        LT_TRY(lt_search_next(s, text, n, *from, start, end, err));
+        if (*start == LT_NO_MATCH) return LT_OK;
+        if (*start < *end || *end != *last) {
+            *from = *last = *end;
+            return LT_OK;
+        }
+        *from += *from < n ? lt_utf8_length(text[*from]) : 1;
+        *start = LT_NO_MATCH;
+    }
+    return LT_OK;
+}
+
 /* ---- cutting ---- */
 
 /* Takes matches and gaps in order and decides what becomes of each; `held` waits for what comes next. */
@@ -351,18 +365,13 @@ static lt_status segment(cutter *c, size_t start, size_t end, bool is_match, lt_
 }
 
 static lt_status cut(cutter *c, const lt_search *search, const char *s, size_t n, lt_err *err) {
-    size_t done = 0, from = 0, last_match = LT_NO_MATCH;
-    while (from <= n) {
-        size_t start, end;
-        LT_TRY(lt_search_next(search, s, n, from, &start, &end, err));
+    size_t done = 0, from = 0, start, end;
+    for (size_t last = LT_NO_MATCH;;) {
+        LT_TRY(lt_search_after(search, s, n, &from, &last, &start, &end, err));
         if (start == LT_NO_MATCH) break;
-        if (start == end && end == last_match) { /* an empty match right behind a match does not count */
-            from += from < n ? lt_utf8_length(s[from]) : 1;
-            continue;
-        }
         if (done < start) LT_TRY(segment(c, done, start, false, err));
         LT_TRY(segment(c, start, end, true, err));
-        done = from = last_match = end;
+        done = end;
     }
     if (done < n) LT_TRY(segment(c, done, n, false, err));
     return flush(c, err);

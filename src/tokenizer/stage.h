@@ -52,7 +52,7 @@ typedef struct lt_tok_model_row {
     lt_status (*run)(const void *self, const lt_vocab *v, lt_tok_text *t, lt_tok_ids *out, lt_err *err); /* may spell t out */
 } lt_tok_model_row;
 lt_status lt_tok_model_find(const lt_tok_model_row **out, const json_t *j, const char *where, lt_err *err);
-extern const lt_tok_model_row lt_tok_bpe;
+extern const lt_tok_model_row lt_tok_bpe, lt_tok_unigram, lt_tok_wordpiece;
 
 struct lt_tokenizer {
     lt_vocab vocab;
@@ -68,6 +68,11 @@ struct lt_tokenizer {
 lt_status lt_tokenizer_from_tree(lt_tokenizer **out, const json_t *root, const char *where, lt_err *err);
 /* The tree of the tokenizer.json that a GGUF's vocabulary came from, in the members that from_tree reads; ids -1: none. */
 lt_status lt_tokenizer_gguf_tree(json_t **out, int32_t *bos, int32_t *eos, const struct lt_gguf *g, lt_err *err);
+/* Replace is a row of two tables. */
+lt_status lt_tok_replace_parse(void **self, const json_t *j, const lt_tok_source *in, lt_err *err);
+void lt_tok_replace_destroy(void *self);
+lt_status lt_tok_replace_run(const void *self, const char *in, size_t bytes, bool first, lt_tok_buf *out, lt_err *err);
+
 lt_status lt_tok_normalize(const lt_tokenizer *t, lt_tok_text *text, lt_err *err);
 lt_status lt_tok_pretokenize(const lt_tok_stage *s, lt_tok_text *text, lt_err *err);
 

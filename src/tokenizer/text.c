@@ -62,8 +62,7 @@ void lt_tok_ids_clear(lt_tok_ids *ids) {
     *ids = (lt_tok_ids){ 0 };
 }
 
-lt_status lt_tok_spans_put(lt_tok_spans *spans, lt_tok_span span, lt_err *err) {
-    if (span.start == span.end && span.id < 0) return LT_OK;
+lt_status lt_tok_spans_push(lt_tok_spans *spans, lt_tok_span span, lt_err *err) {
     if (spans->n == spans->cap) {
         void *p = spans->v;
         if (!grow(&p, spans->n, &spans->cap, 1, sizeof *spans->v)) return no_memory(err, 1);
@@ -73,8 +72,18 @@ lt_status lt_tok_spans_put(lt_tok_spans *spans, lt_tok_span span, lt_err *err) {
     return LT_OK;
 }
 
+lt_status lt_tok_spans_put(lt_tok_spans *spans, lt_tok_span span, lt_err *err) {
+    return span.start == span.end && span.id < 0 ? LT_OK : lt_tok_spans_push(spans, span, err);
+}
+
+size_t lt_tok_text_most(size_t bytes) {
+    size_t most;
+    return lt_mul_size(bytes, 256, &most) && lt_add_size(most, 1 << 20, &most) ? most : SIZE_MAX;
+}
+
 lt_status lt_tok_text_init(lt_tok_text *t, const char *data, size_t bytes, lt_err *err) {
     *t = (lt_tok_text){ .data = data, .len = bytes };
+    t->most = lt_tok_text_most(bytes);
     return lt_tok_spans_put(&t->spans, (lt_tok_span){ 0, bytes, -1, true }, err);
 }
 
@@ -98,6 +107,7 @@ lt_status lt_tok_text_rewrite(lt_tok_text *t, lt_tok_rewrite rewrite, const void
         lt_tok_span s = t->spans.v[i];
         const size_t start = out.len;
         if (s.id < 0) st = rewrite(self, t->data + s.start, s.end - s.start, s.first, &out, err);
+        if (out.len > t->most && st == LT_OK) st = lt_fail(err, LT_EUNSUPPORTED, "tokenizer: a stage makes %zu bytes of %zu", out.len, t->len);
         if (s.id < 0 && out.len == start) continue;
         s.start = start;
         s.end = out.len;

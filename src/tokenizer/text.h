@@ -32,11 +32,16 @@ typedef struct lt_tok_text {
     size_t len;
     lt_tok_buf own; /* holds data once a stage has rewritten it */
     lt_tok_spans spans;
+    size_t most;  /* bytes that no stage may exceed: a hostile file could double the text again and again */
     bool symbols; /* after ByteLevel: each byte of a span stands for its symbol of the byte alphabet */
 } lt_tok_text;
 
+/* lt_tok_text.most for a text of that many bytes. */
+size_t lt_tok_text_most(size_t bytes);
 /* Borrows data. */
 lt_status lt_tok_text_init(lt_tok_text *t, const char *data, size_t bytes, lt_err *err);
+/* Appends a span, also an empty one. */
+lt_status lt_tok_spans_push(lt_tok_spans *spans, lt_tok_span span, lt_err *err);
 void lt_tok_text_clear(lt_tok_text *t);
 /* Appends a span; an empty one without id is dropped, as no stage ever shows one to the next. */
 lt_status lt_tok_spans_put(lt_tok_spans *spans, lt_tok_span span, lt_err *err);
@@ -45,7 +50,7 @@ void lt_tok_text_set_spans(lt_tok_text *t, lt_tok_spans *spans);
 
 /* Appends to out what becomes of one span; self is the stage's own data. */
 typedef lt_status (*lt_tok_rewrite)(const void *self, const char *in, size_t bytes, bool first, lt_tok_buf *out, lt_err *err);
-/* Rewrites every span that has no id. */
+/* Rewrites every span that has no id. LT_EUNSUPPORTED: the text grows beyond all measure. */
 lt_status lt_tok_text_rewrite(lt_tok_text *t, lt_tok_rewrite rewrite, const void *self, lt_err *err);
 
 /* The byte alphabet of GPT-2: each byte has a printable character, its own where Latin-1 has a printable one, else

@@ -71,10 +71,11 @@ static lt_status put_tokens(const lt_tokenizer *t, const int32_t *ids, size_t n,
         if (skip_special && lt_vocab_has(&t->vocab, ids[i], LT_VOCAB_SPECIAL)) continue;
         const size_t start = text->own.len;
         LT_TRY(lt_tok_buf_put(&text->own, token, bytes, err));
-        LT_TRY(lt_tok_spans_put(&text->spans, (lt_tok_span){ start, text->own.len, -1, false }, err));
+        LT_TRY(lt_tok_spans_push(&text->spans, (lt_tok_span){ start, text->own.len, -1, false }, err));
     }
     text->data = text->own.data;
     text->len = text->own.len;
+    text->most = lt_tok_text_most(text->len);
     return LT_OK;
 }
 

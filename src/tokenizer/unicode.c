@@ -12,15 +12,29 @@ static const char category_name[LT_UNI_N_CATEGORIES][3] = {
 };
 
 unsigned lt_uni_props(uint32_t cp) {
-    size_t low = 0, high = LT_COUNTOF(uni_runs); /* the run is in [low, high) */
+    size_t low = 0, high = LT_COUNTOF(run_first); /* the run is in [low, high) */
     while (high - low > 1) {
         const size_t middle = low + (high - low) / 2;
-        if (uni_runs[middle] >> 11 <= cp)
+        if (run_first[middle] <= cp)
             low = middle;
         else
             high = middle;
     }
-    return uni_runs[low] & 0x7FF;
+    return run_props[low];
+}
+
+uint32_t lt_uni_lower(uint32_t cp) {
+    size_t low = 0, high = LT_COUNTOF(lower_runs);
+    if (cp < 0x80) return cp >= 'A' && cp <= 'Z' ? cp + 32 : cp;
+    while (high - low > 1) {
+        const size_t middle = low + (high - low) / 2;
+        if ((uint32_t)lower_runs[middle][0] <= cp)
+            low = middle;
+        else
+            high = middle;
+    }
+    const int32_t *run = lower_runs[low], c = (int32_t)cp;
+    return c <= run[1] && (c - run[0]) % run[2] == 0 ? (uint32_t)(c + run[3]) : cp;
 }
 
 uint32_t lt_uni_categories(const char *name, size_t bytes) {
@@ -32,10 +46,10 @@ uint32_t lt_uni_categories(const char *name, size_t bytes) {
 }
 
 size_t lt_uni_n_runs(void) {
-    return LT_COUNTOF(uni_runs);
+    return LT_COUNTOF(run_first);
 }
 
 lt_uni_run lt_uni_run_at(size_t i) {
-    const uint32_t next = i + 1 < LT_COUNTOF(uni_runs) ? uni_runs[i + 1] >> 11 : 0x110000;
-    return (lt_uni_run){ uni_runs[i] >> 11, next - 1, uni_runs[i] & 0x7FF };
+    const uint32_t next = i + 1 < LT_COUNTOF(run_first) ? run_first[i + 1] : 0x110000;
+    return (lt_uni_run){ run_first[i], next - 1, run_props[i] };
 }

@@ -126,6 +126,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         FOLDER("gpt2"), FOLDER("llama3"), FOLDER("smollm_style"), FOLDER("smollm2"),
         FOLDER("olmo2"), FOLDER("opt"), FOLDER("roberta"), FOLDER("bytes"), FOLDER("deepseek_v3"),
+        FOLDER("neox"), FOLDER("qwen2"), FOLDER("llama2_legacy"), FOLDER("llama2_metaspace"), FOLDER("gemma"),
+        FOLDER("unigram_t5"), FOLDER("unigram_albert"), FOLDER("unigram_bytes"), FOLDER("wordpiece"),
         GGUF("gpt2"), GGUF("llama3"), GGUF("smollm_style"),
         cmocka_unit_test(released_gguf_gives_the_reference_ids),
     };
