@@ -32,14 +32,19 @@ static size_t round_up(size_t a, size_t to) {
     return (a + to - 1) / to * to;
 }
 
+/* 0 for nothing to cut */
+static size_t tiles_in(size_t length, size_t tile) {
+    return length ? (length + tile - 1) / tile : 0;
+}
+
 static grid grid_of(size_t m, size_t n, size_t k) {
     /* enough work to forget the call and its packing, enough tiles for some threads; wide tiles share packed rows */
     const double total = 2.0 * (double)m * (double)n * (double)k, tile = total / 16 > 4e7 ? total / 16 : 4e7;
     grid g = { .rows = lt_min_size(m, 512) };
     const double cols = tile / (2.0 * (double)lt_max_size(g.rows, 1) * (double)lt_max_size(k, 1));
     g.cols = cols < (double)n ? lt_min_size(n, round_up((size_t)cols + 1, 32)) : n;
-    g.down = (m + g.rows - 1) / lt_max_size(g.rows, 1);
-    g.across = (n + g.cols - 1) / lt_max_size(g.cols, 1);
+    g.down = tiles_in(m, g.rows);
+    g.across = tiles_in(n, g.cols);
     return g;
 }
 
@@ -114,7 +119,7 @@ static void few_by_columns(const product *p, size_t c0, size_t c1) {
 static void few(const product *p, bool by_rows) {
     const size_t length = by_rows ? p->rows : p->cols, tile = by_rows ? ROW_TILE : COLUMN_TILE;
 #pragma omp parallel for num_threads(p->team->threads) schedule(static) if (p->rows * p->cols > SMALL)
-    for (size_t t = 0; t < (length + tile - 1) / tile; t++) {
+    for (size_t t = 0; t < tiles_in(length, tile); t++) {
         const size_t end = lt_min_size(length, (t + 1) * tile);
         if (by_rows) few_by_rows(p, t * tile, end);
         else few_by_columns(p, t * tile, end);
@@ -163,7 +168,7 @@ static void many(const product *p, bool by_rows) {
     grid g = grid_of(p->n, out, inner);
     if (!by_rows) g.cols = round_up(g.cols, COLUMN_TILE);
     g.cols = lt_min_size(g.cols, 1024);
-    g.across = (out + g.cols - 1) / g.cols;
+    g.across = tiles_in(out, g.cols);
     const size_t fits = p->team->scratch_bytes / sizeof(float) / g.cols / COLUMN_TILE * COLUMN_TILE;
     const size_t step = lt_min_size(lt_max_size(inner, 1), fits);
 #pragma omp parallel for num_threads(p->team->threads) schedule(static) if (g.down * g.across > 1)
@@ -224,7 +229,7 @@ static void gram_tile(lt_team *team, double *acc, const float *x, size_t ldx, si
 }
 
 void lt_gram_add(lt_team *team, double *acc, const float *x, size_t ldx, size_t n, size_t d) {
-    const size_t blocks = (d + GRAM_TILE - 1) / GRAM_TILE, tiles = blocks * (blocks + 1) / 2;
+    const size_t blocks = tiles_in(d, GRAM_TILE), tiles = blocks * (blocks + 1) / 2;
 #pragma omp parallel for num_threads(team->threads) schedule(static, 1) if (tiles > 1)
     for (size_t t = 0; t < tiles; t++) {
         size_t i = 0;
@@ -235,7 +240,7 @@ void lt_gram_add(lt_team *team, double *acc, const float *x, size_t ldx, size_t 
 
 void lt_column_sums_add(lt_team *team, double *sum, double *abssum, const float *x, size_t ldx, size_t n, size_t d) {
 #pragma omp parallel for num_threads(team->threads) schedule(static) if (n * d > SMALL)
-    for (size_t t = 0; t < (d + COLUMN_TILE - 1) / COLUMN_TILE; t++) {
+    for (size_t t = 0; t < tiles_in(d, COLUMN_TILE); t++) {
         const size_t c = t * COLUMN_TILE, width = lt_min_size(COLUMN_TILE, d - c);
         for (size_t i = 0; i < n; i++) {
             const float *row = x + i * ldx + c;
