@@ -6,12 +6,12 @@
  * ancestors, then the piece.
  *
  * Two kinds of task. Many queries: a tile of rows against all its keys, two matrix products a block. Few query rows (a
- * decoding step): one block of keys straight from its storage dtype; the parts (m, Z, O) are merged in key order. */
+ * decoding step): one block of keys; the parts (m, Z, O) are merged in key order. */
 #include "nn/attn.h"
 
 #include <string.h>
 
-enum { FEW = 8 /* rows that dot_rows takes */, DIRECT = 256 /* keys of a run that is worth a block of its own */ };
+enum { FEW = 8 /* rows of a decoding step, its kv group stacked */, DIRECT = 256 /* keys of a run that is worth a block of its own */ };
 
 /* entries of one source, all in one storage */
 typedef struct run { lt_kv_segment s; bool own; } run;
@@ -390,53 +390,79 @@ static void attend_many(const plan *pl, const task *job, char *scratch) {
 
 /* ---- few query rows ---- */
 
-/* Scores of one run into columns [at, at + r->s.n) of s [rows, KEYS]. */
-static void few_scores(const lt_attn *a, lt_real *s, const lt_real *q, size_t rows, const run *r, size_t qpos) {
-    const size_t dk = a->p.qk_dim;
-    for (size_t j = 0; j < r->s.n; j++)
-        lt_k_dot_rows(a->team, s + j, LT_ATTN_KEYS, q, dk, rows, r->s.dtype, (const char *)r->s.k + j * r->s.k_stride, dk);
+/* scratch of a task: scores, queries, and a run widened */
+typedef struct few_tile { lt_real *s, *q, *wide; } few_tile; /* [FEW, KEYS] [FEW, dk] [KEYS, max(dk, dv)] */
+
+static few_tile few_in(const lt_attn *a, lt_real *scratch) {
+    lt_real *q = scratch + FEW * LT_ATTN_KEYS;
+    return (few_tile){ scratch, q, q + FEW * a->p.qk_dim };
+}
+
+/* Rows of d stored numbers as lt_real: where they lie, or widened; in one go when they lie side by side. */
+static const lt_real *few_rows(const lt_attn *a, lt_real *wide, const void *from, size_t stride, lt_dtype dtype, size_t n, size_t d, size_t *ld) {
+    const lt_dtype_row *row = lt_dtype_get(dtype);
+    *ld = stride / sizeof(lt_real);
+    if (dtype == LT_REAL_DTYPE && stride % sizeof(lt_real) == 0) return from;
+    *ld = d;
+    if (stride == d / row->block * row->bytes) lt_k_widen(a->team, wide, dtype, from, n * d);
+    else
+        for (size_t j = 0; j < n; j++) lt_k_widen(a->team, wide + j * d, dtype, (const char *)from + j * stride, d);
+    return wide;
+}
+
+/* Scores of one run into columns [0, r->s.n) of s [rows, KEYS]. Products go by pairs of rows: OpenBLAS takes those without
+ * packing the keys (512 keys of 64: 2.6 us a pair; 13 us for three rows at once, 12 us by dot products). */
+static void few_scores(const lt_attn *a, const few_tile *t, lt_real *s, size_t rows, const run *r, size_t qpos) {
+    const size_t dk = a->p.qk_dim, n = r->s.n;
+    size_t ld;
+    const lt_real *k = few_rows(a, t->wide, r->s.k, r->s.k_stride, r->s.dtype, n, dk, &ld);
+    for (size_t i = 0; i < rows; i += 2)
+        lt_k_gemm_serial(false, true, lt_min_size(2, rows - i), n, dk, 1, t->q + i * dk, dk, k, ld, 0, s + i * LT_ATTN_KEYS, LT_ATTN_KEYS);
     for (size_t i = 0; i < rows; i++) {
         lt_real *row = s + i * LT_ATTN_KEYS;
-        size_t lo = 0, hi = r->s.n;
-        lt_attn_scores(a, row, r->s.bias, r->s.n);
-        if (!r->s.pos) lt_attn_visible(a, r->s.pos0, r->s.n, r->own, qpos + i / a->group, &lo, &hi);
-        else if (a->p.window > 0) mask_positions(a, row, r->s.pos, r->s.n, qpos + i / a->group);
+        size_t lo = 0, hi = n;
+        lt_attn_scores(a, row, r->s.bias, n);
+        if (!r->s.pos) lt_attn_visible(a, r->s.pos0, n, r->own, qpos + i / a->group, &lo, &hi);
+        else if (a->p.window > 0) mask_positions(a, row, r->s.pos, n, qpos + i / a->group);
         for (size_t j = 0; j < lo; j++) row[j] = -INFINITY;
-        for (size_t j = hi; j < r->s.n; j++) row[j] = -INFINITY;
+        for (size_t j = hi; j < n; j++) row[j] = -INFINITY;
     }
 }
 
-static void few_values(const lt_attn *a, lt_real *o, const lt_real *s, size_t rows, const run *r) {
+static void few_values(const lt_attn *a, const few_tile *t, lt_real *o, const lt_real *s, size_t rows, const run *r) {
     const size_t dv = a->p.v_dim;
-    for (size_t j = 0; j < r->s.n; j++)
-        for (size_t i = 0; i < rows; i++)
-            lt_k_axpy(a->team, o + i * dv, s[i * LT_ATTN_KEYS + j], r->s.dtype, (const char *)r->s.v + j * r->s.v_stride, dv);
+    size_t ld;
+    const lt_real *v = few_rows(a, t->wide, r->s.v, r->s.v_stride, r->s.dtype, r->s.n, dv, &ld);
+    lt_k_gemm_serial(false, false, rows, dv, r->s.n, 1, s, LT_ATTN_KEYS, v, ld, 1, o, dv);
 }
 
-static void attend_few(const plan *pl, size_t index, char *scratch) {
+/* The next run of a task that has taken `at` of its keys. */
+static bool few_next(walker *w, const task *t, size_t at, run *r) {
+    if (at == t->keys || !peek(w, r)) return false;
+    *r = part_of(*r, 0, lt_min_size(r->s.n, t->keys - at));
+    w->offset += r->s.n;
+    return true;
+}
+
+static void attend_few(const plan *pl, size_t index, void *scratch) {
     const lt_attn *a = &pl->a;
-    const task *t = &pl->few[index];
-    const lt_piece *piece = &a->batch->piece[t->piece];
-    const size_t rows = t->n * a->group, dv = a->p.v_dim;
-    lt_real *s = (lt_real *)scratch, *q = s + FEW * LT_ATTN_KEYS, *o = pl->part_out + index * FEW * dv;
+    const task *job = &pl->few[index];
+    const lt_piece *piece = &a->batch->piece[job->piece];
+    const size_t rows = job->n * a->group, dv = a->p.v_dim;
+    const few_tile t = few_in(a, scratch);
+    lt_real *o = pl->part_out + index * FEW * dv;
     lt_attn_stat *stat = pl->part_stat + index * FEW;
     run r;
-    lt_attn_stack(a, q, a->q, piece->row, t->n, t->head, a->p.qk_dim);
-    walker w = walk_from(pl, t);
-    for (size_t at = 0; at < t->keys && peek(&w, &r); at += r.s.n, w.offset += r.s.n) {
-        r = part_of(r, 0, lt_min_size(r.s.n, t->keys - at));
-        few_scores(a, s + at, q, rows, &r, piece->pos0);
-    }
+    lt_attn_stack(a, t.q, a->q, piece->row, job->n, job->head, a->p.qk_dim);
+    walker w = walk_from(pl, job);
+    for (size_t at = 0; few_next(&w, job, at, &r); at += r.s.n) few_scores(a, &t, t.s + at, rows, &r, piece->pos0);
     for (size_t i = 0; i < rows; i++) {
         stat[i] = (lt_attn_stat){ -INFINITY, 0.0 };
-        soften(a, &stat[i], s + i * LT_ATTN_KEYS, 1, t->keys);
+        soften(a, &stat[i], t.s + i * LT_ATTN_KEYS, 1, job->keys);
     }
     memset(o, 0, rows * dv * sizeof *o);
-    w = walk_from(pl, t);
-    for (size_t at = 0; at < t->keys && peek(&w, &r); at += r.s.n, w.offset += r.s.n) {
-        r = part_of(r, 0, lt_min_size(r.s.n, t->keys - at));
-        few_values(a, o, s + at, rows, &r);
-    }
+    w = walk_from(pl, job);
+    for (size_t at = 0; few_next(&w, job, at, &r); at += r.s.n) few_values(a, &t, o, t.s + at, rows, &r);
 }
 
 /* Parts of one (piece, head), in key order, into the first. */
@@ -471,7 +497,7 @@ static void merge_few(const plan *pl) {
 /* ---- the op ---- */
 
 static size_t few_scratch(const lt_attn *a) {
-    return FEW * (LT_ATTN_KEYS + a->p.qk_dim) * sizeof(lt_real);
+    return (FEW * (LT_ATTN_KEYS + a->p.qk_dim) + LT_ATTN_KEYS * lt_max_size(a->p.qk_dim, a->p.v_dim)) * sizeof(lt_real);
 }
 
 static lt_status check_params(const lt_attn_params *p, lt_err *err) {
