@@ -84,9 +84,11 @@ static size_t characters(const char *s, size_t n) {
 /* The longest token at s[start, n), with the prefix unless it starts the word: its id and end; -1: none. */
 static int32_t longest_at(const wordpiece *w, const lt_vocab *v, const char *s, size_t n, size_t start, lt_tok_buf *tmp, size_t *end) {
     const size_t head = start > 0 ? w->prefix_bytes : 0;
-    memcpy(tmp->data + head, s + start, lt_min_size(n - start, w->longest)); /* behind the prefix, written once */
-    for (*end = n; *end > start; *end = lt_utf8_before(s, *end)) {
-        if (*end - start + head > w->longest) continue;
+    if (head >= w->longest) return -1;
+    *end = n;
+    if (n - start > w->longest - head) *end = lt_utf8_before(s, start + w->longest - head + 1); /* more cannot match */
+    memcpy(tmp->data + head, s + start, *end - start); /* behind the prefix, written once */
+    for (; *end > start; *end = lt_utf8_before(s, *end)) {
         const int32_t id = lt_vocab_find_model(v, tmp->data, head + *end - start);
         if (id >= 0) return id;
     }

@@ -110,6 +110,10 @@ static void every_code_point_is_cut_as_the_reference_cuts_it(void **state) {
                 "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+");
     sweep_stage("pre_digits.json", "{\"type\":\"Digits\",\"individual_digits\":true}");
     sweep_stage("pre_gpt2_regex.json", "{\"type\":\"ByteLevel\",\"add_prefix_space\":false}");
+    sweep_stage("pre_bert.json", "{\"type\":\"BertPreTokenizer\"}");
+    sweep_stage("pre_punctuation.json", "{\"type\":\"Punctuation\",\"behavior\":\"Isolated\"}");
+    sweep_stage("pre_whitespace.json", "{\"type\":\"Whitespace\"}");
+    sweep_stage("pre_whitespace_split.json", "{\"type\":\"WhitespaceSplit\"}");
 }
 
 /* ---- scanners against the expressions they stand for ---- */
