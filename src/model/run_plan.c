@@ -7,7 +7,7 @@
 #include <stdio.h>
 
 /* Measured: what one thread of a GEMM makes resident beside its operands (kernel scratch and OpenBLAS's packing buffers). */
-enum { THREAD_BYTES = 24 << 20, EXEC_SLACK = 24 << 20, PAGE_BYTES = 4096 };
+enum { THREAD_BYTES = 12 << 20, EXEC_SLACK = 24 << 20, PAGE_BYTES = 4096 };
 
 typedef struct sizes {
     size_t n_layers, all_layers, largest_layer; /* weights */
