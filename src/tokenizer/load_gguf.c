@@ -2,12 +2,16 @@
 /* The tokenizer inside a GGUF file: its metadata are turned back into the tree of the tokenizer.json they came from.
  *
  * tokenizer.ggml.model = "gpt2" is byte-level BPE; the rest of the pipeline is only named, by tokenizer.ggml.pre: one
- * row here per name. Keys: ggml/docs/gguf.md; names and what they stand for: llama.cpp, src/llama-vocab.cpp. */
+ * row here per name. "llama" is SentencePiece's BPE: scores instead of merges. Keys: ggml/docs/gguf.md; names and what
+ * they stand for: llama.cpp, src/llama-vocab.cpp. */
 #include "tokenizer/stage.h"
 
+#include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "io/gguf.h"
+#include "tokenizer/utf8.h"
 
 typedef struct pre_row {
     const char *name[4]; /* values of tokenizer.ggml.pre */
@@ -20,14 +24,29 @@ typedef struct pre_row {
 #define NFC "{\"type\":\"NFC\"}"
 #define SPLIT(regex) "{\"type\":\"Split\",\"pattern\":{\"Regex\":\"" regex "\"},\"behavior\":\"Isolated\"}"
 #define SEQUENCE(parts) "{\"type\":\"Sequence\",\"pretokenizers\":[" parts "]}"
-#define CL100K(digits) "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|" digits \
-    "| ?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n]*|\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+"
+#define SHORT_FORMS "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+#define BLANKS "\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+"
+#define CL100K(digits) SHORT_FORMS "|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|" digits "| ?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n]*|" BLANKS
+#define UPPER "\\\\p{Lu}\\\\p{Lt}\\\\p{Lm}\\\\p{Lo}\\\\p{M}"
+#define LOWER "\\\\p{Ll}\\\\p{Lm}\\\\p{Lo}\\\\p{M}"
+#define O200K(tail, digits) "[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?[" UPPER "]*[" LOWER "]+" tail "|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?[" UPPER "]+[" LOWER "]*" tail \
+    "|" digits "| ?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n/]*|" BLANKS
+#define DIGITS3 "\\\\p{N}{1,3}"
+#define DIGIT "\\\\p{N}"
+#define DEEPSEEK "[!\\\"#$%&'()*+,\\\\-./:;<=>?@\\\\[\\\\\\\\\\\\]^_`{|}~][A-Za-z]+|[^\\\\r\\\\n\\\\p{L}\\\\p{P}\\\\p{S}]?[\\\\p{L}\\\\p{M}]+|" \
+    " ?[\\\\p{P}\\\\p{S}]+[\\\\r\\\\n]*|" BLANKS
+#define CJK "[\xE4\xB8\x80-\xE9\xBE\xA5\xE3\x81\x80-\xE3\x82\x9F\xE3\x82\xA0-\xE3\x83\xBF]+"
 
 static const pre_row pre_rows[] = {
     { { "gpt-2", "phi-2" }, NULL, GPT2, false, false },
-    { { "llama-bpe", "llama3", "llama-v3" }, NULL, SEQUENCE(SPLIT(CL100K("\\\\p{N}{1,3}")) "," BYTES), true, true },
-    { { "dbrx", "smaug-bpe" }, NULL, SEQUENCE(SPLIT(CL100K("\\\\p{N}{1,3}")) "," BYTES), false, false },
+    { { "olmo", "mpt" }, NFC, GPT2, false, false },
+    { { "llama-bpe", "llama3", "llama-v3" }, NULL, SEQUENCE(SPLIT(CL100K(DIGITS3)) "," BYTES), true, true },
+    { { "dbrx", "smaug-bpe" }, NULL, SEQUENCE(SPLIT(CL100K(DIGITS3)) "," BYTES), false, false },
+    { { "qwen2", "deepseek-r1-qwen" }, NFC, SEQUENCE(SPLIT(CL100K(DIGIT)) "," BYTES), false, false },
     { { "smollm", "starcoder", "refact" }, NULL, SEQUENCE("{\"type\":\"Digits\",\"individual_digits\":true}," GPT2), false, false },
+    { { "deepseek-v3" }, NULL, SEQUENCE(SPLIT(DIGITS3) "," SPLIT(CJK) "," SPLIT(DEEPSEEK) "," BYTES), false, false },
+    { { "tekken" }, NULL, SEQUENCE(SPLIT(O200K("", DIGIT)) "," BYTES), true, true },
+    { { "gpt-4o", "llama4" }, NULL, SEQUENCE(SPLIT(O200K(SHORT_FORMS "?", DIGITS3)) "," BYTES), false, false },
 };
 
 static const pre_row *pre_of(const char *name) {
@@ -189,8 +208,106 @@ static lt_status build_bpe(build *b, int32_t bos, int32_t eos) {
     return put_template(b, bos, eos, row->add_bos);
 }
 
+/* ---- SentencePiece's BPE: any two neighbours whose joint is a token may merge, the joint of the best score first ---- */
+
+typedef struct joint { double score; size_t left, right, token, cut; } joint; /* left, right in characters, cut in bytes */
+typedef struct joints { joint *v; size_t n, cap; } joints;
+
+#define LONGEST_PIECE 512 /* bytes; SentencePiece's own limit is far below */
+
+/* Best score first; of equals the longer left half, the longer right half, the smaller id: the order of the merges in
+ * converted tokenizer.json files (transformers, convert_slow_tokenizer.py, generate_merges). */
+static int joint_order(const void *pa, const void *pb) {
+    const joint *a = pa, *b = pb;
+    if (a->score != b->score) return a->score > b->score ? -1 : 1;
+    if (a->left != b->left) return a->left > b->left ? -1 : 1;
+    if (a->right != b->right) return a->right > b->right ? -1 : 1;
+    return a->token < b->token ? -1 : a->token > b->token;
+}
+
+static lt_status put_joint(const build *b, joints *js, joint j) {
+    if (js->n == js->cap) {
+        const size_t cap = js->cap ? 2 * js->cap : 4096;
+        joint *v = lt_realloc(js->v, cap * sizeof *v);
+        if (!v) return no_memory(b);
+        js->v = v;
+        js->cap = cap;
+    }
+    js->v[js->n++] = j;
+    return LT_OK;
+}
+
+static size_t characters(const char *s, size_t n) {
+    size_t count = 0;
+    for (size_t at = 0; at < n; at += lt_utf8_length(s[at])) count++;
+    return count;
+}
+
+/* Every way to cut one token in two tokens. */
+static lt_status put_cuts(const build *b, joints *js, size_t token) {
+    size_t n;
+    double score;
+    int64_t type = TYPE_NORMAL;
+    const char *s = lt_gguf_array_string(b->g, "tokenizer.ggml.tokens", token, &n);
+    lt_gguf_array_i64(b->g, "tokenizer.ggml.token_type", token, &type);
+    if (type != TYPE_NORMAL) return LT_OK;
+    if (n > LONGEST_PIECE) return lt_fail(b->err, LT_EUNSUPPORTED, "piece of %zu bytes (%s: token %zu)", n, b->where, token);
+    if (!lt_gguf_array_f64(b->g, "tokenizer.ggml.scores", token, &score) || !isfinite(score))
+        return lt_fail(b->err, LT_EDATA, "token without a score (%s: token %zu)", b->where, token);
+    for (size_t cut = lt_utf8_length(*s); cut < n; cut += lt_utf8_length(s[cut])) {
+        if (!json_object_getn(b->vocab, s, cut) || !json_object_getn(b->vocab, s + cut, n - cut)) continue;
+        LT_TRY(put_joint(b, js, (joint){ score, characters(s, cut), characters(s + cut, n - cut), token, cut }));
+    }
+    return LT_OK;
+}
+
+static lt_status list_joints(const build *b, const joints *js) {
+    json_t *merges = json_array();
+    LT_TRY(set(b, b->model, "merges", merges));
+    for (size_t i = 0; i < js->n; i++) {
+        size_t n;
+        const size_t cut = js->v[i].cut;
+        const char *s = lt_gguf_array_string(b->g, "tokenizer.ggml.tokens", js->v[i].token, &n);
+        if (json_array_append_new(merges, json_pack("[s%, s%]", s, cut, s + cut, n - cut)) != 0) return no_memory(b);
+    }
+    return LT_OK;
+}
+
+static lt_status put_joints(const build *b) {
+    joints js = { 0 };
+    lt_status st = LT_OK;
+    for (size_t i = 0; i < b->n_tokens && st == LT_OK; i++) st = put_cuts(b, &js, i);
+    if (js.n > 1) qsort(js.v, js.n, sizeof *js.v, joint_order);
+    if (st == LT_OK) st = list_joints(b, &js);
+    lt_free(js.v);
+    return st;
+}
+
+#define SHOW_BLANKS "{\"type\":\"Replace\",\"pattern\":{\"String\":\" \"},\"content\":\"\xE2\x96\x81\"}"
+#define HIDE_BLANKS "{\"type\":\"Replace\",\"pattern\":{\"String\":\"\xE2\x96\x81\"},\"content\":\" \"},{\"type\":\"ByteFallback\"},{\"type\":\"Fuse\"}"
+
+static lt_status build_sentencepiece(build *b, int32_t bos, int32_t eos) {
+    const bool prefix = flag(b, "tokenizer.ggml.add_space_prefix", true);
+    int32_t unk;
+    size_t bytes;
+    LT_TRY(special_id(b, "tokenizer.ggml.unknown_token_id", &unk));
+    if (unk >= 0) {
+        const char *s = lt_gguf_array_string(b->g, "tokenizer.ggml.tokens", (size_t)unk, &bytes);
+        LT_TRY(set(b, b->model, "unk_token", json_stringn(s, bytes)));
+    }
+    LT_TRY(put_joints(b));
+    LT_TRY(set(b, b->model, "byte_fallback", json_true()));
+    LT_TRY(set(b, b->model, "fuse_unk", json_true()));
+    LT_TRY(set_text(b, b->root, "normalizer", prefix ? "{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"Prepend\",\"prepend\":\"\xE2\x96\x81\"}," SHOW_BLANKS "]}"
+                                                     : SHOW_BLANKS));
+    LT_TRY(set_text(b, b->root, "decoder", prefix ? "{\"type\":\"Sequence\",\"decoders\":[" HIDE_BLANKS ",{\"type\":\"Strip\",\"content\":\" \",\"start\":1,\"stop\":0}]}"
+                                                  : "{\"type\":\"Sequence\",\"decoders\":[" HIDE_BLANKS "]}"));
+    return put_template(b, bos, eos, true);
+}
+
 static const struct { const char *name; lt_status (*build)(build *b, int32_t bos, int32_t eos); } models[] = {
     { "gpt2", build_bpe },
+    { "llama", build_sentencepiece },
 };
 
 static lt_status build_model(build *b, int32_t bos, int32_t eos) {
@@ -208,8 +325,10 @@ lt_status lt_tokenizer_gguf_tree(json_t **out, int32_t *bos, int32_t *eos, const
     if (st == LT_OK) st = special_id(&b, "tokenizer.ggml.bos_token_id", bos);
     if (st == LT_OK) st = special_id(&b, "tokenizer.ggml.eos_token_id", eos);
     if (st == LT_OK) st = build_model(&b, *bos, *eos);
-    if (st == LT_OK) *out = b.root;
-    else json_decref(b.root);
+    if (st == LT_OK)
+        *out = b.root;
+    else
+        json_decref(b.root);
     return st;
 }
 

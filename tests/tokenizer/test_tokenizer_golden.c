@@ -128,7 +128,7 @@ int main(void) {
         FOLDER("olmo2"), FOLDER("opt"), FOLDER("roberta"), FOLDER("bytes"), FOLDER("deepseek_v3"),
         FOLDER("neox"), FOLDER("qwen2"), FOLDER("llama2_legacy"), FOLDER("llama2_metaspace"), FOLDER("gemma"),
         FOLDER("unigram_t5"), FOLDER("unigram_albert"), FOLDER("unigram_bytes"), FOLDER("wordpiece"),
-        GGUF("gpt2"), GGUF("llama3"), GGUF("smollm_style"),
+        GGUF("gpt2"), GGUF("llama3"), GGUF("smollm_style"), GGUF("qwen2"), GGUF("deepseek_v3"), GGUF("llama2_legacy"),
         cmocka_unit_test(released_gguf_gives_the_reference_ids),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
