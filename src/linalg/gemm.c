@@ -2,6 +2,14 @@
 #include "linalg/gemm.h"
 
 #include "linalg/blas.h"
+#include "linalg/packed.h"
+
+enum {
+    FEW = 8,            /* rows of x that multiply straight from storage */
+    ROW_TILE = 32,      /* stored rows of one task */
+    COLUMN_TILE = 256,  /* stored columns of one task, a multiple of every block */
+    SMALL = 32768       /* weights; fewer are not worth a parallel region */
+};
 
 /* ---- one call ---- */
 
@@ -48,8 +56,26 @@ static grid grid_of(size_t m, size_t n, size_t k) {
     return g;
 }
 
+/* Few rows are not worth the packing. */
+static bool packs(const lt_team *team, size_t m, size_t n, size_t k) {
+    return team->k->tile && m > FEW && n >= team->k->lanes && k > 0;
+}
+
+static void gemm_packed(lt_team *team, bool ta, bool tb, size_t m, size_t n, size_t k, float alpha, const float *a,
+                        size_t lda, const float *b, size_t ldb, float beta, float *c, size_t ldc) {
+    lt_buffer host = { .data = (void *)(uintptr_t)b, .bytes = SIZE_MAX };
+    const lt_tensor w = { .dtype = LT_F32, .rank = 2, .size = { tb ? n : k, tb ? k : n }, .stride = { ldb, 1 }, .buffer = &host };
+    const lt_packed p = { .y = c, .ldy = ldc, .m = m, .n = n, .k = k, .alpha = alpha, .beta = beta, .a = a, .rs = ta ? 1 : lda,
+                          .cs = ta ? lda : 1, .w = &w, .by_rows = tb };
+    lt_packed_multiply(team, &p);
+}
+
 void lt_gemm_f32(lt_team *team, bool ta, bool tb, size_t m, size_t n, size_t k, float alpha, const float *a,
                  size_t lda, const float *b, size_t ldb, float beta, float *c, size_t ldc) {
+    if (packs(team, m, n, k)) {
+        gemm_packed(team, ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+        return;
+    }
     const grid g = grid_of(m, n, k);
 #pragma omp parallel for num_threads(team->threads) schedule(static) if (g.down * g.across > 1)
     for (size_t t = 0; t < g.down * g.across; t++) {
@@ -71,13 +97,6 @@ void lt_gemm_f64(lt_team *team, bool ta, bool tb, size_t m, size_t n, size_t k, 
 }
 
 /* ---- products with stored weights ---- */
-
-enum {
-    FEW = 8,            /* rows of x that multiply straight from storage */
-    ROW_TILE = 32,      /* stored rows of one task */
-    COLUMN_TILE = 256,  /* stored columns of one task, a multiple of every block */
-    SMALL = 32768       /* weights; fewer are not worth a parallel region */
-};
 
 typedef struct product {
     lt_team *team;
@@ -178,6 +197,12 @@ static void many(const product *p, bool by_rows) {
     }
 }
 
+static void many_packed(const product *p, bool by_rows) {
+    const lt_packed q = { .y = p->y, .ldy = p->ldy, .m = p->n, .n = by_rows ? p->rows : p->cols, .k = by_rows ? p->cols : p->rows,
+                          .alpha = 1.0f, .beta = p->add ? 1.0f : 0.0f, .a = p->x, .rs = p->ldx, .cs = 1, .w = p->w, .by_rows = by_rows };
+    lt_packed_multiply(p->team, &q);
+}
+
 /* by_rows: y = x wᵀ, each stored row is one output; else y = x w, each stored column is one. */
 static void multiply(lt_team *team, float *y, size_t ldy, const float *x, size_t ldx, size_t n, const lt_tensor *w,
                      bool by_rows, bool add) {
@@ -185,6 +210,7 @@ static void multiply(lt_team *team, float *y, size_t ldy, const float *x, size_t
                         .rows = lt_tensor_rows(w), .cols = lt_tensor_cols(w), .add = add };
     if (n == 0 || (by_rows ? p.rows : p.cols) == 0) return;
     if (n <= FEW) few(&p, by_rows);
+    else if (packs(team, n, by_rows ? p.rows : p.cols, by_rows ? p.cols : p.rows)) many_packed(&p, by_rows);
     else many(&p, by_rows);
 }
 
@@ -229,6 +255,10 @@ static void gram_tile(lt_team *team, double *acc, const float *x, size_t ldx, si
 }
 
 void lt_gram_add(lt_team *team, double *acc, const float *x, size_t ldx, size_t n, size_t d) {
+    if (team->k->tile) {
+        lt_packed_gram(team, acc, x, ldx, n, d);
+        return;
+    }
     const size_t blocks = tiles_in(d, GRAM_TILE), tiles = blocks * (blocks + 1) / 2;
 #pragma omp parallel for num_threads(team->threads) schedule(static, 1) if (tiles > 1)
     for (size_t t = 0; t < tiles; t++) {

@@ -6,6 +6,8 @@
 #define W 8
 #define TABLE lt_kernels_avx2
 #define TABLE_NAME "avx2"
+#define TILE_ROWS 6
+#define TILE_VECTORS 2
 #include "linalg/kernel/vec.h"
 
 INLINE vu load_u8(const void *p) {
@@ -45,5 +47,13 @@ INLINE vf rounded(vf x) {
     __asm__("" : "+x"(x));
     return x;
 }
+/* low: a0 b0 a1 b1 ... a3 b3; high: a4 b4 ... */
+INLINE vf zip_low(vf a, vf b) {
+    return _mm256_permute2f128_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b), 0x20);
+}
+INLINE vf zip_high(vf a, vf b) {
+    return _mm256_permute2f128_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b), 0x31);
+}
 
+#include "linalg/kernel/tile.h"
 #include "linalg/kernel/body.h"

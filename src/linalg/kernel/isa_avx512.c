@@ -7,6 +7,8 @@
 #define LOOKUP 1
 #define TABLE lt_kernels_avx512
 #define TABLE_NAME "avx512"
+#define TILE_ROWS 8
+#define TILE_VECTORS 3
 #include "linalg/kernel/vec.h"
 
 INLINE vu load_u8(const void *p) {
@@ -45,5 +47,15 @@ INLINE vf rounded(vf x) {
 INLINE vf look16(vf table, vu index) {
     return _mm512_permutexvar_ps((__m512i)index, table);
 }
+/* low: a0 b0 a1 b1 ... a7 b7; high: a8 b8 ... */
+INLINE vf zip_low(vf a, vf b) {
+    const __m512i index = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+    return _mm512_permutex2var_ps(a, index, b);
+}
+INLINE vf zip_high(vf a, vf b) {
+    const __m512i index = _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+    return _mm512_permutex2var_ps(a, index, b);
+}
 
+#include "linalg/kernel/tile.h"
 #include "linalg/kernel/body.h"

@@ -6,6 +6,8 @@
 #define W 4
 #define TABLE lt_kernels_neon
 #define TABLE_NAME "neon"
+#define TILE_ROWS 8
+#define TILE_VECTORS 3
 #include "linalg/kernel/vec.h"
 
 /* four bytes in the low half of a 64-bit register */
@@ -53,5 +55,12 @@ INLINE vf rounded(vf x) {
     __asm__("" : "+w"(x));
     return x;
 }
+INLINE vf zip_low(vf a, vf b) {
+    return (vf)vzip1q_f32((float32x4_t)a, (float32x4_t)b);
+}
+INLINE vf zip_high(vf a, vf b) {
+    return (vf)vzip2q_f32((float32x4_t)a, (float32x4_t)b);
+}
 
+#include "linalg/kernel/tile.h"
 #include "linalg/kernel/body.h"

@@ -98,5 +98,6 @@ static void add_f64(double *acc, const float *x, size_t n) {
     for (size_t i = 0; i < n; i++) acc[i] += (double)x[i];
 }
 
-const lt_kernels lt_kernels_ref = { "ref", widen, dot_rows, axpy, exp_rows, exp_sum, max, sumsq,
-                                    scale, mul,   add,      silu_mul, rope, add_f64 };
+const lt_kernels lt_kernels_ref = {
+    "ref", widen, dot_rows, axpy, exp_rows, exp_sum, max, sumsq, scale, mul, add, silu_mul, rope, add_f64, 0, 0, 0, NULL, NULL
+};

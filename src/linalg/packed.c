@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "linalg/packed.h"
+
+#include <string.h>
+
+enum {
+    DEPTH = 768,      /* of one pass over the inner dimension: eight rows of a this long fit an L1 cache of 32 KiB */
+    OUTPUTS = 96,     /* of one task: two panels of AVX-512 */
+    STRIP = 256,      /* columns widened at a time, a multiple of every block */
+    MOST_ROWS = 8, MOST_WIDE = 48, MOST_LANES = 16, /* of any table's register tile */
+    GRAM_STEP = 512, GRAM_COLUMNS = 192
+};
+
+static size_t round_up(size_t a, size_t to) {
+    return (a + to - 1) / to * to;
+}
+static size_t parts(size_t length, size_t part) {
+    return (length + part - 1) / part;
+}
+
+/* ---- packing: panels of `wide` outputs side by side, panel after panel; the last may have fewer vectors ---- */
+
+static size_t panel_wide(const lt_kernels *k) {
+    return k->tile_vectors * k->lanes;
+}
+/* outputs of the panel at `from` of n, padded to whole vectors */
+static size_t panel_stride(const lt_kernels *k, size_t n, size_t from) {
+    return round_up(lt_min_size(panel_wide(k), n - from), k->lanes);
+}
+
+/* Address of element c of stored row r; c a multiple of the block. */
+static const void *stored_at(const lt_tensor *w, size_t r, size_t c) {
+    const lt_dtype_row *type = lt_dtype_get(w->dtype);
+    return (const char *)lt_tensor_row(w, r) + c / type->block * type->bytes;
+}
+
+/* Stored rows o .. o + rows, columns q0 .. q0 + nq, as columns of dst with stride ldd. */
+static void pack_rows(const lt_kernels *k, float *dst, size_t ldd, const lt_tensor *w, size_t o, size_t rows, size_t q0, size_t nq) {
+    float strip[MOST_LANES * STRIP];
+    for (size_t q = 0; q < nq; q += STRIP) {
+        const size_t n = lt_min_size(STRIP, nq - q);
+        for (size_t j = 0; j < rows; j++) k->widen(strip + j * STRIP, w->dtype, stored_at(w, o + j, q0 + q), n);
+        k->pack(dst + q * ldd, ldd, strip, STRIP, rows, n);
+    }
+}
+
+static void pack_by_rows(const lt_kernels *k, float *dst, const lt_tensor *w, size_t o, size_t n, size_t q0, size_t nq) {
+    for (size_t from = 0; from < n; from += panel_wide(k)) {
+        const size_t stride = panel_stride(k, n, from);
+        for (size_t j = 0; j < stride; j += k->lanes)
+            pack_rows(k, dst + j, stride, w, o + from + j, lt_min_size(k->lanes, n - from - j), q0, nq);
+        dst += stride * nq;
+    }
+}
+
+/* Row q of every panel from n floats. */
+static void spread(const lt_kernels *k, float *dst, const float *row, size_t n, size_t q, size_t nq) {
+    for (size_t from = 0; from < n; from += panel_wide(k)) {
+        const size_t stride = panel_stride(k, n, from), valid = lt_min_size(stride, n - from);
+        memcpy(dst + q * stride, row + from, valid * sizeof *dst);
+        if (valid < stride) memset(dst + q * stride + valid, 0, (stride - valid) * sizeof *dst);
+        dst += stride * nq;
+    }
+}
+
+/* o and the end of a tile may lie inside a block: the blocks around them are widened. */
+static void pack_by_columns(const lt_kernels *k, float *dst, const lt_tensor *w, size_t o, size_t n, size_t q0, size_t nq) {
+    const size_t block = lt_dtype_get(w->dtype)->block, first = o / block * block, end = round_up(o + n, block);
+    float strip[OUTPUTS + 2 * STRIP];
+    for (size_t q = 0; q < nq; q++) {
+        const void *row = stored_at(w, q0 + q, first);
+        if (w->dtype == LT_F32) {
+            spread(k, dst, row, n, q, nq);
+            continue;
+        }
+        k->widen(strip, w->dtype, row, end - first);
+        spread(k, dst, strip + (o - first), n, q, nq);
+    }
+}
+
+/* n rows of one block of the left matrix; constant sizes, because a call of memcpy for 32 bytes costs more than the copy */
+static void copy_block(float *dst, const float *a, size_t ld, size_t rows, size_t valid, size_t n) {
+    for (size_t q = 0; q < n; q++, dst += rows, a += ld)
+        if (valid == 8) memcpy(dst, a, 8 * sizeof *dst);
+        else if (valid == 6) memcpy(dst, a, 6 * sizeof *dst);
+        else memcpy(dst, a, valid * sizeof *dst);
+}
+
+/* m columns of a stored [nq, m] (stride ld) as blocks of tile_rows, so that a tile reads them in order. */
+static void pack_left(const lt_kernels *k, float *dst, const float *a, size_t ld, size_t m, size_t nq) {
+    enum { SOME = 16 }; /* rows of a that stay in the L1 cache while every block takes its part */
+    const size_t rows = k->tile_rows;
+    for (size_t q = 0; q < nq; q += SOME)
+        for (size_t i = 0; i < m; i += rows)
+            copy_block(dst + i * nq + q * rows, a + q * ld + i, ld, rows, lt_min_size(rows, m - i), lt_min_size(SOME, nq - q));
+}
+
+/* ---- one task ---- */
+
+/* A register tile whose last vector is only partly wanted goes through a buffer. */
+static void run_tile(const lt_kernels *k, float *c, size_t ldc, float alpha, float beta, const float *a, size_t rs, size_t cs,
+                     const float *b, size_t nq, size_t rows, size_t valid) {
+    const size_t vectors = parts(valid, k->lanes), wide = vectors * k->lanes;
+    if (valid == wide) {
+        k->tile(c, ldc, alpha, beta, a, rs, cs, b, nq, rows, vectors);
+        return;
+    }
+    float part[MOST_ROWS * MOST_WIDE];
+    k->tile(part, wide, alpha, 0.0f, a, rs, cs, b, nq, rows, vectors);
+    for (size_t r = 0; r < rows; r++)
+        for (size_t j = 0; j < valid; j++) {
+            float *to = c + r * ldc + j;
+            *to = beta == 0.0f ? part[r * wide + j] : part[r * wide + j] + *to * beta;
+        }
+}
+
+/* y[rows, valid outputs] from packed b; a already at its first row and inner index */
+static void run_rows(const lt_kernels *k, const lt_packed *p, float *y, float beta, const float *a, size_t rs, size_t cs,
+                     const float *b, size_t n, size_t nq, size_t rows) {
+    for (size_t from = 0; from < n; from += panel_wide(k)) {
+        run_tile(k, y + from, p->ldy, p->alpha, beta, a, rs, cs, b, nq, rows, lt_min_size(panel_wide(k), n - from));
+        b += panel_stride(k, n, from) * nq;
+    }
+}
+
+typedef struct task { size_t i, m, o, n; } task; /* rows i .. i + m, outputs o .. o + n */
+
+static size_t depth_of(size_t k) { /* equal passes, cut where blocks end */
+    return round_up(parts(k, parts(k, DEPTH)), STRIP);
+}
+
+static void run_pass(lt_team *team, const lt_packed *p, task t, size_t q, size_t nq) {
+    const lt_kernels *k = team->k;
+    float *b = team->scratch[lt_team_thread()], *left = b + round_up(t.n, k->lanes) * nq;
+    const float beta = q ? 1.0f : p->beta, *a = p->a + t.i * p->rs + q * p->cs;
+    if (p->by_rows) pack_by_rows(k, b, p->w, t.o, t.n, q, nq);
+    else pack_by_columns(k, b, p->w, t.o, t.n, q, nq);
+    const bool rows_apart = p->cs == 1;
+    if (!rows_apart) pack_left(k, left, a, p->cs, t.m, nq);
+    for (size_t i = 0; i < t.m; i += k->tile_rows)
+        run_rows(k, p, p->y + (t.i + i) * p->ldy + t.o, beta, rows_apart ? a + i * p->rs : left + i * nq, rows_apart ? p->rs : 1,
+                 rows_apart ? 1 : k->tile_rows, b, t.n, nq, lt_min_size(k->tile_rows, t.m - i));
+}
+
+/* Rows of one task. Packing costs as much as about twelve rows, so tiles have many; but few outputs leave few tasks. */
+static size_t rows_of(const lt_packed *p) {
+    const size_t across = parts(p->n, OUTPUTS), most = p->cs == 1 ? 2048 : GRAM_STEP;
+    const size_t down = lt_max_size(parts(8, across), parts(p->m, most));
+    return lt_max_size(256, round_up(parts(p->m, down), MOST_ROWS));
+}
+
+void lt_packed_multiply(lt_team *team, const lt_packed *p) {
+    const size_t rows = rows_of(p), down = parts(p->m, rows), tasks = down * parts(p->n, OUTPUTS);
+    const size_t depth = depth_of(p->k);
+#pragma omp parallel for num_threads(team->threads) schedule(dynamic, 1) if (tasks > 1)
+    for (size_t s = 0; s < tasks; s++) {
+        const size_t i = s % down * rows, o = s / down * OUTPUTS;
+        const task t = { i, lt_min_size(rows, p->m - i), o, lt_min_size(OUTPUTS, p->n - o) };
+        for (size_t q = 0; q < p->k; q += depth) run_pass(team, p, t, q, lt_min_size(depth, p->k - q));
+    }
+}
+
+/* ---- Gram ---- */
+
+static size_t packed_at(size_t i) {
+    return i * (i + 1) / 2;
+}
+
+/* acc += a register tile of XᵀX with corner (i, j): what lies on and below the diagonal */
+static void add_tile(const lt_kernels *k, double *acc, const float *c, size_t ldc, size_t i, size_t rows, size_t j, size_t cols) {
+    for (size_t r = 0; r < rows; r++)
+        if (i + r >= j) k->add_f64(acc + packed_at(i + r) + j, c + r * ldc, lt_min_size(cols, i + r - j + 1));
+}
+
+/* The tile (i0, j0) of one step of at most GRAM_STEP rows. */
+static void gram_step(const lt_kernels *k, float *scratch, double *acc, const float *x, size_t ldx, size_t n, size_t i0, size_t ni,
+                      size_t j0, size_t nj) {
+    float *b = scratch, *left = b + round_up(nj, k->lanes) * n, c[MOST_ROWS * MOST_WIDE];
+    for (size_t q = 0; q < n; q++) spread(k, b, x + q * ldx + j0, nj, q, n);
+    pack_left(k, left, x + i0, ldx, ni, n);
+    for (size_t i = 0; i < ni; i += k->tile_rows) {
+        const size_t rows = lt_min_size(k->tile_rows, ni - i);
+        const float *panel = b;
+        for (size_t from = 0; from < nj && j0 + from < i0 + i + rows; from += panel_wide(k)) {
+            const size_t stride = panel_stride(k, nj, from);
+            k->tile(c, stride, 1.0f, 0.0f, left + i * n, 1, k->tile_rows, panel, n, rows, stride / k->lanes);
+            add_tile(k, acc, c, stride, i0 + i, rows, j0 + from, lt_min_size(stride, nj - from));
+            panel += stride * n;
+        }
+    }
+}
+
+void lt_packed_gram(lt_team *team, double *acc, const float *x, size_t ldx, size_t n, size_t d) {
+    const size_t blocks = parts(d, GRAM_COLUMNS), tasks = packed_at(blocks);
+#pragma omp parallel for num_threads(team->threads) schedule(dynamic, 1) if (tasks > 1)
+    for (size_t t = 0; t < tasks; t++) {
+        size_t i = 0;
+        while (packed_at(i + 1) <= t) i++;
+        const size_t i0 = i * GRAM_COLUMNS, j0 = (t - packed_at(i)) * GRAM_COLUMNS;
+        for (size_t r = 0; r < n; r += GRAM_STEP) /* all steps of a tile in turn: its f64 sums stay in the cache */
+            gram_step(team->k, team->scratch[lt_team_thread()], acc, x + r * ldx, ldx, lt_min_size(GRAM_STEP, n - r), i0,
+                      lt_min_size(GRAM_COLUMNS, d - i0), j0, lt_min_size(GRAM_COLUMNS, d - j0));
+    }
+}

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* linalg/packed.h - products on the register tiles of lt_kernels: stored weights are widened once, straight into
+ * the order in which the tile reads them.
+ *
+ * y[m, n] = alpha a b + beta y, where a[i, q] = a[i rs + q cs] in f32 and b is a stored matrix of any float dtype: its rows are
+ * the outputs (by_rows: b = wᵀ) or the inner dimension (b = w). Work is cut into tiles of outputs x rows by shape; a
+ * thread packs the weights of its tile (96 outputs: a few hundred KiB, which stay in the L2 cache) and runs all rows of
+ * the tile over them, eight rows (which stay in the L1 cache) at a time. An entry's bits depend on its row of a, its column of b and k
+ * alone: not on threads, tiles or the other rows. Only for kernels with a tile. */
+#ifndef LT_LINALG_PACKED_H
+#define LT_LINALG_PACKED_H
+
+#include "linalg/team.h"
+
+typedef struct lt_packed {
+    float *y;
+    size_t ldy, m, n, k; /* y [m, n], inner dimension k */
+    float alpha, beta;
+    const float *a;
+    size_t rs, cs; /* one of them 1 */
+    const lt_tensor *w;
+    bool by_rows;
+} lt_packed;
+void lt_packed_multiply(lt_team *team, const lt_packed *p);
+
+/* lt_gram_add of at most 512 rows per step, on register tiles */
+void lt_packed_gram(lt_team *team, double *acc, const float *x, size_t ldx, size_t n, size_t d);
+
+#endif
