@@ -12,7 +12,12 @@ enum { HQ = 9, HKV = 3, DIM = 64, PAGE = 128 };
 static const lt_attn_params params = { 0, HQ, HKV, DIM, DIM, 0.125, 0, 0 };
 
 /* a past of pages that all hold the same numbers */
-typedef struct flat_past { lt_past base; size_t n; lt_dtype dtype; const void *page; } flat_past;
+typedef struct flat_past {
+    lt_past base;
+    size_t n;
+    lt_dtype dtype;
+    const void *page;
+} flat_past;
 
 static size_t n_segments(const lt_past *p, int layer, size_t head) {
     (void)layer, (void)head;
@@ -24,8 +29,13 @@ static lt_kv_segment segment(const lt_past *p, int layer, size_t head, size_t i)
     const flat_past *f = (const flat_past *)p;
     const lt_dtype_row *row = lt_dtype_get(f->dtype);
     const size_t stride = DIM / row->block * row->bytes;
-    return (lt_kv_segment){ .n = lt_min_size(PAGE, f->n - i * PAGE), .dtype = f->dtype, .k = f->page, .v = f->page, .k_stride = stride,
-                            .v_stride = stride, .pos0 = i * PAGE };
+    return (lt_kv_segment){ .n = lt_min_size(PAGE, f->n - i * PAGE),
+                            .dtype = f->dtype,
+                            .k = f->page,
+                            .v = f->page,
+                            .k_stride = stride,
+                            .v_stride = stride,
+                            .pos0 = i * PAGE };
 }
 
 /* best seconds of a few runs; backward: of the backward alone */
@@ -33,7 +43,8 @@ static double seconds(lt_exec *x, const lt_batch *batch, const float *data, bool
     double best = 1e9;
     for (int i = 0; i < 5; i++) {
         lt_exec_begin(x, batch);
-        const lt_var q = lt_input(x, batch->n_rows, HQ * DIM, data, backward), k = lt_input(x, batch->n_rows, HKV * DIM, data, backward),
+        const lt_var q = lt_input(x, batch->n_rows, HQ * DIM, data, backward),
+                     k = lt_input(x, batch->n_rows, HKV * DIM, data, backward),
                      v = lt_input(x, batch->n_rows, HKV * DIM, data, backward);
         double t0 = lt_seconds();
         const lt_var out = lt_attention(x, q, k, v, &params);
@@ -52,7 +63,8 @@ static void bench_length(lt_exec *infer, lt_exec *record, const float *data, siz
     const lt_batch batch = { .n_rows = n, .n_pieces = 1, .piece = &piece };
     const double flops = 4.0 * DIM * HQ * (double)n * (double)(n + 1) / 2;
     const double f = seconds(infer, &batch, data, false), b = seconds(record, &batch, data, true);
-    printf("%6zu  %9.3f ms %7.1f GFLOP/s  %9.3f ms %7.1f GFLOP/s", n, 1e3 * f, 1e-9 * flops / f, 1e3 * b, 2.5e-9 * flops / b);
+    printf("%6zu  %9.3f ms %7.1f GFLOP/s  %9.3f ms %7.1f GFLOP/s", n, 1e3 * f, 1e-9 * flops / f, 1e3 * b,
+           2.5e-9 * flops / b);
 }
 
 static void bench_step(lt_exec *infer, const float *data, size_t n, lt_dtype dtype) {
@@ -75,7 +87,8 @@ int main(int argc, char **argv) {
     lt_rng rng = lt_rng_at(1, LT_RNG_TEST, 0, 0);
     for (size_t i = 0; i < count; i++) data[i] = (float)lt_rng_normal(&rng);
     char text[256];
-    printf("%s\n     n    forward                      backward                     one row on n\n", lt_team_describe(team, text, sizeof text));
+    printf("%s\n     n    forward                      backward                     one row on n\n",
+           lt_team_describe(team, text, sizeof text));
     for (size_t n = 512; n <= largest; n *= 2) {
         bench_length(infer, record, data, n);
         bench_step(infer, data, n, LT_F32);

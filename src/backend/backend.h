@@ -17,11 +17,11 @@ typedef struct lt_backend_op {
 
 typedef struct lt_backend {
     const char *name;
-    bool on_host;                /* buffers have host addresses and op rows run as they are */
-    const lt_backend_op *ops;    /* NULL when on_host */
+    bool on_host;             /* buffers have host addresses and op rows run as they are */
+    const lt_backend_op *ops; /* NULL when on_host */
     size_t n_ops;
     lt_status (*alloc)(lt_buffer *out, size_t bytes, lt_err *err);
-    void (*free)(lt_buffer *b);  /* NULL data is fine */
+    void (*free)(lt_buffer *b); /* NULL data is fine */
 } lt_backend;
 
 extern const lt_backend lt_backend_cpu;

@@ -2,9 +2,8 @@
 /* y = f(g) u and y = f(x), f a row of the table below:
  *   silu       x s(x)                        s the logistic function
  *   gelu       x/2 (1 + erf(x / sqrt 2))     Hendrycks & Gimpel 2016
- *   gelu_tanh  x s(2 k (x + 0.044715 x³)), k = sqrt(2 / pi): the same as x/2 (1 + tanh(k ...)), without its cancellation
- *   relu       max(x, 0)
- * Work goes in blocks that stay in the first cache. */
+ *   gelu_tanh  x s(2 k (x + 0.044715 x³)), k = sqrt(2 / pi): the same as x/2 (1 + tanh(k ...)), without its
+ * cancellation relu       max(x, 0) Work goes in blocks that stay in the first cache. */
 #include "nn/op.h"
 
 enum { BLOCK = 512 };
@@ -17,7 +16,9 @@ typedef struct act_row { /* outputs do not overlap x */
     void (*value)(const lt_team *, lt_real *y, const lt_real *x, size_t n);
     void (*slope)(const lt_team *, lt_real *d, const lt_real *x, size_t n);
 } act_row;
-typedef struct act_attr { lt_act act; } act_attr;
+typedef struct act_attr {
+    lt_act act;
+} act_attr;
 
 /* s(x) = 1 / (1 + exp(-x)); the argument of exp kept where exp is finite and normal */
 static void logistic(const lt_team *team, lt_real *s, const lt_real *x, size_t n) {
@@ -109,7 +110,8 @@ static void forward_activate(lt_exec *x, const lt_node *node) {
     const lt_real *in = lt_data(x, node->in[0]);
     lt_real *y = lt_data(x, node->out);
 #pragma omp parallel for schedule(static) num_threads(lt_op_threads(team, n))
-    for (size_t b = 0; b < n_blocks(n); b++) f->value(team, y + b * BLOCK, in + b * BLOCK, lt_min_size(BLOCK, n - b * BLOCK));
+    for (size_t b = 0; b < n_blocks(n); b++)
+        f->value(team, y + b * BLOCK, in + b * BLOCK, lt_min_size(BLOCK, n - b * BLOCK));
 }
 
 static void backward_activate(lt_exec *x, const lt_node *node) {
@@ -131,7 +133,8 @@ const lt_op lt_op_activate = { "activate", check_activate, forward_activate, bac
 
 lt_var lt_activate(lt_exec *x, lt_var in, lt_act act) {
     const act_attr attr = { act };
-    return lt_apply(x, &lt_op_activate, (lt_node){ .in = { in }, .attr = &attr }, sizeof attr, lt_rows(x, in), lt_cols(x, in));
+    return lt_apply(x, &lt_op_activate, (lt_node){ .in = { in }, .attr = &attr }, sizeof attr, lt_rows(x, in),
+                    lt_cols(x, in));
 }
 
 /* ---- f(gate) up ---- */
@@ -189,5 +192,6 @@ const lt_op lt_op_gated = { "gated", check_gated, forward_gated, backward_gated,
 
 lt_var lt_gated(lt_exec *x, lt_var gate, lt_var up, lt_act act) {
     const act_attr attr = { act };
-    return lt_apply(x, &lt_op_gated, (lt_node){ .in = { gate, up }, .attr = &attr }, sizeof attr, lt_rows(x, gate), lt_cols(x, gate));
+    return lt_apply(x, &lt_op_gated, (lt_node){ .in = { gate, up }, .attr = &attr }, sizeof attr, lt_rows(x, gate),
+                    lt_cols(x, gate));
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* o_i = sum_j softmax_j(score_ij) v_j over the keys that query i sees: those of its piece up to itself, of the piece's
  * ancestors, and of the past, within the window; score = scale q·k, soft-capped, plus the entry's bias.
- * Softmax goes online over blocks of keys (Milakov & Gimelshein 2018; Dao et al. 2022): with m' = max(m, block maximum),
- * Z' = Z e^(m - m') + sum e^(s - m') and O likewise. Keys come as runs of one storage: the past's segments, then
- * ancestors, then the piece.
+ * Softmax goes online over blocks of keys (Milakov & Gimelshein 2018; Dao et al. 2022): with m' = max(m, block
+ * maximum), Z' = Z e^(m - m') + sum e^(s - m') and O likewise. Keys come as runs of one storage: the past's segments,
+ * then ancestors, then the piece.
  *
  * Two kinds of task. Many queries: a tile of rows against all its keys, two matrix products a block. Few query rows (a
  * decoding step): one block of keys; the parts (m, Z, O) are merged in key order. */
@@ -11,18 +11,27 @@
 
 #include <string.h>
 
-enum { FEW = 8 /* rows of a decoding step, its kv group stacked */, DIRECT = 256 /* keys of a run that is worth a block of its own */ };
+enum {
+    FEW = 8 /* rows of a decoding step, its kv group stacked */,
+    DIRECT = 256 /* keys of a run that is worth a block of its own */
+};
 
 /* entries of one source, all in one storage */
-typedef struct run { lt_kv_segment s; bool own; } run;
+typedef struct run {
+    lt_kv_segment s;
+    bool own;
+} run;
 
-typedef struct past_list { lt_kv_segment *segment; size_t n; } past_list;
+typedef struct past_list {
+    lt_kv_segment *segment;
+    size_t n;
+} past_list;
 
 /* the sources of every piece */
 typedef struct sources {
-    size_t *depth;      /* [n_pieces] number of ancestors */
-    uint32_t **chain;   /* [n_pieces] ancestors, root first */
-    past_list *past;    /* [n_pieces, Hkv], of roots; NULL: no pasts at all */
+    size_t *depth;    /* [n_pieces] number of ancestors */
+    uint32_t **chain; /* [n_pieces] ancestors, root first */
+    past_list *past;  /* [n_pieces, Hkv], of roots; NULL: no pasts at all */
 } sources;
 
 typedef struct task {
@@ -50,10 +59,19 @@ typedef struct walker {
 
 lt_attn lt_attn_of(lt_exec *x, const lt_node *node) {
     const lt_attn_params *p = node->attr;
-    return (lt_attn){ .p = *p, .team = lt_exec_team(x), .batch = lt_exec_batch(x), .group = p->n_q_heads / p->n_kv_heads,
-                      .ldq = p->n_q_heads * p->qk_dim, .ldk = p->n_kv_heads * p->qk_dim, .ldv = p->n_kv_heads * p->v_dim,
-                      .ldo = p->n_q_heads * p->v_dim, .q = lt_data(x, node->in[0]), .k = lt_data(x, node->in[1]),
-                      .v = lt_data(x, node->in[2]), .out = lt_data(x, node->out), .stat = node->saved };
+    return (lt_attn){ .p = *p,
+                      .team = lt_exec_team(x),
+                      .batch = lt_exec_batch(x),
+                      .group = p->n_q_heads / p->n_kv_heads,
+                      .ldq = p->n_q_heads * p->qk_dim,
+                      .ldk = p->n_kv_heads * p->qk_dim,
+                      .ldv = p->n_kv_heads * p->v_dim,
+                      .ldo = p->n_q_heads * p->v_dim,
+                      .q = lt_data(x, node->in[0]),
+                      .k = lt_data(x, node->in[1]),
+                      .v = lt_data(x, node->in[2]),
+                      .out = lt_data(x, node->out),
+                      .stat = node->saved };
 }
 
 void lt_attn_stack(const lt_attn *a, lt_real *dst, const lt_real *src, size_t row, size_t n, size_t h, size_t d) {
@@ -97,9 +115,13 @@ static past_list past_of(const plan *pl, size_t piece, size_t head) {
 
 static lt_kv_segment rows_of(const lt_attn *a, size_t piece, size_t head) {
     const lt_piece *p = &a->batch->piece[piece];
-    return (lt_kv_segment){ .n = p->n, .dtype = LT_REAL_DTYPE, .pos0 = p->pos0,
-                            .k = a->k + p->row * a->ldk + head * a->p.qk_dim, .k_stride = a->ldk * sizeof *a->k,
-                            .v = a->v + p->row * a->ldv + head * a->p.v_dim, .v_stride = a->ldv * sizeof *a->v };
+    return (lt_kv_segment){ .n = p->n,
+                            .dtype = LT_REAL_DTYPE,
+                            .pos0 = p->pos0,
+                            .k = a->k + p->row * a->ldk + head * a->p.qk_dim,
+                            .k_stride = a->ldk * sizeof *a->k,
+                            .v = a->v + p->row * a->ldv + head * a->p.v_dim,
+                            .v_stride = a->ldv * sizeof *a->v };
 }
 
 /* i-th source of (piece, head); false past the last */
@@ -108,8 +130,10 @@ static bool source_at(const plan *pl, size_t piece, size_t head, size_t i, run *
     const size_t depth = pl->src.depth[piece];
     if (i > past.n + depth) return false;
     out->own = i == past.n + depth;
-    if (i < past.n) out->s = past.segment[i];
-    else out->s = rows_of(&pl->a, out->own ? piece : pl->src.chain[piece][i - past.n], head);
+    if (i < past.n)
+        out->s = past.segment[i];
+    else
+        out->s = rows_of(&pl->a, out->own ? piece : pl->src.chain[piece][i - past.n], head);
     return true;
 }
 
@@ -228,7 +252,8 @@ static void plan_tasks(plan *pl, bool count_only) {
     pl->n_many = pl->n_few = pl->many_work = pl->few_work = 0;
     for (size_t p = 0; p < pl->a.batch->n_pieces; p++) {
         const size_t n = pl->a.batch->piece[p].n;
-        if (n * pl->a.group > FEW) plan_many(pl, p, count_only);
+        if (n * pl->a.group > FEW)
+            plan_many(pl, p, count_only);
         else if (n > 0)
             for (size_t h = 0; h < pl->a.p.n_kv_heads; h++) plan_few(pl, p, h, count_only);
     }
@@ -253,7 +278,8 @@ static void mask_positions(const lt_attn *a, lt_real *s, const int32_t *pos, siz
         if ((int64_t)pos[j] + (int64_t)a->p.window <= (int64_t)qpos) s[j] = -INFINITY;
 }
 
-/* n scores (times `scale`) -> e^(score - m), with the running (m, z) taken along; returns what the sums so far shrink by */
+/* n scores (times `scale`) -> e^(score - m), with the running (m, z) taken along; returns what the sums so far shrink
+ * by */
 static lt_real soften(const lt_attn *a, lt_attn_stat *st, lt_real *s, lt_real scale, size_t n) {
     const lt_real top = lt_k_max(a->team, s, n) * scale;
     if (!(top > -INFINITY)) { /* nothing is seen here (or NaN, which z = 0 or the values pass on) */
@@ -299,14 +325,15 @@ static size_t tile_layout(const lt_attn *a, size_t at[TILE_PARTS]) {
 static tile tile_in(const lt_attn *a, char *scratch) {
     size_t at[TILE_PARTS];
     tile_layout(a, at);
-    return (tile){ (lt_real *)(scratch + at[0]), (lt_real *)(scratch + at[1]),      (lt_real *)(scratch + at[2]),
-                   (lt_real *)(scratch + at[3]), (lt_real *)(scratch + at[4]),      (lt_attn_stat *)(scratch + at[5]),
+    return (tile){ (lt_real *)(scratch + at[0]), (lt_real *)(scratch + at[1]), (lt_real *)(scratch + at[2]),
+                   (lt_real *)(scratch + at[3]), (lt_real *)(scratch + at[4]), (lt_attn_stat *)(scratch + at[5]),
                    (int32_t *)(scratch + at[6]), (float *)(scratch + at[7]) };
 }
 
 static bool is_direct(const run *r) {
     const size_t real = sizeof(lt_real);
-    return r->own || (r->s.n >= DIRECT && r->s.dtype == LT_REAL_DTYPE && r->s.k_stride % real == 0 && r->s.v_stride % real == 0);
+    return r->own ||
+           (r->s.n >= DIRECT && r->s.dtype == LT_REAL_DTYPE && r->s.k_stride % real == 0 && r->s.v_stride % real == 0);
 }
 
 static void gather(const lt_attn *a, tile *t, size_t at, const run *r) {
@@ -337,8 +364,14 @@ static bool next_block(walker *w, tile *t, run *out) {
         n += r.s.n;
         w->offset += r.s.n;
     } while (n < LT_ATTN_KEYS && peek(w, &r) && !is_direct(&r));
-    *out = (run){ .s = { .n = n, .dtype = LT_REAL_DTYPE, .k = t->k, .k_stride = a->p.qk_dim * sizeof *t->k, .v = t->v,
-                         .v_stride = a->p.v_dim * sizeof *t->v, .bias = biased ? t->bias : NULL, .pos = t->pos } };
+    *out = (run){ .s = { .n = n,
+                         .dtype = LT_REAL_DTYPE,
+                         .k = t->k,
+                         .k_stride = a->p.qk_dim * sizeof *t->k,
+                         .v = t->v,
+                         .v_stride = a->p.v_dim * sizeof *t->v,
+                         .bias = biased ? t->bias : NULL,
+                         .pos = t->pos } };
     return true;
 }
 
@@ -357,16 +390,19 @@ static lt_real soften_visible(const lt_attn *a, const run *b, lt_attn_stat *st, 
 
 static void attend_block(const lt_attn *a, tile *t, const run *b, size_t rows, size_t qpos, bool first) {
     const size_t dk = a->p.qk_dim, dv = a->p.v_dim, n = b->s.n;
-    lt_k_gemm_serial(false, true, rows, n, dk, 1, t->q, dk, b->s.k, b->s.k_stride / sizeof(lt_real), 0, t->s, LT_ATTN_KEYS);
+    lt_k_gemm_serial(false, true, rows, n, dk, 1, t->q, dk, b->s.k, b->s.k_stride / sizeof(lt_real), 0, t->s,
+                     LT_ATTN_KEYS);
     for (size_t r = 0; r < rows; r++) {
         const lt_real shrink = soften_visible(a, b, &t->stat[r], t->s + r * LT_ATTN_KEYS, qpos + r / a->group);
         if (!first && shrink != 1) lt_k_scale(a->team, t->o + r * dv, t->o + r * dv, shrink, dv);
     }
-    lt_k_gemm_serial(false, false, rows, dv, n, 1, t->s, LT_ATTN_KEYS, b->s.v, b->s.v_stride / sizeof(lt_real), first ? 0 : 1, t->o, dv);
+    lt_k_gemm_serial(false, false, rows, dv, n, 1, t->s, LT_ATTN_KEYS, b->s.v, b->s.v_stride / sizeof(lt_real),
+                     first ? 0 : 1, t->o, dv);
 }
 
 /* rows [r, rows) of O / Z to their places */
-static void write_rows(const lt_attn *a, const lt_real *o, const lt_attn_stat *stat, size_t row, size_t n, size_t head) {
+static void write_rows(const lt_attn *a, const lt_real *o, const lt_attn_stat *stat, size_t row, size_t n,
+                       size_t head) {
     const size_t dv = a->p.v_dim;
     for (size_t r = 0; r < n * a->group; r++) {
         const size_t i = row + r / a->group, h = head * a->group + r % a->group;
@@ -384,14 +420,17 @@ static void attend_many(const plan *pl, const task *job, char *scratch) {
     for (size_t r = 0; r < rows; r++) t.stat[r] = (lt_attn_stat){ -INFINITY, 0.0 };
     walker w = walk_from(pl, job);
     run b;
-    for (bool first = true; next_block(&w, &t, &b); first = false) attend_block(a, &t, &b, rows, piece->pos0 + job->first, first);
+    for (bool first = true; next_block(&w, &t, &b); first = false)
+        attend_block(a, &t, &b, rows, piece->pos0 + job->first, first);
     write_rows(a, t.o, t.stat, row, job->n, job->head);
 }
 
 /* ---- few query rows ---- */
 
 /* scratch of a task: scores, queries, and a run widened */
-typedef struct few_tile { lt_real *s, *q, *wide; } few_tile; /* [FEW, KEYS] [FEW, dk] [KEYS, max(dk, dv)] */
+typedef struct few_tile {
+    lt_real *s, *q, *wide;
+} few_tile; /* [FEW, KEYS] [FEW, dk] [KEYS, max(dk, dv)] */
 
 static few_tile few_in(const lt_attn *a, lt_real *scratch) {
     lt_real *q = scratch + FEW * LT_ATTN_KEYS;
@@ -399,31 +438,36 @@ static few_tile few_in(const lt_attn *a, lt_real *scratch) {
 }
 
 /* Rows of d stored numbers as lt_real: where they lie, or widened; in one go when they lie side by side. */
-static const lt_real *few_rows(const lt_attn *a, lt_real *wide, const void *from, size_t stride, lt_dtype dtype, size_t n, size_t d, size_t *ld) {
+static const lt_real *few_rows(const lt_attn *a, lt_real *wide, const void *from, size_t stride, lt_dtype dtype,
+                               size_t n, size_t d, size_t *ld) {
     const lt_dtype_row *row = lt_dtype_get(dtype);
     *ld = stride / sizeof(lt_real);
     if (dtype == LT_REAL_DTYPE && stride % sizeof(lt_real) == 0) return from;
     *ld = d;
-    if (stride == d / row->block * row->bytes) lt_k_widen(a->team, wide, dtype, from, n * d);
+    if (stride == d / row->block * row->bytes)
+        lt_k_widen(a->team, wide, dtype, from, n * d);
     else
         for (size_t j = 0; j < n; j++) lt_k_widen(a->team, wide + j * d, dtype, (const char *)from + j * stride, d);
     return wide;
 }
 
-/* Scores of one run into columns [0, r->s.n) of s [rows, KEYS]. Products go by pairs of rows: OpenBLAS takes those without
- * packing the keys (512 keys of 64: 2.6 us a pair; 13 us for three rows at once, 12 us by dot products). */
+/* Scores of one run into columns [0, r->s.n) of s [rows, KEYS]. Products go by pairs of rows: OpenBLAS takes those
+ * without packing the keys (512 keys of 64: 2.6 us a pair; 13 us for three rows at once, 12 us by dot products). */
 static void few_scores(const lt_attn *a, const few_tile *t, lt_real *s, size_t rows, const run *r, size_t qpos) {
     const size_t dk = a->p.qk_dim, n = r->s.n;
     size_t ld;
     const lt_real *k = few_rows(a, t->wide, r->s.k, r->s.k_stride, r->s.dtype, n, dk, &ld);
     for (size_t i = 0; i < rows; i += 2)
-        lt_k_gemm_serial(false, true, lt_min_size(2, rows - i), n, dk, 1, t->q + i * dk, dk, k, ld, 0, s + i * LT_ATTN_KEYS, LT_ATTN_KEYS);
+        lt_k_gemm_serial(false, true, lt_min_size(2, rows - i), n, dk, 1, t->q + i * dk, dk, k, ld, 0,
+                         s + i * LT_ATTN_KEYS, LT_ATTN_KEYS);
     for (size_t i = 0; i < rows; i++) {
         lt_real *row = s + i * LT_ATTN_KEYS;
         size_t lo = 0, hi = n;
         lt_attn_scores(a, row, r->s.bias, n);
-        if (!r->s.pos) lt_attn_visible(a, r->s.pos0, n, r->own, qpos + i / a->group, &lo, &hi);
-        else if (a->p.window > 0) mask_positions(a, row, r->s.pos, n, qpos + i / a->group);
+        if (!r->s.pos)
+            lt_attn_visible(a, r->s.pos0, n, r->own, qpos + i / a->group, &lo, &hi);
+        else if (a->p.window > 0)
+            mask_positions(a, row, r->s.pos, n, qpos + i / a->group);
         for (size_t j = 0; j < lo; j++) row[j] = -INFINITY;
         for (size_t j = hi; j < n; j++) row[j] = -INFINITY;
     }
@@ -488,9 +532,12 @@ static void merge_few(const plan *pl) {
     const lt_attn *a = &pl->a;
     for (size_t first = 0, n; first < pl->n_few; first += n) {
         const task *t = &pl->few[first];
-        for (n = 1; first + n < pl->n_few && pl->few[first + n].piece == t->piece && pl->few[first + n].head == t->head; n++) {}
+        for (n = 1; first + n < pl->n_few && pl->few[first + n].piece == t->piece && pl->few[first + n].head == t->head;
+             n++) {
+        }
         merge_parts(pl, first, n, t->n * a->group);
-        write_rows(a, pl->part_out + first * FEW * a->p.v_dim, pl->part_stat + first * FEW, a->batch->piece[t->piece].row, t->n, t->head);
+        write_rows(a, pl->part_out + first * FEW * a->p.v_dim, pl->part_stat + first * FEW,
+                   a->batch->piece[t->piece].row, t->n, t->head);
     }
 }
 
@@ -501,10 +548,10 @@ static size_t few_scratch(const lt_attn *a) {
 }
 
 static lt_status check_params(const lt_attn_params *p, lt_err *err) {
-    LT_REQUIRE(err, p->n_kv_heads > 0 && p->n_q_heads > 0 && p->n_q_heads % p->n_kv_heads == 0, "attention: %zu query heads on %zu kv heads",
-               p->n_q_heads, p->n_kv_heads);
-    LT_REQUIRE(err, p->qk_dim > 0 && p->v_dim > 0 && p->scale > 0 && p->softcap >= 0, "attention: dims %zu, %zu, scale %g, soft-cap %g",
-               p->qk_dim, p->v_dim, p->scale, p->softcap);
+    LT_REQUIRE(err, p->n_kv_heads > 0 && p->n_q_heads > 0 && p->n_q_heads % p->n_kv_heads == 0,
+               "attention: %zu query heads on %zu kv heads", p->n_q_heads, p->n_kv_heads);
+    LT_REQUIRE(err, p->qk_dim > 0 && p->v_dim > 0 && p->scale > 0 && p->softcap >= 0,
+               "attention: dims %zu, %zu, scale %g, soft-cap %g", p->qk_dim, p->v_dim, p->scale, p->softcap);
     return LT_OK;
 }
 
@@ -526,9 +573,11 @@ static lt_status check(const lt_exec *x, const lt_node *node, lt_err *err) {
     const lt_attn a = { .p = *p, .group = p->n_q_heads / p->n_kv_heads };
     const bool back = lt_needs_grad(x, node->in[0]) || lt_needs_grad(x, node->in[1]) || lt_needs_grad(x, node->in[2]);
     size_t at[TILE_PARTS];
-    const size_t bytes = lt_max_size(lt_max_size(tile_layout(&a, at), few_scratch(&a)), back ? lt_attn_backward_scratch(&a) : 0);
+    const size_t bytes =
+        lt_max_size(lt_max_size(tile_layout(&a, at), few_scratch(&a)), back ? lt_attn_backward_scratch(&a) : 0);
     if (bytes > team->scratch_bytes)
-        return lt_fail(err, LT_EUNSUPPORTED, "attention: %zu query heads of %zu and %zu on %zu need %zu bytes of scratch, there are %zu",
+        return lt_fail(err, LT_EUNSUPPORTED,
+                       "attention: %zu query heads of %zu and %zu on %zu need %zu bytes of scratch, there are %zu",
                        p->n_q_heads, p->qk_dim, p->v_dim, p->n_kv_heads, bytes, team->scratch_bytes);
     return back ? check_own_pieces(lt_exec_batch(x), err) : LT_OK;
 }
@@ -552,5 +601,6 @@ static size_t saved_bytes(const lt_exec *x, const lt_node *node) {
 const lt_op lt_op_attention = { "attention", check, forward, lt_attn_backward, saved_bytes };
 
 lt_var lt_attention(lt_exec *x, lt_var q, lt_var k, lt_var v, const lt_attn_params *p) {
-    return lt_apply(x, &lt_op_attention, (lt_node){ .in = { q, k, v }, .attr = p }, sizeof *p, lt_rows(x, q), p->n_q_heads * p->v_dim);
+    return lt_apply(x, &lt_op_attention, (lt_node){ .in = { q, k, v }, .attr = p }, sizeof *p, lt_rows(x, q),
+                    p->n_q_heads * p->v_dim);
 }

@@ -2,8 +2,8 @@
 /* With P = e^(S - m) / Z, D_i = dO_i · O_i:
  *   dV = Pᵀ dO,  dS = P (dO Vᵀ - D),  dQ = scale dS K,  dK = scale dSᵀ Q;   a soft-cap c multiplies dS by 1 - (S / c)².
  * Scores are made again from the saved (m, Z) (Dao et al. 2022, algorithm 4). A task owns a chunk of keys of one
- * (piece, kv head): dK and dV are its own; what it adds to dQ goes to a buffer of the chunk, and the chunks, four at most, are
- * added in order. */
+ * (piece, kv head): dK and dV are its own; what it adds to dQ goes to a buffer of the chunk, and the chunks, four at
+ * most, are added in order. */
 #include "nn/attn.h"
 
 #include <string.h>
@@ -13,11 +13,13 @@ enum { MAX_CHUNKS = 4 };
 typedef struct back {
     lt_attn a;
     const lt_real *dout;
-    lt_real *dq, *dk, *dv;   /* NULL: not wanted */
-    lt_real *more_dq;        /* [MAX_CHUNKS - 1, n, Hq dk] where a piece has more than one chunk, else NULL */
+    lt_real *dq, *dk, *dv; /* NULL: not wanted */
+    lt_real *more_dq;      /* [MAX_CHUNKS - 1, n, Hq dk] where a piece has more than one chunk, else NULL */
 } back;
 
-typedef struct back_task { size_t piece, head, chunk, first, n; } back_task; /* keys [first, first + n) of the piece */
+typedef struct back_task {
+    size_t piece, head, chunk, first, n;
+} back_task; /* keys [first, first + n) of the piece */
 
 typedef struct back_tile {
     lt_real *q, *dout, *dq, *p, *ds; /* [rows, dk] [rows, dv] [rows, dk] [rows, KEYS] twice */
@@ -55,7 +57,8 @@ static back_tile tile_in(const lt_attn *a, lt_real *scratch) {
 }
 
 /* One row of products s and of dO·V in ds -> P in s, scale dS in ds; zero where nothing is seen. */
-static void row_gradient(const lt_attn *a, lt_real *s, lt_real *ds, size_t n, size_t lo, size_t hi, const lt_attn_stat *st, lt_real d) {
+static void row_gradient(const lt_attn *a, lt_real *s, lt_real *ds, size_t n, size_t lo, size_t hi,
+                         const lt_attn_stat *st, lt_real d) {
     const lt_real scale = (lt_real)a->p.scale, cap = (lt_real)a->p.softcap;
     lt_real factor[LT_ATTN_KEYS];
     for (size_t j = lo; j < hi; j++) factor[j] = scale;
@@ -73,7 +76,8 @@ static void row_gradient(const lt_attn *a, lt_real *s, lt_real *ds, size_t n, si
 }
 
 /* queries [q0, q0 + nq) of the piece against keys [k0, k0 + nk), the tile loaded */
-static void tile_gradient(const back *b, const back_tile *t, const back_task *task, size_t q0, size_t nq, size_t k0, size_t nk) {
+static void tile_gradient(const back *b, const back_tile *t, const back_task *task, size_t q0, size_t nq, size_t k0,
+                          size_t nk) {
     const lt_attn *a = &b->a;
     const lt_piece *piece = &a->batch->piece[task->piece];
     const size_t dk = a->p.qk_dim, dv = a->p.v_dim, rows = nq * a->group, row = piece->row + k0;
@@ -84,12 +88,15 @@ static void tile_gradient(const back *b, const back_tile *t, const back_task *ta
         const size_t i = q0 + r / a->group, h = task->head * a->group + r % a->group;
         size_t lo, hi;
         lt_attn_visible(a, k0, nk, true, i, &lo, &hi);
-        row_gradient(a, t->p + r * LT_ATTN_KEYS, t->ds + r * LT_ATTN_KEYS, nk, lo, hi, &a->stat[(piece->row + i) * a->p.n_q_heads + h], t->d[r]);
+        row_gradient(a, t->p + r * LT_ATTN_KEYS, t->ds + r * LT_ATTN_KEYS, nk, lo, hi,
+                     &a->stat[(piece->row + i) * a->p.n_q_heads + h], t->d[r]);
     }
     if (b->dv)
-        lt_k_gemm_serial(true, false, nk, dv, rows, 1, t->p, LT_ATTN_KEYS, t->dout, dv, 1, b->dv + row * a->ldv + task->head * dv, a->ldv);
+        lt_k_gemm_serial(true, false, nk, dv, rows, 1, t->p, LT_ATTN_KEYS, t->dout, dv, 1,
+                         b->dv + row * a->ldv + task->head * dv, a->ldv);
     if (b->dk)
-        lt_k_gemm_serial(true, false, nk, dk, rows, 1, t->ds, LT_ATTN_KEYS, t->q, dk, 1, b->dk + row * a->ldk + task->head * dk, a->ldk);
+        lt_k_gemm_serial(true, false, nk, dk, rows, 1, t->ds, LT_ATTN_KEYS, t->q, dk, 1,
+                         b->dk + row * a->ldk + task->head * dk, a->ldk);
     if (b->dq) lt_k_gemm_serial(false, false, rows, dk, nk, 1, t->ds, LT_ATTN_KEYS, k, a->ldk, 1, t->dq, dk);
 }
 
@@ -131,7 +138,8 @@ static void run_task(const back *b, const back_task *task, void *scratch) {
         lo = lt_max_size(lo, task->first);
         if (lo >= hi) continue;
         load_tile(b, &t, task->head, piece->row + q0, nq);
-        for (size_t k0 = lo; k0 < hi; k0 += LT_ATTN_KEYS) tile_gradient(b, &t, task, q0, nq, k0, lt_min_size(LT_ATTN_KEYS, hi - k0));
+        for (size_t k0 = lo; k0 < hi; k0 += LT_ATTN_KEYS)
+            tile_gradient(b, &t, task, q0, nq, k0, lt_min_size(LT_ATTN_KEYS, hi - k0));
         if (b->dq) add_dq(b, &t, task, piece->row + q0, nq);
     }
 }
@@ -158,7 +166,8 @@ static void add_chunks(const back *b, size_t chunks) {
     const size_t n = b->a.batch->n_rows, ld = b->a.ldq;
 #pragma omp parallel for schedule(static) num_threads(lt_op_threads(b->a.team, n *ld))
     for (size_t i = 0; i < n; i++)
-        for (size_t c = 0; c + 1 < chunks; c++) lt_k_add(b->a.team, b->dq + i * ld, b->dq + i * ld, b->more_dq + (c * n + i) * ld, ld);
+        for (size_t c = 0; c + 1 < chunks; c++)
+            lt_k_add(b->a.team, b->dq + i * ld, b->dq + i * ld, b->more_dq + (c * n + i) * ld, ld);
 }
 
 static lt_real *wanted(lt_exec *x, lt_var v) {
@@ -166,7 +175,10 @@ static lt_real *wanted(lt_exec *x, lt_var v) {
 }
 
 void lt_attn_backward(lt_exec *x, const lt_node *node) {
-    back b = { .a = lt_attn_of(x, node), .dout = lt_grad(x, node->out), .dq = wanted(x, node->in[0]), .dk = wanted(x, node->in[1]),
+    back b = { .a = lt_attn_of(x, node),
+               .dout = lt_grad(x, node->out),
+               .dq = wanted(x, node->in[0]),
+               .dk = wanted(x, node->in[1]),
                .dv = wanted(x, node->in[2]) };
     lt_team *team = b.a.team;
     const size_t n_tasks = list_tasks(&b.a, NULL), chunks = most_chunks(b.a.batch), rows = b.a.batch->n_rows;

@@ -1,7 +1,7 @@
 /* nn/attn.h - what the two directions of attention share: one call, tiles of query rows, online softmax.
  *
- * A tile stacks the query heads of one kv head: row i * group + h is query i, head h, so that one product with a block of
- * keys serves the whole group. Tiles are cut by shapes only. */
+ * A tile stacks the query heads of one kv head: row i * group + h is query i, head h, so that one product with a block
+ * of keys serves the whole group. Tiles are cut by shapes only. */
 #ifndef LT_NN_ATTN_H
 #define LT_NN_ATTN_H
 
@@ -14,7 +14,10 @@ enum {
 };
 
 /* running maximum and sum of exp(score - m) of one query row */
-typedef struct lt_attn_stat { lt_real m; double z; } lt_attn_stat;
+typedef struct lt_attn_stat {
+    lt_real m;
+    double z;
+} lt_attn_stat;
 
 typedef struct lt_attn {
     lt_attn_params p;

@@ -2,7 +2,9 @@
 /* y[i] = scale table[ids[i]];  dtable[ids[i]] += scale dy[i] */
 #include "nn/op.h"
 
-typedef struct embed_attr { double scale; } embed_attr;
+typedef struct embed_attr {
+    double scale;
+} embed_attr;
 
 static lt_status check(const lt_exec *x, const lt_node *node, lt_err *err) {
     const lt_batch *batch = lt_exec_batch(x);
@@ -13,8 +15,8 @@ static lt_status check(const lt_exec *x, const lt_node *node, lt_err *err) {
     const size_t vocab = lt_tensor_rows(t);
     for (size_t i = 0; i < batch->n_rows; i++)
         if (batch->ids[i] < 0 || (size_t)batch->ids[i] >= vocab)
-            return lt_fail(err, LT_EDATA, "embed: id %d at row %zu is outside the vocabulary of %zu (%s)", (int)batch->ids[i], i, vocab,
-                           node->param[0]->name);
+            return lt_fail(err, LT_EDATA, "embed: id %d at row %zu is outside the vocabulary of %zu (%s)",
+                           (int)batch->ids[i], i, vocab, node->param[0]->name);
     return LT_OK;
 }
 

@@ -10,17 +10,28 @@
 enum { CHUNK_BYTES = 16 << 20 };
 
 static const char *const site_names[LT_N_SITES] = {
-    [LT_SITE_BLOCK_IN] = "block_in",       [LT_SITE_BLOCK_OUT] = "block_out",
-    [LT_SITE_MIXER_IN] = "mixer_in",       [LT_SITE_Q_PROJ] = "q_proj",
-    [LT_SITE_K_PROJ] = "k_proj",           [LT_SITE_V_PROJ] = "v_proj",
-    [LT_SITE_Q_ACT] = "q_act",             [LT_SITE_K_ACT] = "k_act",
-    [LT_SITE_V_ACT] = "v_act",             [LT_SITE_Q_PRE_ROPE] = "q_pre_rope",
-    [LT_SITE_K_PRE_ROPE] = "k_pre_rope",   [LT_SITE_Q_POST_ROPE] = "q_post_rope",
-    [LT_SITE_K_POST_ROPE] = "k_post_rope", [LT_SITE_MIXER_ACT] = "mixer_act",
-    [LT_SITE_MIXER_OUT] = "mixer_out",     [LT_SITE_MLP_IN] = "mlp_in",
-    [LT_SITE_MLP_ACT] = "mlp_act",         [LT_SITE_MLP_OUT] = "mlp_out",
-    [LT_SITE_POST_NORM] = "post_norm",     [LT_SITE_FINAL_NORM_IN] = "final_norm_in",
-    [LT_SITE_HEAD_IN] = "head_in",         [LT_SITE_STATE] = "state",
+    [LT_SITE_BLOCK_IN] = "block_in",
+    [LT_SITE_BLOCK_OUT] = "block_out",
+    [LT_SITE_MIXER_IN] = "mixer_in",
+    [LT_SITE_Q_PROJ] = "q_proj",
+    [LT_SITE_K_PROJ] = "k_proj",
+    [LT_SITE_V_PROJ] = "v_proj",
+    [LT_SITE_Q_ACT] = "q_act",
+    [LT_SITE_K_ACT] = "k_act",
+    [LT_SITE_V_ACT] = "v_act",
+    [LT_SITE_Q_PRE_ROPE] = "q_pre_rope",
+    [LT_SITE_K_PRE_ROPE] = "k_pre_rope",
+    [LT_SITE_Q_POST_ROPE] = "q_post_rope",
+    [LT_SITE_K_POST_ROPE] = "k_post_rope",
+    [LT_SITE_MIXER_ACT] = "mixer_act",
+    [LT_SITE_MIXER_OUT] = "mixer_out",
+    [LT_SITE_MLP_IN] = "mlp_in",
+    [LT_SITE_MLP_ACT] = "mlp_act",
+    [LT_SITE_MLP_OUT] = "mlp_out",
+    [LT_SITE_POST_NORM] = "post_norm",
+    [LT_SITE_FINAL_NORM_IN] = "final_norm_in",
+    [LT_SITE_HEAD_IN] = "head_in",
+    [LT_SITE_STATE] = "state",
 };
 
 const char *lt_site_name(lt_site s) {
@@ -70,10 +81,11 @@ static lt_status check_batch(const lt_batch *b, lt_err *err) {
     size_t row = 0;
     for (size_t p = 0; p < b->n_pieces; p++) {
         const lt_piece *piece = &b->piece[p];
-        LT_REQUIRE(err, piece->row == row && piece->n <= b->n_rows - row, "batch: piece %zu has rows %zu + %zu, expected from %zu of %zu",
-                   p, piece->row, piece->n, row, b->n_rows);
-        LT_REQUIRE(err, piece->parent >= -1 && (piece->parent < 0 || (size_t)piece->parent < p), "batch: piece %zu has parent %d", p,
-                   (int)piece->parent);
+        LT_REQUIRE(err, piece->row == row && piece->n <= b->n_rows - row,
+                   "batch: piece %zu has rows %zu + %zu, expected from %zu of %zu", p, piece->row, piece->n, row,
+                   b->n_rows);
+        LT_REQUIRE(err, piece->parent >= -1 && (piece->parent < 0 || (size_t)piece->parent < p),
+                   "batch: piece %zu has parent %d", p, (int)piece->parent);
         LT_REQUIRE(err, piece->pos0 <= INT32_MAX - piece->n, "batch: piece %zu starts at position %zu", p, piece->pos0);
         row += piece->n;
     }
@@ -190,13 +202,16 @@ lt_real *lt_grad(lt_exec *x, lt_var v) {
     lt_exec_value *value = lt_exec_need(x, v, "gradient");
     if (!value || value->grad) return value ? value->grad : NULL;
     if (x->mode != LT_RECORD || v.slot < x->n_outer) {
-        lt_exec_fail(x, LT_EINTERNAL, "gradient of slot %u: %s", v.slot, x->mode == LT_RECORD ? "not an input of the block" : "nothing is recorded");
+        lt_exec_fail(x, LT_EINTERNAL, "gradient of slot %u: %s", v.slot,
+                     x->mode == LT_RECORD ? "not an input of the block" : "nothing is recorded");
         return NULL;
     }
     const size_t count = value->rows * value->cols;
     value->grad = lt_arena_array(x->values, count, sizeof *value->grad);
-    if (value->grad) memset(value->grad, 0, count * sizeof *value->grad);
-    else lt_exec_fail(x, LT_ENOMEM, "exec: a gradient of %zu x %zu", value->rows, value->cols);
+    if (value->grad)
+        memset(value->grad, 0, count * sizeof *value->grad);
+    else
+        lt_exec_fail(x, LT_ENOMEM, "exec: a gradient of %zu x %zu", value->rows, value->cols);
     return value->grad;
 }
 
@@ -272,9 +287,12 @@ void lt_exec_push(lt_exec *x, const lt_node *node) {
 static void run_forward(lt_exec *x, const lt_node *node) {
     const lt_backend_op *own = x->backend->on_host ? NULL : lt_backend_find_op(x->backend, node->op->name);
     const lt_arena_mark mark = lt_arena_get_mark(x->values);
-    if (x->backend->on_host) node->op->forward(x, node);
-    else if (own) own->forward(x, node);
-    else lt_exec_fail(x, LT_EUNSUPPORTED, "%s: backend %s has no such op", node->op->name, x->backend->name);
+    if (x->backend->on_host)
+        node->op->forward(x, node);
+    else if (own)
+        own->forward(x, node);
+    else
+        lt_exec_fail(x, LT_EUNSUPPORTED, "%s: backend %s has no such op", node->op->name, x->backend->name);
     lt_arena_release(x->values, mark);
 }
 

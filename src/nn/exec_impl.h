@@ -1,7 +1,8 @@
-/* nn/exec_impl.h - inside of the execution context, for exec.c and tape.c, and for what ops keep in it (rope.c, head.c).
+/* nn/exec_impl.h - inside of the execution context, for exec.c and tape.c, and for what ops keep in it (rope.c,
+ * head.c).
  *
- * Values live in one arena in the order in which they are made; a frame is a point to go back to. A handle is alive while
- * its generation is that of its slot. Lifetimes:
+ * Values live in one arena in the order in which they are made; a frame is a point to go back to. A handle is alive
+ * while its generation is that of its slot. Lifetimes:
  *  1. a value lives until its frame closes (lt_block) or the next lt_exec_begin;
  *  2. attr, saved and gradient of a recorded node live as long as its output;
  *  3. scratch that an op takes in forward or backward is given back when it returns;
@@ -18,7 +19,10 @@ typedef struct lt_exec_value {
     bool needs_grad;
 } lt_exec_value;
 
-typedef struct lt_frame { lt_arena_mark mark; size_t n_values; } lt_frame;
+typedef struct lt_frame {
+    lt_arena_mark mark;
+    size_t n_values;
+} lt_frame;
 
 struct lt_rope_table;
 struct lt_exec {
@@ -41,7 +45,9 @@ struct lt_exec {
     struct lt_rope_table *ropes;
 };
 
-static inline bool lt_exec_failed(const lt_exec *x) { return x->err.code != LT_OK; }
+static inline bool lt_exec_failed(const lt_exec *x) {
+    return x->err.code != LT_OK;
+}
 /* NULL for a dead handle; the second form makes that a sticky error. */
 lt_exec_value *lt_exec_find(const lt_exec *x, lt_var v);
 lt_exec_value *lt_exec_need(lt_exec *x, lt_var v, const char *who);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* logits  l = scale head(x)
  * head_nll: with Z_i = sum_v exp l_iv,  nll_i = log Z_i - l_i,target;  dl_iv = g_i (exp(l_iv) / Z_i - [v = target_i])
- * Logits are made tile by tile (TOKENS x VOCAB); forward keeps a running maximum and sum per token, backward makes the tiles
- * again from the saved log Z. A two-stage head runs its first stage once per token chunk. */
+ * Logits are made tile by tile (TOKENS x VOCAB); forward keeps a running maximum and sum per token, backward makes the
+ * tiles again from the saved log Z. A two-stage head runs its first stage once per token chunk. */
 #include "nn/exec_impl.h"
 #include "nn/op.h"
 #include "nn/stage.h"
@@ -11,7 +11,10 @@ enum { TOKENS = 1024, VOCAB = 2048 }; /* VOCAB: a multiple of every block size *
 
 /* ---- logits ---- */
 
-typedef struct logits_attr { const lt_linear *head; double scale; } logits_attr;
+typedef struct logits_attr {
+    const lt_linear *head;
+    double scale;
+} logits_attr;
 
 static lt_status check_logits(const lt_exec *x, const lt_node *node, lt_err *err) {
     return lt_linear_check(x, node, ((const logits_attr *)node->attr)->head, err);
@@ -38,7 +41,8 @@ static void forward_logits(lt_exec *x, const lt_node *node) {
 static void backward_logits(lt_exec *x, const lt_node *node) {
     const logits_attr *a = node->attr;
     const size_t n = lt_rows(x, node->out), d = lt_cols(x, node->out);
-    lt_real *dx = lt_needs_grad(x, node->in[0]) ? lt_grad(x, node->in[0]) : NULL, *dy = lt_exec_scratch(x, n * d * sizeof *dy);
+    lt_real *dx = lt_needs_grad(x, node->in[0]) ? lt_grad(x, node->in[0]) : NULL,
+            *dy = lt_exec_scratch(x, n * d * sizeof *dy);
     if (!dy) return;
     scale_rows(lt_exec_team(x), dy, lt_grad(x, node->out), a->scale, n, d);
     lt_linear_back(x, a->head, dx, dy, node->saved, lt_data(x, node->in[0]), n);
@@ -87,8 +91,8 @@ static lt_status check_nll(const lt_exec *x, const lt_node *node, lt_err *err) {
     const size_t vocab = lt_linear_out(a->head), n = lt_rows(x, node->in[0]);
     for (size_t i = 0; i < n; i++)
         if (a->target[i] < -1 || (a->target[i] >= 0 && (size_t)a->target[i] >= vocab))
-            return lt_fail(err, LT_EDATA, "head_nll: target %d at row %zu is outside the vocabulary of %zu (%s)", (int)a->target[i], i,
-                           vocab, a->head->name);
+            return lt_fail(err, LT_EDATA, "head_nll: target %d at row %zu is outside the vocabulary of %zu (%s)",
+                           (int)a->target[i], i, vocab, a->head->name);
     return LT_OK;
 }
 
@@ -125,7 +129,8 @@ static void fill_tile(lt_exec *x, const chunk *c, lt_span span) {
 }
 
 static void see_logits(const lt_team *team, token_sum *s, lt_real *l, lt_span span, int32_t target) {
-    if (target >= 0 && (size_t)target >= span.o0 && (size_t)target < span.o0 + span.n) s->target = l[(size_t)target - span.o0];
+    if (target >= 0 && (size_t)target >= span.o0 && (size_t)target < span.o0 + span.n)
+        s->target = l[(size_t)target - span.o0];
     s->finite = s->finite && lt_k_all_finite(l, span.n);
     const lt_real m = lt_k_max(team, l, span.n);
     if (m > s->m) {
@@ -175,7 +180,8 @@ static void forward_nll(lt_exec *x, const lt_node *node) {
 }
 
 /* logits -> their gradients, in place */
-static void tile_gradient(lt_team *team, const nll_attr *a, const chunk *c, lt_span span, const double *lse, const lt_real *dy) {
+static void tile_gradient(lt_team *team, const nll_attr *a, const chunk *c, lt_span span, const double *lse,
+                          const lt_real *dy) {
 #pragma omp parallel for schedule(static) num_threads(lt_op_threads(team, c->n *span.n))
     for (size_t i = 0; i < c->n; i++) {
         lt_real *l = c->tile + i * span.n;
@@ -218,7 +224,8 @@ static void backward_nll(lt_exec *x, const lt_node *node) {
         lt_real *dchunk = dx ? dx + row * d : NULL;
         if (a->head->n_stages == 2) memset(dinner, 0, inner_bytes);
         backward_chunk(x, node, &c, a->head->n_stages == 2 ? dinner : dchunk);
-        if (a->head->n_stages == 2) lt_stage_backward(x, first, (lt_span){ 0, lt_stage_out(first) }, dchunk, dinner, c.in, c.n);
+        if (a->head->n_stages == 2)
+            lt_stage_backward(x, first, (lt_span){ 0, lt_stage_out(first) }, dchunk, dinner, c.in, c.n);
     }
 }
 

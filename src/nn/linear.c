@@ -4,7 +4,9 @@
 #include "nn/op.h"
 #include "nn/stage.h"
 
-typedef struct linear_attr { const lt_linear *l; } linear_attr;
+typedef struct linear_attr {
+    const lt_linear *l;
+} linear_attr;
 
 /* ---- shapes ---- */
 
@@ -30,18 +32,20 @@ static lt_span whole(const lt_stage *s) {
 
 static lt_status check_weight(const lt_param *w, lt_err *err) {
     if (!lt_host(&w->t)) return lt_fail(err, LT_EUNSUPPORTED, "linear: %s is not on the host", w->name);
-    if (!lt_k_weight_ok(&w->t)) return lt_fail(err, LT_EUNSUPPORTED, "linear: %s is %s", w->name, lt_dtype_get(w->t.dtype)->name);
+    if (!lt_k_weight_ok(&w->t))
+        return lt_fail(err, LT_EUNSUPPORTED, "linear: %s is %s", w->name, lt_dtype_get(w->t.dtype)->name);
     return LT_OK;
 }
 
 static lt_status check_adapter(const lt_stage *s, const lt_adapter *a, lt_err *err) {
     LT_TRY(check_weight(&a->a, err));
     LT_TRY(check_weight(&a->b, err));
-    LT_REQUIRE(err, lt_tensor_cols(&a->a.t) == lt_stage_in(s) && lt_tensor_rows(&a->b.t) == lt_stage_out(s) &&
-                        lt_tensor_rows(&a->a.t) == lt_tensor_cols(&a->b.t),
-               "linear: adapter %s [%zu, %zu], %s [%zu, %zu] on %s [%zu out, %zu in]", a->a.name, lt_tensor_rows(&a->a.t),
-               lt_tensor_cols(&a->a.t), a->b.name, lt_tensor_rows(&a->b.t), lt_tensor_cols(&a->b.t), s->w.name, lt_stage_out(s),
-               lt_stage_in(s));
+    LT_REQUIRE(err,
+               lt_tensor_cols(&a->a.t) == lt_stage_in(s) && lt_tensor_rows(&a->b.t) == lt_stage_out(s) &&
+                   lt_tensor_rows(&a->a.t) == lt_tensor_cols(&a->b.t),
+               "linear: adapter %s [%zu, %zu], %s [%zu, %zu] on %s [%zu out, %zu in]", a->a.name,
+               lt_tensor_rows(&a->a.t), lt_tensor_cols(&a->a.t), a->b.name, lt_tensor_rows(&a->b.t),
+               lt_tensor_cols(&a->b.t), s->w.name, lt_stage_out(s), lt_stage_in(s));
     return LT_OK;
 }
 
@@ -125,13 +129,17 @@ void lt_stage_forward(lt_exec *x, const lt_stage *s, lt_span span, lt_real *y, c
     }
 }
 
-static void weight_gradient(lt_team *team, const lt_stage *s, lt_span span, const lt_real *dy, const lt_real *in, size_t n) {
+static void weight_gradient(lt_team *team, const lt_stage *s, lt_span span, const lt_real *dy, const lt_real *in,
+                            size_t n) {
     const size_t d = lt_stage_in(s), out = lt_stage_out(s);
-    if (s->in_out) lt_k_gemm(team, true, false, d, span.n, n, 1, in, d, dy, span.n, 1, s->w.grad + span.o0, out);
-    else lt_k_gemm(team, true, false, span.n, d, n, 1, dy, span.n, in, d, 1, s->w.grad + span.o0 * d, d);
+    if (s->in_out)
+        lt_k_gemm(team, true, false, d, span.n, n, 1, in, d, dy, span.n, 1, s->w.grad + span.o0, out);
+    else
+        lt_k_gemm(team, true, false, span.n, d, n, 1, dy, span.n, in, d, 1, s->w.grad + span.o0 * d, d);
 }
 
-static void adapter_backward(lt_exec *x, const lt_adapter *a, lt_span span, lt_real *dx, const lt_real *dy, const lt_real *in, size_t n) {
+static void adapter_backward(lt_exec *x, const lt_adapter *a, lt_span span, lt_real *dx, const lt_real *dy,
+                             const lt_real *in, size_t n) {
     lt_team *team = lt_exec_team(x);
     const size_t q = lt_tensor_rows(&a->a.t), d = lt_tensor_cols(&a->a.t);
     if (lt_param_trainable(&a->b)) {
@@ -148,7 +156,8 @@ static void adapter_backward(lt_exec *x, const lt_adapter *a, lt_span span, lt_r
     if (dx) lt_k_matmul_w(team, dx, d, dt, q, n, &a->a.t, false, true);
 }
 
-void lt_stage_backward(lt_exec *x, const lt_stage *s, lt_span span, lt_real *dx, const lt_real *dy, const lt_real *in, size_t n) {
+void lt_stage_backward(lt_exec *x, const lt_stage *s, lt_span span, lt_real *dx, const lt_real *dy, const lt_real *in,
+                       size_t n) {
     lt_team *team = lt_exec_team(x);
     const lt_tensor w = weight_of(s, span);
     if (dx) lt_k_matmul_w(team, dx, lt_stage_in(s), dy, span.n, n, &w, s->in_out, true);
@@ -188,7 +197,8 @@ static bool stage_trains(const lt_stage *s) {
     return lt_param_trainable(&s->w);
 }
 
-void lt_linear_back(lt_exec *x, const lt_linear *l, lt_real *dx, const lt_real *dy, const lt_real *inner, const lt_real *in, size_t n) {
+void lt_linear_back(lt_exec *x, const lt_linear *l, lt_real *dx, const lt_real *dy, const lt_real *inner,
+                    const lt_real *in, size_t n) {
     const lt_stage *first = &l->stage[0], *last = &l->stage[l->n_stages - 1];
     lt_bias_backward(x, &l->bias, whole(last), dy, n);
     if (l->n_stages == 1) {

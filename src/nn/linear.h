@@ -7,27 +7,39 @@
 
 #include "nn/exec.h"
 
-typedef struct lt_adapter { lt_param a, b; double scale; } lt_adapter; /* LoRA: a [q, in], b [out, q] */
+typedef struct lt_adapter {
+    lt_param a, b;
+    double scale;
+} lt_adapter; /* LoRA: a [q, in], b [out, q] */
 typedef struct lt_stage {
-    lt_param w;   /* [out, in] or, when in_out (Conv1D), [in, out] */
+    lt_param w; /* [out, in] or, when in_out (Conv1D), [in, out] */
     bool in_out;
     lt_adapter *adapters;
     size_t n_adapters;
 } lt_stage;
-/* Row blocks of a fused matrix, in order: "q" rows, "k" rows ... per_group > 0: the blocks interleave per group of heads. */
-typedef struct lt_layout_part { const char *name; size_t rows; } lt_layout_part;
-typedef struct lt_layout { const lt_layout_part *parts; size_t n_parts, groups; } lt_layout;
+/* Row blocks of a fused matrix, in order: "q" rows, "k" rows ... per_group > 0: the blocks interleave per group of
+ * heads. */
+typedef struct lt_layout_part {
+    const char *name;
+    size_t rows;
+} lt_layout_part;
+typedef struct lt_layout {
+    const lt_layout_part *parts;
+    size_t n_parts, groups;
+} lt_layout;
 typedef struct lt_linear {
-    const char *name;      /* module: "model.layers.3.mlp.up_proj" */
+    const char *name; /* module: "model.layers.3.mlp.up_proj" */
     lt_stage stage[2];
-    int n_stages;          /* 0: absent */
-    lt_param bias;         /* bias.name NULL: none */
+    int n_stages;            /* 0: absent */
+    lt_param bias;           /* bias.name NULL: none */
     const lt_layout *layout; /* NULL: not fused */
 } lt_linear;
 size_t lt_linear_in(const lt_linear *l);
 size_t lt_linear_out(const lt_linear *l);
 size_t lt_linear_rank(const lt_linear *l); /* inner width; 0 when dense */
-static inline bool lt_linear_present(const lt_linear *l) { return l->n_stages > 0; }
+static inline bool lt_linear_present(const lt_linear *l) {
+    return l->n_stages > 0;
+}
 
 lt_var lt_linear_fwd(lt_exec *x, lt_var in, const lt_linear *l);
 

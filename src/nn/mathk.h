@@ -12,41 +12,61 @@
 
 #ifndef LT_REAL_DOUBLE
 
-static inline void lt_k_widen(const lt_team *t, float *dst, lt_dtype dt, const void *src, size_t n) { t->k->widen(dst, dt, src, n); }
-static inline void lt_k_dot_rows(const lt_team *t, float *y, size_t ldy, const float *x, size_t ldx, size_t rows, lt_dtype dt,
-                                 const void *w, size_t n) {
+static inline void lt_k_widen(const lt_team *t, float *dst, lt_dtype dt, const void *src, size_t n) {
+    t->k->widen(dst, dt, src, n);
+}
+static inline void lt_k_dot_rows(const lt_team *t, float *y, size_t ldy, const float *x, size_t ldx, size_t rows,
+                                 lt_dtype dt, const void *w, size_t n) {
     t->k->dot_rows(y, ldy, x, ldx, rows, dt, w, n);
 }
-static inline void lt_k_axpy(const lt_team *t, float *y, float a, lt_dtype dt, const void *w, size_t n) { t->k->axpy(y, a, dt, w, n); }
-static inline void lt_k_exp(const lt_team *t, float *y, const float *x, size_t n) { t->k->exp_rows(y, x, n); }
+static inline void lt_k_axpy(const lt_team *t, float *y, float a, lt_dtype dt, const void *w, size_t n) {
+    t->k->axpy(y, a, dt, w, n);
+}
+static inline void lt_k_exp(const lt_team *t, float *y, const float *x, size_t n) {
+    t->k->exp_rows(y, x, n);
+}
 static inline double lt_k_exp_sum(const lt_team *t, float *y, const float *x, float scale, float m, size_t n) {
     return t->k->exp_sum(y, x, scale, m, n);
 }
-static inline float lt_k_max(const lt_team *t, const float *x, size_t n) { return t->k->max(x, n); }
-static inline double lt_k_sumsq(const lt_team *t, const float *x, size_t n) { return t->k->sumsq(x, n); }
-static inline void lt_k_scale(const lt_team *t, float *y, const float *x, float a, size_t n) { t->k->scale(y, x, a, n); }
-static inline void lt_k_mul(const lt_team *t, float *y, const float *x, const float *w, float a, size_t n) { t->k->mul(y, x, w, a, n); }
-static inline void lt_k_add(const lt_team *t, float *y, const float *a, const float *b, size_t n) { t->k->add(y, a, b, n); }
-static inline void lt_k_silu_mul(const lt_team *t, float *y, const float *g, const float *u, size_t n) { t->k->silu_mul(y, g, u, n); }
+static inline float lt_k_max(const lt_team *t, const float *x, size_t n) {
+    return t->k->max(x, n);
+}
+static inline double lt_k_sumsq(const lt_team *t, const float *x, size_t n) {
+    return t->k->sumsq(x, n);
+}
+static inline void lt_k_scale(const lt_team *t, float *y, const float *x, float a, size_t n) {
+    t->k->scale(y, x, a, n);
+}
+static inline void lt_k_mul(const lt_team *t, float *y, const float *x, const float *w, float a, size_t n) {
+    t->k->mul(y, x, w, a, n);
+}
+static inline void lt_k_add(const lt_team *t, float *y, const float *a, const float *b, size_t n) {
+    t->k->add(y, a, b, n);
+}
+static inline void lt_k_silu_mul(const lt_team *t, float *y, const float *g, const float *u, size_t n) {
+    t->k->silu_mul(y, g, u, n);
+}
 static inline void lt_k_rope(const lt_team *t, float *y, const float *x, const float *cs, const float *sn, size_t r) {
     t->k->rope(y, x, cs, sn, r);
 }
-static inline void lt_k_gemm(lt_team *t, bool ta, bool tb, size_t m, size_t n, size_t k, float alpha, const float *a, size_t lda,
-                             const float *b, size_t ldb, float beta, float *c, size_t ldc) {
+static inline void lt_k_gemm(lt_team *t, bool ta, bool tb, size_t m, size_t n, size_t k, float alpha, const float *a,
+                             size_t lda, const float *b, size_t ldb, float beta, float *c, size_t ldc) {
     lt_gemm_f32(t, ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
 }
-static inline void lt_k_gemm_serial(bool ta, bool tb, size_t m, size_t n, size_t k, float alpha, const float *a, size_t lda,
-                                    const float *b, size_t ldb, float beta, float *c, size_t ldc) {
+static inline void lt_k_gemm_serial(bool ta, bool tb, size_t m, size_t n, size_t k, float alpha, const float *a,
+                                    size_t lda, const float *b, size_t ldb, float beta, float *c, size_t ldc) {
     lt_gemm_f32_serial(ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
 }
 /* weights of any float dtype, rows as lt_tensor_row */
-static inline bool lt_k_weight_ok(const lt_tensor *w) { return lt_dtype_get(w->dtype)->is_float && w->dtype != LT_F64; }
-static inline void lt_k_matmul_wt(lt_team *t, float *y, size_t ldy, const float *x, size_t ldx, size_t n, const lt_tensor *w,
-                                  bool in_out, bool add) {
+static inline bool lt_k_weight_ok(const lt_tensor *w) {
+    return lt_dtype_get(w->dtype)->is_float && w->dtype != LT_F64;
+}
+static inline void lt_k_matmul_wt(lt_team *t, float *y, size_t ldy, const float *x, size_t ldx, size_t n,
+                                  const lt_tensor *w, bool in_out, bool add) {
     lt_matmul_wt(t, y, ldy, x, ldx, n, w, in_out, add);
 }
-static inline void lt_k_matmul_w(lt_team *t, float *dx, size_t ldx, const float *dy, size_t ldy, size_t n, const lt_tensor *w,
-                                 bool in_out, bool add) {
+static inline void lt_k_matmul_w(lt_team *t, float *dx, size_t ldx, const float *dy, size_t ldy, size_t n,
+                                 const lt_tensor *w, bool in_out, bool add) {
     lt_matmul_w(t, dx, ldx, dy, ldy, n, w, in_out, add);
 }
 static inline bool lt_k_all_finite(const float *x, size_t n) {
@@ -77,12 +97,13 @@ static inline void lt_k_widen(const lt_team *t, double *dst, lt_dtype dt, const 
         for (size_t j = 0; j < m; j++) dst[i + j] = part[j];
     }
 }
-static inline void lt_k_part(const lt_team *t, double part[LT_K_CHUNK], lt_dtype dt, const void *w, size_t i, size_t m) {
+static inline void lt_k_part(const lt_team *t, double part[LT_K_CHUNK], lt_dtype dt, const void *w, size_t i,
+                             size_t m) {
     const lt_dtype_row *row = lt_dtype_get(dt);
     lt_k_widen(t, part, dt, (const char *)w + i / row->block * row->bytes, m);
 }
-static inline void lt_k_dot_rows(const lt_team *t, double *y, size_t ldy, const double *x, size_t ldx, size_t rows, lt_dtype dt,
-                                 const void *w, size_t n) {
+static inline void lt_k_dot_rows(const lt_team *t, double *y, size_t ldy, const double *x, size_t ldx, size_t rows,
+                                 lt_dtype dt, const void *w, size_t n) {
     double part[LT_K_CHUNK];
     for (size_t j = 0; j < rows; j++) y[j * ldy] = 0.0;
     for (size_t i = 0; i < n; i += LT_K_CHUNK) {
@@ -138,7 +159,8 @@ static inline void lt_k_silu_mul(const lt_team *t, double *y, const double *g, c
     (void)t;
     for (size_t i = 0; i < n; i++) y[i] = g[i] / (1.0 + exp(-g[i])) * (u ? u[i] : 1.0);
 }
-static inline void lt_k_rope(const lt_team *t, double *y, const double *x, const double *cs, const double *sn, size_t r) {
+static inline void lt_k_rope(const lt_team *t, double *y, const double *x, const double *cs, const double *sn,
+                             size_t r) {
     (void)t;
     for (size_t i = 0; i < r / 2; i++) {
         const double a = x[i], b = x[i + r / 2];
@@ -146,22 +168,24 @@ static inline void lt_k_rope(const lt_team *t, double *y, const double *x, const
         y[i + r / 2] = b * cs[i] + a * sn[i];
     }
 }
-static inline void lt_k_gemm(lt_team *t, bool ta, bool tb, size_t m, size_t n, size_t k, double alpha, const double *a, size_t lda,
-                             const double *b, size_t ldb, double beta, double *c, size_t ldc) {
+static inline void lt_k_gemm(lt_team *t, bool ta, bool tb, size_t m, size_t n, size_t k, double alpha, const double *a,
+                             size_t lda, const double *b, size_t ldb, double beta, double *c, size_t ldc) {
     lt_gemm_f64(t, ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
 }
-static inline void lt_k_gemm_serial(bool ta, bool tb, size_t m, size_t n, size_t k, double alpha, const double *a, size_t lda,
-                                    const double *b, size_t ldb, double beta, double *c, size_t ldc) {
+static inline void lt_k_gemm_serial(bool ta, bool tb, size_t m, size_t n, size_t k, double alpha, const double *a,
+                                    size_t lda, const double *b, size_t ldb, double beta, double *c, size_t ldc) {
     lt_gemm_f64_serial(ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
 }
-static inline bool lt_k_weight_ok(const lt_tensor *w) { return w->dtype == LT_F64 && w->rank == 2; }
-static inline void lt_k_matmul_wt(lt_team *t, double *y, size_t ldy, const double *x, size_t ldx, size_t n, const lt_tensor *w,
-                                  bool in_out, bool add) {
+static inline bool lt_k_weight_ok(const lt_tensor *w) {
+    return w->dtype == LT_F64 && w->rank == 2;
+}
+static inline void lt_k_matmul_wt(lt_team *t, double *y, size_t ldy, const double *x, size_t ldx, size_t n,
+                                  const lt_tensor *w, bool in_out, bool add) {
     const size_t out = w->size[in_out ? 1 : 0], in = w->size[in_out ? 0 : 1];
     lt_gemm_f64(t, false, !in_out, n, out, in, 1.0, x, ldx, lt_host(w), w->stride[0], add ? 1.0 : 0.0, y, ldy);
 }
-static inline void lt_k_matmul_w(lt_team *t, double *dx, size_t ldx, const double *dy, size_t ldy, size_t n, const lt_tensor *w,
-                                 bool in_out, bool add) {
+static inline void lt_k_matmul_w(lt_team *t, double *dx, size_t ldx, const double *dy, size_t ldy, size_t n,
+                                 const lt_tensor *w, bool in_out, bool add) {
     const size_t out = w->size[in_out ? 1 : 0], in = w->size[in_out ? 0 : 1];
     lt_gemm_f64(t, false, in_out, n, in, out, 1.0, dy, ldy, lt_host(w), w->stride[0], add ? 1.0 : 0.0, dx, ldx);
 }

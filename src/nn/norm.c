@@ -6,14 +6,21 @@
  * Zhang & Sennrich 2019; Ba, Kiros & Hinton 2016. Sums in f64. */
 #include "nn/op.h"
 
-typedef struct norm_attr { lt_norm_kind kind; double eps; size_t group; } norm_attr;
+typedef struct norm_attr {
+    lt_norm_kind kind;
+    double eps;
+    size_t group;
+} norm_attr;
 /* mean (0 for rms) and r of one run */
-typedef struct run_stats { double mean, r; } run_stats;
+typedef struct run_stats {
+    double mean, r;
+} run_stats;
 
 static lt_status check(const lt_exec *x, const lt_node *node, lt_err *err) {
     const norm_attr *a = node->attr;
     const size_t d = lt_cols(x, node->in[0]);
-    LT_REQUIRE(err, a->group > 0 && d % a->group == 0, "norm: %zu columns in groups of %zu (%s)", d, a->group, node->param[0]->name);
+    LT_REQUIRE(err, a->group > 0 && d % a->group == 0, "norm: %zu columns in groups of %zu (%s)", d, a->group,
+               node->param[0]->name);
     LT_TRY(lt_op_check_vector(node, 0, a->group, err));
     return lt_op_check_vector(node, 1, a->group, err);
 }
@@ -54,7 +61,8 @@ static lt_real *gain_of(lt_exec *x, const lt_node *node) {
     return w;
 }
 
-static void norm_run(const lt_team *team, const norm_attr *a, lt_real *y, const lt_real *x, const lt_real *w, const lt_real *b) {
+static void norm_run(const lt_team *team, const norm_attr *a, lt_real *y, const lt_real *x, const lt_real *w,
+                     const lt_real *b) {
     const run_stats s = stats_of(team, a, x);
     if (a->kind == LT_NORM_LAYER) {
         for (size_t c = 0; c < a->group; c++) y[c] = x[c] - (lt_real)s.mean;
@@ -77,7 +85,8 @@ static void forward(lt_exec *x, const lt_node *node) {
         for (size_t c = 0; c < d; c += a->group) norm_run(team, a, y + i * d + c, in + i * d + c, w, b);
 }
 
-static void input_gradient(const norm_attr *a, lt_real *dx, const lt_real *dy, const lt_real *x, const lt_real *w, run_stats s) {
+static void input_gradient(const norm_attr *a, lt_real *dx, const lt_real *dy, const lt_real *x, const lt_real *w,
+                           run_stats s) {
     const size_t g = a->group;
     double eu = 0.0, e = 0.0;
     for (size_t c = 0; c < g; c++) {
@@ -87,13 +96,12 @@ static void input_gradient(const norm_attr *a, lt_real *dx, const lt_real *dy, c
     }
     eu /= (double)g;
     e = a->kind == LT_NORM_LAYER ? e / (double)g : 0.0;
-    for (size_t c = 0; c < g; c++)
-        dx[c] += (lt_real)(s.r * ((double)dy[c] * w[c] - e - (x[c] - s.mean) * s.r * eu));
+    for (size_t c = 0; c < g; c++) dx[c] += (lt_real)(s.r * ((double)dy[c] * w[c] - e - (x[c] - s.mean) * s.r * eu));
 }
 
 /* dw[c] += sum over rows and runs of dy u: a tile of columns has one owner */
-static void gain_gradient(lt_team *team, const norm_attr *a, lt_real *dw, const lt_real *dy, const lt_real *x, const run_stats *stats,
-                          size_t runs) {
+static void gain_gradient(lt_team *team, const norm_attr *a, lt_real *dw, const lt_real *dy, const lt_real *x,
+                          const run_stats *stats, size_t runs) {
     const size_t g = a->group, tiles = (g + LT_OP_COLS - 1) / LT_OP_COLS;
 #pragma omp parallel for schedule(static) num_threads(lt_op_threads(team, runs *g))
     for (size_t t = 0; t < tiles; t++) {
@@ -128,6 +136,8 @@ const lt_op lt_op_norm = { "norm", check, forward, backward, NULL };
 
 lt_var lt_norm(lt_exec *x, lt_var in, const lt_norm_params *p, size_t group) {
     const norm_attr attr = { p->kind, p->eps, group > 0 ? group : lt_cols(x, in) };
-    const lt_node node = { .in = { in }, .param = { (lt_param *)&p->w, p->b.name ? (lt_param *)&p->b : NULL }, .attr = &attr };
+    const lt_node node = { .in = { in },
+                           .param = { (lt_param *)&p->w, p->b.name ? (lt_param *)&p->b : NULL },
+                           .attr = &attr };
     return lt_apply(x, &lt_op_norm, node, sizeof attr, lt_rows(x, in), lt_cols(x, in));
 }

@@ -4,23 +4,22 @@
 #include "nn/op.h"
 
 const lt_op *const lt_ops[] = {
-    &lt_op_embed,     &lt_op_norm,   &lt_op_add,       &lt_op_gated,     &lt_op_activate, &lt_op_rope,
-    &lt_op_attention, &lt_op_linear, &lt_op_take_rows, &lt_op_take_cols, &lt_op_logits,   &lt_op_head_nll,
-    NULL,
+    &lt_op_embed,  &lt_op_norm,      &lt_op_add,       &lt_op_gated,  &lt_op_activate, &lt_op_rope, &lt_op_attention,
+    &lt_op_linear, &lt_op_take_rows, &lt_op_take_cols, &lt_op_logits, &lt_op_head_nll, NULL,
 };
 
 lt_status lt_op_check_shape(const lt_exec *x, const lt_node *node, int i, size_t rows, size_t cols, lt_err *err) {
     const size_t r = lt_rows(x, node->in[i]), c = lt_cols(x, node->in[i]);
-    LT_REQUIRE(err, r == rows && (cols == 0 || c == cols), "%s: input %d is %zu x %zu, expected %zu x %zu", node->op->name, i, r, c,
-               rows, cols);
+    LT_REQUIRE(err, r == rows && (cols == 0 || c == cols), "%s: input %d is %zu x %zu, expected %zu x %zu",
+               node->op->name, i, r, c, rows, cols);
     return LT_OK;
 }
 
 lt_status lt_op_check_vector(const lt_node *node, int i, size_t n, lt_err *err) {
     const lt_param *p = node->param[i];
     if (!p) return LT_OK;
-    LT_REQUIRE(err, lt_tensor_count(&p->t) == n, "%s: %s has %zu entries, expected %zu", node->op->name,
-               p->name, lt_tensor_count(&p->t), n);
+    LT_REQUIRE(err, lt_tensor_count(&p->t) == n, "%s: %s has %zu entries, expected %zu", node->op->name, p->name,
+               lt_tensor_count(&p->t), n);
     if (!lt_host(&p->t)) return lt_fail(err, LT_EUNSUPPORTED, "%s: %s is not on the host", node->op->name, p->name);
     if (!lt_dtype_get(p->t.dtype)->is_float)
         return lt_fail(err, LT_EUNSUPPORTED, "%s: %s is %s", node->op->name, p->name, lt_dtype_get(p->t.dtype)->name);

@@ -15,13 +15,18 @@ struct lt_rope_table {
     double *inv_freq;
     lt_real *cs, *sn; /* [n_rows, n_freq] */
 };
-typedef struct rope_attr { const lt_rope_table *t; size_t n_heads, head_dim; bool interleaved; } rope_attr;
+typedef struct rope_attr {
+    const lt_rope_table *t;
+    size_t n_heads, head_dim;
+    bool interleaved;
+} rope_attr;
 
 /* ---- tables ---- */
 
 static const lt_rope_table *find_table(const lt_exec *x, const double *inv_freq, size_t n_freq, double factor) {
     for (const lt_rope_table *t = x->ropes; t; t = t->next)
-        if (t->n_freq == n_freq && t->factor == factor && memcmp(t->inv_freq, inv_freq, n_freq * sizeof *inv_freq) == 0) return t;
+        if (t->n_freq == n_freq && t->factor == factor && memcmp(t->inv_freq, inv_freq, n_freq * sizeof *inv_freq) == 0)
+            return t;
     return NULL;
 }
 
@@ -29,8 +34,12 @@ static lt_rope_table *new_table(lt_exec *x, const double *inv_freq, size_t n_fre
     size_t count;
     lt_rope_table *t = lt_arena_alloc(x->kept, sizeof *t);
     if (!t || !lt_mul_size(x->batch->n_rows, n_freq, &count)) return NULL;
-    *t = (lt_rope_table){ x->ropes, n_freq, factor, lt_arena_array(x->kept, n_freq, sizeof *t->inv_freq),
-                          lt_arena_array(x->kept, count, sizeof *t->cs), lt_arena_array(x->kept, count, sizeof *t->sn) };
+    *t = (lt_rope_table){ x->ropes,
+                          n_freq,
+                          factor,
+                          lt_arena_array(x->kept, n_freq, sizeof *t->inv_freq),
+                          lt_arena_array(x->kept, count, sizeof *t->cs),
+                          lt_arena_array(x->kept, count, sizeof *t->sn) };
     if (!t->inv_freq || !t->cs || !t->sn) return NULL;
     memcpy(t->inv_freq, inv_freq, n_freq * sizeof *inv_freq);
     return t;
@@ -66,7 +75,8 @@ const lt_rope_table *lt_rope_prepare(lt_exec *x, const double *inv_freq, size_t 
 static lt_status check(const lt_exec *x, const lt_node *node, lt_err *err) {
     const rope_attr *a = node->attr;
     LT_REQUIRE(err, a->t, "rope: no table");
-    LT_REQUIRE(err, 2 * a->t->n_freq <= a->head_dim, "rope: %zu frequencies for heads of %zu", a->t->n_freq, a->head_dim);
+    LT_REQUIRE(err, 2 * a->t->n_freq <= a->head_dim, "rope: %zu frequencies for heads of %zu", a->t->n_freq,
+               a->head_dim);
     return lt_op_check_shape(x, node, 0, lt_exec_batch(x)->n_rows, a->n_heads * a->head_dim, err);
 }
 
@@ -88,8 +98,10 @@ static void forward(lt_exec *x, const lt_node *node) {
     for (size_t i = 0; i < n; i++)
         for (size_t h = 0; h < heads; h++) {
             const size_t at = (i * heads + h) * dim;
-            if (a->interleaved) turn_interleaved(y + at, in + at, a->t->cs + i * nf, a->t->sn + i * nf, nf);
-            else lt_k_rope(team, y + at, in + at, a->t->cs + i * nf, a->t->sn + i * nf, r);
+            if (a->interleaved)
+                turn_interleaved(y + at, in + at, a->t->cs + i * nf, a->t->sn + i * nf, nf);
+            else
+                lt_k_rope(team, y + at, in + at, a->t->cs + i * nf, a->t->sn + i * nf, r);
             if (dim > r) memcpy(y + at + r, in + at + r, (dim - r) * sizeof *y);
         }
 }
@@ -122,5 +134,6 @@ const lt_op lt_op_rope = { "rope", check, forward, backward, NULL };
 
 lt_var lt_rope(lt_exec *x, lt_var in, const lt_rope_table *t, size_t n_heads, size_t head_dim, bool interleaved) {
     const rope_attr attr = { t, n_heads, head_dim, interleaved };
-    return lt_apply(x, &lt_op_rope, (lt_node){ .in = { in }, .attr = &attr }, sizeof attr, lt_rows(x, in), lt_cols(x, in));
+    return lt_apply(x, &lt_op_rope, (lt_node){ .in = { in }, .attr = &attr }, sizeof attr, lt_rows(x, in),
+                    lt_cols(x, in));
 }

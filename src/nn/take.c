@@ -4,8 +4,13 @@
 
 #include <string.h>
 
-typedef struct rows_attr { const size_t *index; size_t n; } rows_attr;
-typedef struct cols_attr { size_t c0, n; } cols_attr;
+typedef struct rows_attr {
+    const size_t *index;
+    size_t n;
+} rows_attr;
+typedef struct cols_attr {
+    size_t c0, n;
+} cols_attr;
 
 static lt_status check_rows(const lt_exec *x, const lt_node *node, lt_err *err) {
     const rows_attr *a = node->attr;
@@ -28,8 +33,7 @@ static void backward_rows(lt_exec *x, const lt_node *node) {
     const size_t n = lt_rows(x, node->out), d = lt_cols(x, node->out);
     const lt_real *dy = lt_grad(x, node->out);
     lt_real *dx = lt_grad(x, node->in[0]);
-    for (size_t i = 0; i < n; i++)
-        lt_k_add(lt_exec_team(x), dx + a->index[i] * d, dx + a->index[i] * d, dy + i * d, d);
+    for (size_t i = 0; i < n; i++) lt_k_add(lt_exec_team(x), dx + a->index[i] * d, dx + a->index[i] * d, dy + i * d, d);
 }
 
 const lt_op lt_op_take_rows = { "take_rows", check_rows, forward_rows, backward_rows, NULL };
@@ -41,7 +45,8 @@ lt_var lt_take_rows(lt_exec *x, lt_var in, const size_t *index, size_t n_index) 
     if (!list) return LT_NO_VAR;
     if (n_index > 0) memcpy(list, index, bytes);
     const rows_attr attr = { list, n_index };
-    return lt_apply(x, &lt_op_take_rows, (lt_node){ .in = { in }, .attr = &attr }, sizeof attr, n_index, lt_cols(x, in));
+    return lt_apply(x, &lt_op_take_rows, (lt_node){ .in = { in }, .attr = &attr }, sizeof attr, n_index,
+                    lt_cols(x, in));
 }
 
 static lt_status check_cols(const lt_exec *x, const lt_node *node, lt_err *err) {

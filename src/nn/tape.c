@@ -1,14 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Blocks, taps and the walk back. A block that is replayed is one node: its first run records nothing, its backward runs the
- * function again on a stretch of tape of its own and walks that, so the sums are made in the order of a tape that was kept. */
+/* Blocks, taps and the walk back. A block that is replayed is one node: its first run records nothing, its backward
+ * runs the function again on a stretch of tape of its own and walks that, so the sums are made in the order of a tape
+ * that was kept. */
 #include "nn/exec.h"
 
 #include <string.h>
 
 #include "nn/exec_impl.h"
 
-typedef struct block_attr { lt_block_fn fn; const void *arg; } block_attr;
-typedef struct tap_attr { lt_site site; int layer, sub; } tap_attr;
+typedef struct block_attr {
+    lt_block_fn fn;
+    const void *arg;
+} block_attr;
+typedef struct tap_attr {
+    lt_site site;
+    int layer, sub;
+} tap_attr;
 
 static void walk(lt_exec *x, size_t base);
 
@@ -126,7 +133,11 @@ static bool anyone_wants(const lt_exec *x, const tap_attr *tap, bool grad) {
 
 static void show(lt_exec *x, const tap_attr *tap, bool is_grad, lt_real *rows, size_t n_rows, size_t cols) {
     lt_buffer buffer = { .data = rows, .bytes = n_rows * cols * sizeof *rows };
-    const lt_obs obs = { .site = tap->site, .layer = tap->layer, .sub = tap->sub, .is_grad = is_grad, .batch = x->batch,
+    const lt_obs obs = { .site = tap->site,
+                         .layer = tap->layer,
+                         .sub = tap->sub,
+                         .is_grad = is_grad,
+                         .batch = x->batch,
                          .on_device = !x->backend->on_host,
                          .rows = lt_tensor_dense(LT_REAL_DTYPE, 2, (size_t[]){ n_rows, cols }, &buffer, 0) };
     for (size_t i = 0; i < x->n_observers && !lt_exec_failed(x); i++) {

@@ -68,12 +68,14 @@ __attribute__((unused)) static lt_real *fix_normal(fixture *f, size_t n, double 
 }
 
 /* rank 1 when rows is 0 */
-__attribute__((unused)) static lt_param fix_param(fixture *f, const char *name, size_t rows, size_t cols, double scale, bool trains) {
+__attribute__((unused)) static lt_param fix_param(fixture *f, const char *name, size_t rows, size_t cols, double scale,
+                                                  bool trains) {
     const size_t n = rows > 0 ? rows * cols : cols;
     lt_buffer *buffer = fix_zeros(f, 1, sizeof *buffer);
     *buffer = (lt_buffer){ .data = fix_normal(f, n, scale), .bytes = n * sizeof(lt_real) };
     const size_t size[] = { rows > 0 ? rows : cols, cols };
-    return (lt_param){ .name = name, .t = lt_tensor_dense(LT_REAL_DTYPE, rows > 0 ? 2 : 1, size, buffer, 0),
+    return (lt_param){ .name = name,
+                       .t = lt_tensor_dense(LT_REAL_DTYPE, rows > 0 ? 2 : 1, size, buffer, 0),
                        .grad = trains ? fix_zeros(f, n, sizeof(lt_real)) : NULL };
 }
 
@@ -82,7 +84,8 @@ __attribute__((unused)) static lt_real *fix_values(const lt_param *p) {
 }
 
 /* the same numbers in another dtype, frozen */
-__attribute__((unused)) static lt_param fix_param_as(fixture *f, const char *name, lt_dtype dt, size_t rows, size_t cols, double scale) {
+__attribute__((unused)) static lt_param fix_param_as(fixture *f, const char *name, lt_dtype dt, size_t rows,
+                                                     size_t cols, double scale) {
     const lt_param p = fix_param(f, name, rows, cols, scale, false);
     const lt_dtype_row *row = lt_dtype_get(dt);
     const size_t n = lt_tensor_count(&p.t), bytes = n / row->block * row->bytes;
@@ -107,7 +110,8 @@ __attribute__((unused)) static lt_linear fix_linear(fixture *f, const char *what
         s->n_adapters = 2;
         s->adapters = fix_zeros(f, s->n_adapters, sizeof *s->adapters);
         for (size_t k = 0; k < s->n_adapters; k++)
-            s->adapters[k] = (lt_adapter){ fix_param(f, "lora_a", 2, a, 0.5, true), fix_param(f, "lora_b", b, 2, 0.5, true), 0.75 };
+            s->adapters[k] =
+                (lt_adapter){ fix_param(f, "lora_a", 2, a, 0.5, true), fix_param(f, "lora_b", b, 2, 0.5, true), 0.75 };
     }
     if (strchr(what, 'b')) l.bias = fix_param(f, "module.bias", 0, out, 0.5, trains);
     return l;

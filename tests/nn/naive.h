@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* tests/nn/naive.h - attention by the formula, in double, with all its pasts; shared by the float and the double tests. */
+/* tests/nn/naive.h - attention by the formula, in double, with all its pasts; shared by the float and the double tests.
+ */
 #ifndef LT_TESTS_NN_NAIVE_H
 #define LT_TESTS_NN_NAIVE_H
 
@@ -35,8 +36,8 @@ static void *toy_rows(fixture *f, lt_dtype dt, size_t n, size_t d, size_t *strid
 }
 
 /* Appends a segment to every head. what: "b" bias, "p" positions of its own (every third from pos0 on). */
-__attribute__((unused)) static void toy_append(fixture *f, toy_past *t, size_t n_heads, lt_dtype dt, size_t n, size_t pos0, size_t dk,
-                                               size_t dv, const char *what) {
+__attribute__((unused)) static void toy_append(fixture *f, toy_past *t, size_t n_heads, lt_dtype dt, size_t n,
+                                               size_t pos0, size_t dk, size_t dv, const char *what) {
     t->base = (lt_past){ toy_n_segments, toy_segment };
     t->n_heads = n_heads;
     for (size_t h = 0; h < n_heads; h++) {
@@ -82,8 +83,8 @@ static void naive_widen(double *dst, lt_dtype dt, const void *src, size_t n) {
 }
 
 /* keys of one segment for one query: scores and values are appended */
-static size_t naive_segment(const naive *a, const lt_kv_segment *s, bool own, size_t qpos, const double *q, double *scores,
-                            double *values, size_t n) {
+static size_t naive_segment(const naive *a, const lt_kv_segment *s, bool own, size_t qpos, const double *q,
+                            double *scores, double *values, size_t n) {
     double k[512];
     for (size_t j = 0; j < s->n; j++) {
         const size_t pos = s->pos ? (size_t)s->pos[j] : s->pos0 + j;
@@ -95,18 +96,23 @@ static size_t naive_segment(const naive *a, const lt_kv_segment *s, bool own, si
     return n;
 }
 
-static size_t naive_rows(const naive *a, size_t piece, size_t head, bool own, size_t qpos, const double *q, double *scores,
-                         double *values, size_t n) {
+static size_t naive_rows(const naive *a, size_t piece, size_t head, bool own, size_t qpos, const double *q,
+                         double *scores, double *values, size_t n) {
     const lt_piece *p = &a->batch->piece[piece];
     const size_t hk = a->p->n_kv_heads;
-    const lt_kv_segment s = { .n = p->n, .dtype = LT_REAL_DTYPE, .pos0 = p->pos0,
-                              .k = a->k + (p->row * hk + head) * a->p->qk_dim, .k_stride = hk * a->p->qk_dim * sizeof *a->k,
-                              .v = a->v + (p->row * hk + head) * a->p->v_dim, .v_stride = hk * a->p->v_dim * sizeof *a->v };
+    const lt_kv_segment s = { .n = p->n,
+                              .dtype = LT_REAL_DTYPE,
+                              .pos0 = p->pos0,
+                              .k = a->k + (p->row * hk + head) * a->p->qk_dim,
+                              .k_stride = hk * a->p->qk_dim * sizeof *a->k,
+                              .v = a->v + (p->row * hk + head) * a->p->v_dim,
+                              .v_stride = hk * a->p->v_dim * sizeof *a->v };
     return naive_segment(a, &s, own, qpos, q, scores, values, n);
 }
 
 /* past, ancestors, own: the keys of a query of `piece` (order does not matter to the formula) */
-static size_t naive_keys(const naive *a, size_t piece, size_t head, size_t qpos, const double *q, double *scores, double *values) {
+static size_t naive_keys(const naive *a, size_t piece, size_t head, size_t qpos, const double *q, double *scores,
+                         double *values) {
     size_t n = naive_rows(a, piece, head, true, qpos, q, scores, values, 0), root = piece;
     while (a->batch->piece[root].parent >= 0) {
         root = (size_t)a->batch->piece[root].parent;
@@ -121,12 +127,13 @@ static size_t naive_keys(const naive *a, size_t piece, size_t head, size_t qpos,
 }
 
 /* out [n, Hq dv] in double */
-__attribute__((unused)) static double *naive_attention(fixture *f, const lt_attn_params *p, const lt_real *q, const lt_real *k,
-                                                       const lt_real *v) {
+__attribute__((unused)) static double *naive_attention(fixture *f, const lt_attn_params *p, const lt_real *q,
+                                                       const lt_real *k, const lt_real *v) {
     const naive a = { p, &f->batch, q, k, v };
     const size_t room = 16384;
     double *out = fix_zeros(f, f->batch.n_rows * p->n_q_heads * p->v_dim, sizeof *out);
-    double *scores = fix_zeros(f, room, sizeof *scores), *values = fix_zeros(f, room * p->v_dim, sizeof *values), query[512];
+    double *scores = fix_zeros(f, room, sizeof *scores), *values = fix_zeros(f, room * p->v_dim, sizeof *values),
+           query[512];
     for (size_t piece = 0; piece < f->batch.n_pieces; piece++)
         for (size_t i = 0; i < f->piece[piece].n; i++)
             for (size_t h = 0; h < p->n_q_heads; h++) {

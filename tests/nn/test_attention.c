@@ -5,7 +5,9 @@
 
 static const double bound = 5e-6;
 
-typedef struct tensors { lt_real *q, *k, *v; } tensors;
+typedef struct tensors {
+    lt_real *q, *k, *v;
+} tensors;
 
 static tensors random_tensors(fixture *f, const lt_attn_params *p, size_t n) {
     return (tensors){ fix_normal(f, n * p->n_q_heads * p->qk_dim, 1), fix_normal(f, n * p->n_kv_heads * p->qk_dim, 1),
@@ -15,22 +17,25 @@ static tensors random_tensors(fixture *f, const lt_attn_params *p, size_t n) {
 /* rows [r0, r0 + n) of t as the batch of f; the result lives until the next call */
 static const lt_real *attend(fixture *f, const lt_attn_params *p, tensors t, size_t r0) {
     lt_err err = { 0 };
-    const size_t n = f->batch.n_rows, dq = p->n_q_heads * p->qk_dim, dk = p->n_kv_heads * p->qk_dim, dv = p->n_kv_heads * p->v_dim;
+    const size_t n = f->batch.n_rows, dq = p->n_q_heads * p->qk_dim, dk = p->n_kv_heads * p->qk_dim,
+                 dv = p->n_kv_heads * p->v_dim;
     lt_exec_begin(f->x, &f->batch);
-    const lt_var out = lt_attention(f->x, lt_input(f->x, n, dq, t.q + r0 * dq, false), lt_input(f->x, n, dk, t.k + r0 * dk, false),
-                                    lt_input(f->x, n, dv, t.v + r0 * dv, false), p);
+    const lt_var out =
+        lt_attention(f->x, lt_input(f->x, n, dq, t.q + r0 * dq, false), lt_input(f->x, n, dk, t.k + r0 * dk, false),
+                     lt_input(f->x, n, dv, t.v + r0 * dv, false), p);
     assert_ok(lt_exec_status(f->x, &err), &err);
     return lt_data(f->x, out);
 }
 
 static void check(const lt_real *got, const double *want, size_t n) {
     for (size_t i = 0; i < n; i++)
-        if (!(fabs(got[i] - want[i]) <= bound)) fail_msg("[%zu]: %.9g, by the formula %.9g", i, (double)got[i], want[i]);
+        if (!(fabs(got[i] - want[i]) <= bound))
+            fail_msg("[%zu]: %.9g, by the formula %.9g", i, (double)got[i], want[i]);
 }
 
 static const lt_attn_params shapes[] = {
-    { 2, 9, 3, 64, 64, 0.125, 0, 0 },   { 2, 4, 4, 16, 16, 0.25, 0, 100 }, { 2, 8, 1, 32, 32, 0.2, 20, 0 },
-    { 2, 14, 2, 64, 32, 0.125, 0, 0 },  { 2, 2, 2, 128, 64, 0.1, 5, 300 },
+    { 2, 9, 3, 64, 64, 0.125, 0, 0 },  { 2, 4, 4, 16, 16, 0.25, 0, 100 }, { 2, 8, 1, 32, 32, 0.2, 20, 0 },
+    { 2, 14, 2, 64, 32, 0.125, 0, 0 }, { 2, 2, 2, 128, 64, 0.1, 5, 300 },
 };
 
 static void follows_the_formula(void **state) {
@@ -70,12 +75,16 @@ static void a_piece_gives_the_same_bytes_alone_and_packed(void **state) {
 }
 
 /* the rows before as one segment of dtype dt, page by page */
-static void store_past(fixture *f, toy_past *past, const lt_attn_params *p, tensors t, size_t n, size_t page, lt_dtype dt) {
+static void store_past(fixture *f, toy_past *past, const lt_attn_params *p, tensors t, size_t n, size_t page,
+                       lt_dtype dt) {
     const lt_dtype_row *row = lt_dtype_get(dt);
     *past = (toy_past){ .base = { toy_n_segments, toy_segment } };
     for (size_t r0 = 0; r0 < n; r0 += page, past->n_segments++)
         for (size_t h = 0; h < p->n_kv_heads; h++) {
-            lt_kv_segment s = { .n = lt_min_size(page, n - r0), .dtype = dt, .pos0 = r0, .k_stride = p->qk_dim / row->block * row->bytes,
+            lt_kv_segment s = { .n = lt_min_size(page, n - r0),
+                                .dtype = dt,
+                                .pos0 = r0,
+                                .k_stride = p->qk_dim / row->block * row->bytes,
                                 .v_stride = p->v_dim / row->block * row->bytes };
             char *k = fix_zeros(f, s.n, s.k_stride), *v = fix_zeros(f, s.n, s.v_stride);
             for (size_t j = 0; j < s.n; j++) {
@@ -88,11 +97,15 @@ static void store_past(fixture *f, toy_past *past, const lt_attn_params *p, tens
         }
 }
 
-/* 600 rows at once, and in chunks on top of a past, the last of one and two rows as in decoding. Stored dtypes carry their own
- * rounding: half an ulp of values up to 4, of keys times queries over sqrt(dim) numbers, softened; q8_0 1/254 of the largest. */
+/* 600 rows at once, and in chunks on top of a past, the last of one and two rows as in decoding. Stored dtypes carry
+ * their own rounding: half an ulp of values up to 4, of keys times queries over sqrt(dim) numbers, softened; q8_0 1/254
+ * of the largest. */
 static void chunks_on_a_past_equal_one_pass(void **state) {
     (void)state;
-    static const struct { lt_dtype dt; double tol; } stores[] = { { LT_F32, 5e-6 }, { LT_F16, 2e-3 }, { LT_BF16, 2e-2 }, { LT_Q8_0, 4e-2 } };
+    static const struct {
+        lt_dtype dt;
+        double tol;
+    } stores[] = { { LT_F32, 5e-6 }, { LT_F16, 2e-3 }, { LT_BF16, 2e-2 }, { LT_Q8_0, 4e-2 } };
     static const size_t cuts[][2] = { { 100, 300 }, { 400, 599 }, { 599, 600 }, { 300, 302 } };
     const lt_attn_params p = { 2, 4, 2, 32, 32, 0.2, 0, 350 };
     for (size_t k = 0; k < LT_COUNTOF(stores) * LT_COUNTOF(cuts); k++) {
@@ -124,8 +137,8 @@ static void pieces_with_parents_equal_the_unrolled_texts(void **state) {
     for (size_t i = 0; i < LT_COUNTOF(shapes); i++)
         for (size_t k = 0; k < LT_COUNTOF(roots); k++) {
             const lt_attn_params *p = &shapes[i];
-            const size_t rows[] = { roots[k], 1, 20, 2, SIZE_MAX }, dq = p->n_q_heads * p->qk_dim, dk = p->n_kv_heads * p->qk_dim,
-                         dv = p->n_kv_heads * p->v_dim, d = p->n_q_heads * p->v_dim;
+            const size_t rows[] = { roots[k], 1, 20, 2, SIZE_MAX }, dq = p->n_q_heads * p->qk_dim,
+                         dk = p->n_kv_heads * p->qk_dim, dv = p->n_kv_heads * p->v_dim, d = p->n_q_heads * p->v_dim;
             fixture f;
             fix_open(&f, 2, (lt_exec_opts){ 0 }, (uint32_t)(10 * i + k));
             fix_batch(&f, rows);

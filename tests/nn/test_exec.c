@@ -16,11 +16,11 @@ static lt_var ones(fixture *f, size_t rows, size_t cols) {
     return lt_input(f->x, rows, cols, v, true);
 }
 
-#define assert_sticky(f, code, text)                                                                                                       \
-    do {                                                                                                                                   \
-        lt_err err_ = { 0 };                                                                                                               \
-        assert_fails(lt_exec_status((f)->x, &err_), &err_, code, text);                                                                    \
-        lt_exec_begin((f)->x, &(f)->batch);                                                                                                \
+#define assert_sticky(f, code, text)                                                                                   \
+    do {                                                                                                               \
+        lt_err err_ = { 0 };                                                                                           \
+        assert_fails(lt_exec_status((f)->x, &err_), &err_, code, text);                                                \
+        lt_exec_begin((f)->x, &(f)->batch);                                                                            \
     } while (0)
 
 static void values_are_what_was_put_in(void **state) {
@@ -133,7 +133,8 @@ static void shapes_that_do_not_fit_are_named(void **state) {
     fixture f;
     open_with(&f, (lt_exec_opts){ 0 });
     const lt_norm_params norm = { .w = fix_param(&f, "norm.weight", 0, 4, 1, false) };
-    lt_linear l = fix_linear(&f, "b", 4, 6, 0), two = fix_linear(&f, "2", 4, 6, 3), adapted = fix_linear(&f, "a", 4, 6, 0);
+    lt_linear l = fix_linear(&f, "b", 4, 6, 0), two = fix_linear(&f, "2", 4, 6, 3),
+              adapted = fix_linear(&f, "a", 4, 6, 0);
     const lt_rope_table *t = lt_rope_prepare(f.x, (double[]){ 1, 2 }, 2, 1);
     lt_norm(f.x, ones(&f, 4, 5), &norm, 0);
     assert_sticky(&f, LT_EUSAGE, "norm.weight has 4 entries, expected 5");
@@ -292,7 +293,8 @@ static void backward_needs_a_tape_and_spends_it(void **state) {
     assert_sticky(&f, LT_EINTERNAL, "nothing is recorded");
     fix_close(&f);
     open_with(&f, (lt_exec_opts){ .mode = LT_RECORD });
-    const lt_var a = ones(&f, 4, 1), frozen = lt_input(f.x, 4, 1, (const lt_real[4]){ 0 }, false), b = lt_add(f.x, a, frozen);
+    const lt_var a = ones(&f, 4, 1), frozen = lt_input(f.x, 4, 1, (const lt_real[4]){ 0 }, false),
+                 b = lt_add(f.x, a, frozen);
     lt_backward(f.x, b, (const lt_real[]){ 1, 2, 3, 4 });
     lt_backward(f.x, b, NULL); /* seeds again, but there is nothing to walk */
     assert_int_equal(lt_exec_status(f.x, NULL), LT_OK);
@@ -355,7 +357,12 @@ static void a_missing_op_of_a_backend_is_named(void **state) {
 
 /* ---- memory ---- */
 
-typedef struct step { lt_team *team; fixture *f; lt_linear *l; lt_norm_params *norm; } step;
+typedef struct step {
+    lt_team *team;
+    fixture *f;
+    lt_linear *l;
+    lt_norm_params *norm;
+} step;
 
 static lt_var step_block(lt_exec *x, lt_var in, const void *arg) {
     const step *s = arg;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Float ops against their formulas in double. Bounds: a few eps (6e-8) of the largest terms for ops without sums; for sums of
- * k products of numbers near 1, 8 eps sqrt(k) absolute; logits that reach 20 carry 20 eps into a log-likelihood. */
+/* Float ops against their formulas in double. Bounds: a few eps (6e-8) of the largest terms for ops without sums; for
+ * sums of k products of numbers near 1, 8 eps sqrt(k) absolute; logits that reach 20 carry 20 eps into a
+ * log-likelihood. */
 #include "nn/fixture.h"
 
 static void begin(fixture *f, const size_t *lengths, uint32_t seed) {
@@ -39,15 +40,20 @@ static void embed_takes_rows_of_any_dtype(void **state) {
         fix_ids(&f, 9);
         lt_param table = fix_param_as(&f, "table", dtypes[k], 9, 64, 1);
         double *want = fix_zeros(&f, 6 * 64, sizeof *want);
-        for (size_t i = 0; i < 6 * 64; i++) want[i] = (double)(2.5f * element(&table.t, (size_t)f.batch.ids[i / 64], i % 64));
+        for (size_t i = 0; i < 6 * 64; i++)
+            want[i] = (double)(2.5f * element(&table.t, (size_t)f.batch.ids[i / 64], i % 64));
         check(&f, lt_embed(f.x, &table, 2.5), want, 0, 0);
     }
 }
 
 static void norms_follow_the_formula(void **state) {
     (void)state;
-    static const struct { lt_norm_kind kind; size_t d, group; lt_dtype dt; } row[] = {
-        { LT_NORM_RMS, 576, 0, LT_F32 }, { LT_NORM_RMS, 1, 0, LT_F32 },     { LT_NORM_RMS, 96, 32, LT_BF16 },
+    static const struct {
+        lt_norm_kind kind;
+        size_t d, group;
+        lt_dtype dt;
+    } row[] = {
+        { LT_NORM_RMS, 576, 0, LT_F32 },      { LT_NORM_RMS, 1, 0, LT_F32 },     { LT_NORM_RMS, 96, 32, LT_BF16 },
         { LT_NORM_RMS_PLUS1, 33, 0, LT_F32 }, { LT_NORM_LAYER, 127, 0, LT_F32 }, { LT_NORM_LAYER, 64, 64, LT_F16 },
     };
     for (size_t k = 0; k < LT_COUNTOF(row); k++) {
@@ -65,7 +71,8 @@ static void norms_follow_the_formula(void **state) {
             for (size_t c = 0; c < g; c++) power += (v[i + c] - mean) * (v[i + c] - mean) / (double)g;
             for (size_t c = 0; c < g; c++) {
                 const double w = (p.kind == LT_NORM_RMS_PLUS1) + (double)element(&p.w.t, 0, c);
-                want[i + c] = w * (v[i + c] - mean) / sqrt(power + p.eps) + (p.b.name ? (double)element(&p.b.t, 0, c) : 0);
+                want[i + c] =
+                    w * (v[i + c] - mean) / sqrt(power + p.eps) + (p.b.name ? (double)element(&p.b.t, 0, c) : 0);
             }
         }
         check(&f, lt_norm(f.x, input(&f, v, d), &p, row[k].group), want, 1e-6, 1e-6);
@@ -74,10 +81,14 @@ static void norms_follow_the_formula(void **state) {
 
 static double act_of(lt_act a, double x) {
     switch (a) {
-    case LT_ACT_SILU: return x / (1 + exp(-x));
-    case LT_ACT_GELU: return 0.5 * x * erfc(-x * sqrt(0.5));
-    case LT_ACT_GELU_TANH: return 0.5 * x * (1 + tanh(sqrt(2 / acos(-1)) * (x + 0.044715 * x * x * x)));
-    default: return x > 0 ? x : 0;
+    case LT_ACT_SILU:
+        return x / (1 + exp(-x));
+    case LT_ACT_GELU:
+        return 0.5 * x * erfc(-x * sqrt(0.5));
+    case LT_ACT_GELU_TANH:
+        return 0.5 * x * (1 + tanh(sqrt(2 / acos(-1)) * (x + 0.044715 * x * x * x)));
+    default:
+        return x > 0 ? x : 0;
     }
 }
 
@@ -94,7 +105,8 @@ static void activations_follow_the_formula(void **state) {
             double *want = fix_zeros(&f, n, sizeof *want);
             for (size_t i = 0; i < n; i++) want[i] = act_of((lt_act)a, x[i]) * (gated ? u[i] : 1);
             const lt_var in = input(&f, x, 1001);
-            check(&f, gated ? lt_gated(f.x, in, input(&f, u, 1001), (lt_act)a) : lt_activate(f.x, in, (lt_act)a), want, 1e-7, 1e-6);
+            check(&f, gated ? lt_gated(f.x, in, input(&f, u, 1001), (lt_act)a) : lt_activate(f.x, in, (lt_act)a), want,
+                  1e-7, 1e-6);
         }
 }
 
@@ -115,7 +127,8 @@ static void rope_turns_by_position(void **state) {
             for (size_t i = 0; i < f.piece[p].n * heads; i++)
                 for (size_t c = 0; c < nf; c++) {
                     const double t = (double)(f.piece[p].pos0 + i / heads) * inv_freq[c];
-                    const size_t at = (f.piece[p].row * heads + i) * dim, a = at + (inter ? 2 * c : c), b = at + (inter ? 2 * c + 1 : c + nf);
+                    const size_t at = (f.piece[p].row * heads + i) * dim, a = at + (inter ? 2 * c : c),
+                                 b = at + (inter ? 2 * c + 1 : c + nf);
                     want[a] = 1.5 * (x[a] * cos(t) - x[b] * sin(t));
                     want[b] = 1.5 * (x[b] * cos(t) + x[a] * sin(t));
                 }
@@ -135,14 +148,21 @@ static void add_and_take_are_exact(void **state) {
         double *want = fix_zeros(&f, 4 * 5000, sizeof *want);
         const lt_var va = input(&f, a, 5000), vb = input(&f, b, 5000);
         for (size_t i = 0; i < 4 * 5000; i++)
-            want[i] = k == 0 ? (double)(a[i] + b[i]) : k == 1 ? a[index[i / 5000 % 3] * 5000 + i % 5000] : a[i / 100 % 4 * 5000 + 4900 + i % 100];
-        check(&f, k == 0 ? lt_add(f.x, va, vb) : k == 1 ? lt_take_rows(f.x, va, index, 3) : lt_take_cols(f.x, va, 4900, 100), want, 0, 0);
+            want[i] = k == 0   ? (double)(a[i] + b[i])
+                      : k == 1 ? a[index[i / 5000 % 3] * 5000 + i % 5000]
+                               : a[i / 100 % 4 * 5000 + 4900 + i % 100];
+        check(&f,
+              k == 0   ? lt_add(f.x, va, vb)
+              : k == 1 ? lt_take_rows(f.x, va, index, 3)
+                       : lt_take_cols(f.x, va, 4900, 100),
+              want, 0, 0);
     }
 }
 
 /* stage of a linear in double, from the stored numbers */
 static double *naive_stage(fixture *f, const lt_stage *s, const double *x, size_t n) {
-    const size_t rows = lt_tensor_rows(&s->w.t), cols = lt_tensor_cols(&s->w.t), in = s->in_out ? rows : cols, out = s->in_out ? cols : rows;
+    const size_t rows = lt_tensor_rows(&s->w.t), cols = lt_tensor_cols(&s->w.t), in = s->in_out ? rows : cols,
+                 out = s->in_out ? cols : rows;
     double *y = fix_zeros(f, n * out, sizeof *y), *w = fix_zeros(f, rows * cols, sizeof *w);
     for (size_t r = 0; r < rows; r++)
         for (size_t c = 0; c < cols; c++) w[s->in_out ? c * in + r : r * in + c] = (double)element(&s->w.t, r, c);
@@ -164,11 +184,15 @@ static double *naive_linear(fixture *f, const lt_linear *l, const lt_real *x, do
     double *y = fix_zeros(f, n * lt_linear_in(l), sizeof *y);
     for (size_t i = 0; i < n * lt_linear_in(l); i++) y[i] = x[i];
     for (int i = 0; i < l->n_stages; i++) y = naive_stage(f, &l->stage[i], y, n);
-    for (size_t i = 0; i < n * out; i++) y[i] = scale * (y[i] + (l->bias.name ? (double)element(&l->bias.t, 0, i % out) : 0));
+    for (size_t i = 0; i < n * out; i++)
+        y[i] = scale * (y[i] + (l->bias.name ? (double)element(&l->bias.t, 0, i % out) : 0));
     return y;
 }
 
-static const struct { const char *what; size_t in, out, rank; } linears[] = {
+static const struct {
+    const char *what;
+    size_t in, out, rank;
+} linears[] = {
     { "b", 33, 65, 0 }, { "t", 64, 96, 0 }, { "2 b", 64, 70, 20 }, { "a b", 40, 30, 0 }, { "2 a t", 64, 40, 12 },
 };
 
@@ -196,7 +220,9 @@ static void weights_may_be_of_any_dtype(void **state) {
     for (size_t k = 0; k < 4 * LT_COUNTOF(dtypes); k++) {
         fixture f;
         begin(&f, counts[k / 4 % 2], (uint32_t)k);
-        lt_linear l = { .name = "l", .n_stages = 1, .stage = { { .in_out = k >= 8, .w = fix_param_as(&f, "w", dtypes[k % 4], 96, 64, 0.5) } } };
+        lt_linear l = { .name = "l",
+                        .n_stages = 1,
+                        .stage = { { .in_out = k >= 8, .w = fix_param_as(&f, "w", dtypes[k % 4], 96, 64, 0.5) } } };
         const size_t in = lt_linear_in(&l);
         const lt_real *x = fix_normal(&f, f.batch.n_rows * in, 1);
         const double *want = naive_linear(&f, &l, x, 1);
@@ -207,8 +233,13 @@ static void weights_may_be_of_any_dtype(void **state) {
 /* vocabularies of one and of several tiles, tokens of one and of two chunks */
 static void head_nll_is_the_log_softmax_of_the_logits(void **state) {
     (void)state;
-    static const struct { const char *what; size_t n, in, vocab, rank; double scale; } row[] = {
-        { "b", 1, 8, 7, 0, 1 }, { "", 5, 16, 4100, 0, 0.5 }, { "2 b", 9, 16, 2048, 6, 1 }, { "t", 3, 8, 2049, 0, 1 }, { "a", 1030, 4, 5, 0, 2 },
+    static const struct {
+        const char *what;
+        size_t n, in, vocab, rank;
+        double scale;
+    } row[] = {
+        { "b", 1, 8, 7, 0, 1 },    { "", 5, 16, 4100, 0, 0.5 }, { "2 b", 9, 16, 2048, 6, 1 },
+        { "t", 3, 8, 2049, 0, 1 }, { "a", 1030, 4, 5, 0, 2 },
     };
     for (size_t k = 0; k < LT_COUNTOF(row); k++) {
         fixture f;
@@ -240,7 +271,8 @@ static void ties_go_to_the_smallest_id(void **state) {
     fixture f;
     begin(&f, LENGTHS(1), 1);
     lt_linear l = fix_linear(&f, "", 4, 5000, 0);
-    for (size_t i = 0; i < 4 * 5000; i++) fix_values(&l.stage[0].w)[i] = i / 4 == 2100 || i / 4 == 2101 || i / 4 == 4999 ? 1 : 0;
+    for (size_t i = 0; i < 4 * 5000; i++)
+        fix_values(&l.stage[0].w)[i] = i / 4 == 2100 || i / 4 == 2101 || i / 4 == 4999 ? 1 : 0;
     const lt_real x[] = { 1, 1, 1, 1 };
     int32_t best = -1;
     const double want = log(3 * exp(4) + 4997) - 4;
@@ -267,16 +299,11 @@ static void a_logit_that_is_not_finite_gives_inf(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(embed_takes_rows_of_any_dtype),
-        cmocka_unit_test(norms_follow_the_formula),
-        cmocka_unit_test(activations_follow_the_formula),
-        cmocka_unit_test(rope_turns_by_position),
-        cmocka_unit_test(add_and_take_are_exact),
-        cmocka_unit_test(linears_follow_the_formula),
-        cmocka_unit_test(weights_may_be_of_any_dtype),
-        cmocka_unit_test(head_nll_is_the_log_softmax_of_the_logits),
-        cmocka_unit_test(ties_go_to_the_smallest_id),
-        cmocka_unit_test(a_logit_that_is_not_finite_gives_inf),
+        cmocka_unit_test(embed_takes_rows_of_any_dtype),  cmocka_unit_test(norms_follow_the_formula),
+        cmocka_unit_test(activations_follow_the_formula), cmocka_unit_test(rope_turns_by_position),
+        cmocka_unit_test(add_and_take_are_exact),         cmocka_unit_test(linears_follow_the_formula),
+        cmocka_unit_test(weights_may_be_of_any_dtype),    cmocka_unit_test(head_nll_is_the_log_softmax_of_the_logits),
+        cmocka_unit_test(ties_go_to_the_smallest_id),     cmocka_unit_test(a_logit_that_is_not_finite_gives_inf),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The same bytes for 1, 2 and 3 threads: values, gradients of inputs and of parameters, of every op at sizes that are cut. */
+/* The same bytes for 1, 2 and 3 threads: values, gradients of inputs and of parameters, of every op at sizes that are
+ * cut. */
 #include "nn/fixture.h"
 
 enum { D = 96, HEADS = 6, KV = 2, DIM = 16, D_FF = 200, VOCAB = 4500, ROWS = 700 };
@@ -23,7 +24,10 @@ static lt_var layer(lt_exec *x, lt_var in, const void *arg) {
     return lt_add(x, h, lt_activate(x, lt_linear_fwd(x, g, &n->down), LT_ACT_GELU_TANH));
 }
 
-typedef struct bytes { size_t n; char *data; } bytes;
+typedef struct bytes {
+    size_t n;
+    char *data;
+} bytes;
 
 static void keep(fixture *f, bytes *b, const void *from, size_t n) {
     (void)f;
@@ -40,16 +44,25 @@ static bytes step(fixture *f, int threads, lt_mode mode, const size_t *lengths) 
     fix_batch(f, lengths);
     fix_ids(f, VOCAB);
     net n = { .table = fix_param(f, "table", VOCAB, D, 1, true),
-              .norm = { .kind = LT_NORM_LAYER, .eps = 1e-5, .w = fix_param(f, "w", 0, D, 1, true), .b = fix_param(f, "b", 0, D, 1, true) },
+              .norm = { .kind = LT_NORM_LAYER,
+                        .eps = 1e-5,
+                        .w = fix_param(f, "w", 0, D, 1, true),
+                        .b = fix_param(f, "b", 0, D, 1, true) },
               .head_norm = { .eps = 1e-5, .w = fix_param(f, "hw", 0, DIM, 1, true) },
-              .q = fix_linear(f, "a", D, HEADS * DIM, 0), .k = fix_linear(f, "b", D, KV * DIM, 0), .v = fix_linear(f, "2", D, KV * DIM, 20),
-              .o = fix_linear(f, "t", HEADS * DIM, D, 0), .up = fix_linear(f, "", D, D_FF, 0), .gate = fix_linear(f, "2 a", D, D_FF, 30),
+              .q = fix_linear(f, "a", D, HEADS * DIM, 0),
+              .k = fix_linear(f, "b", D, KV * DIM, 0),
+              .v = fix_linear(f, "2", D, KV * DIM, 20),
+              .o = fix_linear(f, "t", HEADS * DIM, D, 0),
+              .up = fix_linear(f, "", D, D_FF, 0),
+              .gate = fix_linear(f, "2 a", D, D_FF, 30),
               .down = fix_linear(f, "", D_FF, D, 0) };
     n.head = (lt_linear){ .name = "head", .n_stages = 1, .stage = { { .w = n.table } } };
-    int32_t *target = fix_zeros(f, f->batch.n_rows, sizeof *target), *best = fix_zeros(f, f->batch.n_rows, sizeof *best);
+    int32_t *target = fix_zeros(f, f->batch.n_rows, sizeof *target),
+            *best = fix_zeros(f, f->batch.n_rows, sizeof *best);
     for (size_t i = 0; i < f->batch.n_rows; i++) target[i] = (int32_t)lt_rng_below(&f->rng, VOCAB);
     lt_exec_begin(f->x, &f->batch);
-    const lt_var e = lt_embed(f->x, &n.table, 1), h = layer(f->x, layer(f->x, e, &n), &n), nll = lt_head_nll(f->x, h, &n.head, 1, target, best);
+    const lt_var e = lt_embed(f->x, &n.table, 1), h = layer(f->x, layer(f->x, e, &n), &n),
+                 nll = lt_head_nll(f->x, h, &n.head, 1, target, best);
     if (mode == LT_RECORD) lt_backward(f->x, nll, NULL);
     lt_err err = { 0 };
     assert_ok(lt_exec_status(f->x, &err), &err);
@@ -59,9 +72,22 @@ static bytes step(fixture *f, int threads, lt_mode mode, const size_t *lengths) 
     keep(f, &b, best, f->batch.n_rows * sizeof *best);
     if (mode != LT_RECORD) return b;
     keep(f, &b, lt_grad(f->x, e), f->batch.n_rows * D * sizeof(lt_real));
-    const lt_param *params[] = { &n.table, &n.norm.w, &n.norm.b, &n.head_norm.w, &n.q.stage[0].w, &n.q.stage[0].adapters[0].a,
-                                 &n.q.stage[0].adapters[1].b, &n.k.stage[0].w, &n.k.bias, &n.v.stage[0].w, &n.v.stage[1].w, &n.o.stage[0].w,
-                                 &n.up.stage[0].w, &n.gate.stage[1].w, &n.gate.stage[0].adapters[0].a, &n.down.stage[0].w };
+    const lt_param *params[] = { &n.table,
+                                 &n.norm.w,
+                                 &n.norm.b,
+                                 &n.head_norm.w,
+                                 &n.q.stage[0].w,
+                                 &n.q.stage[0].adapters[0].a,
+                                 &n.q.stage[0].adapters[1].b,
+                                 &n.k.stage[0].w,
+                                 &n.k.bias,
+                                 &n.v.stage[0].w,
+                                 &n.v.stage[1].w,
+                                 &n.o.stage[0].w,
+                                 &n.up.stage[0].w,
+                                 &n.gate.stage[1].w,
+                                 &n.gate.stage[0].adapters[0].a,
+                                 &n.down.stage[0].w };
     for (size_t i = 0; i < LT_COUNTOF(params); i++) keep_grad(f, &b, params[i]);
     return b;
 }

@@ -2,7 +2,8 @@
 /* Attention in double against the formula: 1e-12, some hundred rounding errors of numbers near 1. */
 #include "nn/naive.h"
 
-#define ATTN(hq, hk, dk, dv, cap, win) { 5, hq, hk, dk, dv, 0.6, cap, win }
+#define ATTN(hq, hk, dk, dv, cap, win)                                                                                 \
+    { 5, hq, hk, dk, dv, 0.6, cap, win }
 
 static void check(fixture *f, const lt_attn_params *p) {
     lt_err err = { 0 };
@@ -59,7 +60,8 @@ static void pieces_with_parents(void **state) {
         }
 }
 
-/* Every kind of segment, long and short, in front of pieces of one row, a few and many; a child sees its root's past. */
+/* Every kind of segment, long and short, in front of pieces of one row, a few and many; a child sees its root's past.
+ */
 static void pieces_with_pasts(void **state) {
     (void)state;
     for (size_t i = 0; i < LT_COUNTOF(shapes); i++) {

@@ -4,7 +4,12 @@
 
 enum { D = 12, HEADS = 2, HEAD_DIM = 6, D_FF = 20, LAYERS = 3, VOCAB = 17, SEEN = 64 };
 
-typedef struct layer { lt_norm_params norm; lt_linear q, k, v, o, gate, up, down; int index; struct model *m; } layer;
+typedef struct layer {
+    lt_norm_params norm;
+    lt_linear q, k, v, o, gate, up, down;
+    int index;
+    struct model *m;
+} layer;
 typedef struct model {
     lt_param table;
     layer layer[LAYERS];
@@ -15,7 +20,12 @@ typedef struct model {
 /* what an observer saw, in order */
 typedef struct diary {
     size_t n;
-    struct { lt_site site; int at; bool grad; double sum; } seen[SEEN];
+    struct {
+        lt_site site;
+        int at;
+        bool grad;
+        double sum;
+    } seen[SEEN];
     bool grads;
 } diary;
 
@@ -43,9 +53,15 @@ static void make_model(fixture *f, model *m, const char *what) {
     m->table = fix_param(f, "table", VOCAB, D, 1, !strchr(what, 'f'));
     for (int i = 0; i < LAYERS; i++) {
         layer *l = &m->layer[i];
-        *l = (layer){ .index = i, .m = m, .q = fix_linear(f, what, D, D, 4), .k = fix_linear(f, what, D, HEAD_DIM, 4),
-                      .v = fix_linear(f, what, D, HEAD_DIM, 4), .o = fix_linear(f, what, D, D, 4), .gate = fix_linear(f, what, D, D_FF, 5),
-                      .up = fix_linear(f, what, D, D_FF, 5), .down = fix_linear(f, what, D_FF, D, 5) };
+        *l = (layer){ .index = i,
+                      .m = m,
+                      .q = fix_linear(f, what, D, D, 4),
+                      .k = fix_linear(f, what, D, HEAD_DIM, 4),
+                      .v = fix_linear(f, what, D, HEAD_DIM, 4),
+                      .o = fix_linear(f, what, D, D, 4),
+                      .gate = fix_linear(f, what, D, D_FF, 5),
+                      .up = fix_linear(f, what, D, D_FF, 5),
+                      .down = fix_linear(f, what, D_FF, D, 5) };
         l->norm = (lt_norm_params){ .eps = 1e-5, .w = fix_param(f, "norm", 0, D, 1, !strchr(what, 'f')) };
     }
     m->head = (lt_linear){ .name = "head", .n_stages = 1, .stage = { { .w = m->table } } };
@@ -103,12 +119,14 @@ static size_t all_gradients(model *m, lt_real *out) {
     list[count++] = &m->table;
     for (int i = 0; i < LAYERS; i++) {
         list[count++] = &m->layer[i].norm.w;
-        const lt_linear *linears[] = { &m->layer[i].q, &m->layer[i].k, &m->layer[i].v, &m->layer[i].o, &m->layer[i].gate, &m->layer[i].up, &m->layer[i].down };
+        const lt_linear *linears[] = { &m->layer[i].q,    &m->layer[i].k,  &m->layer[i].v,   &m->layer[i].o,
+                                       &m->layer[i].gate, &m->layer[i].up, &m->layer[i].down };
         for (size_t k = 0; k < LT_COUNTOF(linears); k++)
             for (int s = 0; s < linears[k]->n_stages; s++) {
                 const lt_stage *stage = &linears[k]->stage[s];
                 list[count++] = &stage->w;
-                for (size_t a = 0; a < stage->n_adapters; a++) list[count++] = &stage->adapters[a].a, list[count++] = &stage->adapters[a].b;
+                for (size_t a = 0; a < stage->n_adapters; a++)
+                    list[count++] = &stage->adapters[a].a, list[count++] = &stage->adapters[a].b;
             }
     }
     for (size_t i = 0; i < count; i++)
@@ -116,7 +134,12 @@ static size_t all_gradients(model *m, lt_real *out) {
     return n;
 }
 
-typedef struct outcome { double loss; lt_real grad[40000]; size_t n, peak; diary d; } outcome;
+typedef struct outcome {
+    double loss;
+    lt_real grad[40000];
+    size_t n, peak;
+    diary d;
+} outcome;
 
 static void run(outcome *o, const char *what, bool recompute, bool grads, int fails_at) {
     fixture f;
@@ -124,7 +147,8 @@ static void run(outcome *o, const char *what, bool recompute, bool grads, int fa
     memset(o, 0, sizeof *o);
     o->d.grads = grads;
     const lt_observer observer = { wants, note, &o->d };
-    fix_open(&f, 2, (lt_exec_opts){ .mode = LT_RECORD, .recompute = recompute, .observers = &observer, .n_observers = 1 }, 7);
+    fix_open(&f, 2,
+             (lt_exec_opts){ .mode = LT_RECORD, .recompute = recompute, .observers = &observer, .n_observers = 1 }, 7);
     fix_batch(&f, LENGTHS(5, 1, 4));
     fix_ids(&f, VOCAB);
     make_model(&f, &m, what);
@@ -135,8 +159,10 @@ static void run(outcome *o, const char *what, bool recompute, bool grads, int fa
     o->n = all_gradients(&m, o->grad);
     o->peak = lt_exec_peak_bytes(f.x);
     lt_err err = { 0 };
-    if (fails_at < 0) assert_ok(lt_exec_status(f.x, &err), &err);
-    else assert_fails(lt_exec_status(f.x, &err), &err, LT_EDATA, "fails");
+    if (fails_at < 0)
+        assert_ok(lt_exec_status(f.x, &err), &err);
+    else
+        assert_fails(lt_exec_status(f.x, &err), &err, LT_EDATA, "fails");
     fix_close(&f);
 }
 

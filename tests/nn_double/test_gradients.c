@@ -15,7 +15,10 @@ typedef struct subject {
     fixture f;
     const gcase *c;
     size_t n_in;
-    struct { size_t rows, cols; lt_real *data; } in[MAX_IN];
+    struct {
+        size_t rows, cols;
+        lt_real *data;
+    } in[MAX_IN];
     size_t n_params;
     lt_param *param[MAX_PARAMS];
     lt_norm_params norm;
@@ -32,11 +35,20 @@ struct gcase {
     lt_var (*run)(subject *, const lt_var *in);
     const size_t *lengths;
     union {
-        struct { lt_norm_kind kind; size_t d, group; } norm;
+        struct {
+            lt_norm_kind kind;
+            size_t d, group;
+        } norm;
         lt_act act;
-        struct { size_t heads, dim, n_freq; bool interleaved; } rope;
+        struct {
+            size_t heads, dim, n_freq;
+            bool interleaved;
+        } rope;
         lt_attn_params attn;
-        struct { size_t in, out, rank; double scale; } lin;
+        struct {
+            size_t in, out, rank;
+            double scale;
+        } lin;
     } as;
 };
 
@@ -65,7 +77,9 @@ static lt_var run_embed(subject *s, const lt_var *in) {
 static void make_norm(subject *s) {
     const size_t width = s->c->as.norm.group ? s->c->as.norm.group : s->c->as.norm.d;
     need_input(s, s->f.batch.n_rows, s->c->as.norm.d, 1);
-    s->norm = (lt_norm_params){ .kind = s->c->as.norm.kind, .eps = 1e-2, .w = fix_param(&s->f, "norm.weight", 0, width, 1, true) };
+    s->norm = (lt_norm_params){ .kind = s->c->as.norm.kind,
+                                .eps = 1e-2,
+                                .w = fix_param(&s->f, "norm.weight", 0, width, 1, true) };
     if (s->norm.kind == LT_NORM_LAYER) s->norm.b = fix_param(&s->f, "norm.bias", 0, width, 1, true);
     need_param(s, &s->norm.w);
     need_param(s, &s->norm.b);
@@ -222,7 +236,8 @@ static double dot(const lt_real *a, const lt_real *b, size_t n) {
 static lt_var run(subject *s, lt_var *in) {
     lt_err err = { 0 };
     lt_exec_begin(s->f.x, &s->f.batch);
-    for (size_t i = 0; i < s->n_in; i++) in[i] = lt_input(s->f.x, s->in[i].rows, s->in[i].cols, s->in[i].data, s->inputs_need);
+    for (size_t i = 0; i < s->n_in; i++)
+        in[i] = lt_input(s->f.x, s->in[i].rows, s->in[i].cols, s->in[i].data, s->inputs_need);
     const lt_var out = s->c->run(s, in);
     assert_ok(lt_exec_status(s->f.x, &err), &err);
     return out;
@@ -248,14 +263,17 @@ static void check_direction(subject *s, const char *name, lt_real *v, const lt_r
     memcpy(v0, v, n * sizeof *v);
     const double far = loss_at(s, v, v0, u, 2 * h, n) - loss_at(s, v, v0, u, -2 * h, n);
     const double near = loss_at(s, v, v0, u, h, n) - loss_at(s, v, v0, u, -h, n);
-    const double want = (8 * near - far) / (12 * h), got = dot(grad, u, n), bound = 1e-8 * (1 + sqrt(dot(grad, grad, n)));
+    const double want = (8 * near - far) / (12 * h), got = dot(grad, u, n),
+                 bound = 1e-8 * (1 + sqrt(dot(grad, grad, n)));
     if (!(fabs(got - want) <= bound))
-        fail_msg("%s (%s), %s: %.12g by the op, %.12g by differences, gap %.2g > %.2g", s->c->op, s->c->what, name, got, want,
-                 fabs(got - want), bound);
+        fail_msg("%s (%s), %s: %.12g by the op, %.12g by differences, gap %.2g > %.2g", s->c->op, s->c->what, name, got,
+                 want, fabs(got - want), bound);
 }
 
 /* gradients of a backward: inputs' first, then what was added to the parameters' */
-typedef struct gradients { lt_real *g[MAX_IN + MAX_PARAMS]; } gradients;
+typedef struct gradients {
+    lt_real *g[MAX_IN + MAX_PARAMS];
+} gradients;
 
 static size_t count_of(const subject *s, size_t i) {
     return i < s->n_in ? s->in[i].rows * s->in[i].cols : lt_tensor_count(&s->param[i - s->n_in]->t);
@@ -273,7 +291,8 @@ static gradients backward(subject *s) {
     lt_backward(s->f.x, out, s->seed);
     assert_ok(lt_exec_status(s->f.x, &err), &err);
     for (size_t i = 0; i < s->n_in + s->n_params; i++) {
-        const lt_real *from = i < s->n_in ? (s->inputs_need ? lt_grad(s->f.x, in[i]) : NULL) : s->param[i - s->n_in]->grad;
+        const lt_real *from =
+            i < s->n_in ? (s->inputs_need ? lt_grad(s->f.x, in[i]) : NULL) : s->param[i - s->n_in]->grad;
         if (!from) continue;
         g.g[i] = fix_zeros(&s->f, count_of(s, i), sizeof(lt_real));
         memcpy(g.g[i], from, count_of(s, i) * sizeof(lt_real));
@@ -317,7 +336,8 @@ static void every_op_has_a_case(void **state) {
 
 static void assert_same(const subject *s, const gradients *a, const gradients *b, size_t i) {
     if (!a->g[i] || !b->g[i]) return;
-    if (memcmp(a->g[i], b->g[i], count_of(s, i) * sizeof(lt_real)) != 0) fail_msg("%s (%s): gradient %zu differs", s->c->op, s->c->what, i);
+    if (memcmp(a->g[i], b->g[i], count_of(s, i) * sizeof(lt_real)) != 0)
+        fail_msg("%s (%s): gradient %zu differs", s->c->op, s->c->what, i);
 }
 
 /* What is asked for does not change what the rest receives; frozen parameters leave the tape shorter, or empty. */
