@@ -5,7 +5,9 @@
  *   close A NAME B NAME ATOL         |a - b| <= ATOL everywhere, shapes equal, any float types
  *   close-grads A B RTOL             every grad.* of B stands in A; gap <= RTOL x the largest entry of all
  *   jsonl A KEY B KEY                line by line the values of two keys are equal
- *   get FILE PATH                    a value of a JSON file: "value.tokens", "ids" (compact)
+ *   get FILE PATH                    a value of a JSON file: "value.tokens", "ids" (compact); "a/b.c" where keys hold dots
+ *   strip FILE                       a result without what may differ between runs
+ *   poke FILE TENSOR INDEX VALUE     changes one number of an f32 tensor in place
  * Exit code 0: it holds. */
 #include <math.h>
 #include <stdio.h>
@@ -143,7 +145,8 @@ static int jsonl(char **argv) {
 
 static int get(char **argv) {
     json_t *all = json_load_file(argv[0], 0, NULL), *v = all;
-    for (char *key = strtok(argv[1], "."); v && key; key = strtok(NULL, "."))
+    const char *separator = strchr(argv[1], '/') ? "/" : ".";
+    for (char *key = strtok(argv[1], separator); v && key; key = strtok(NULL, separator))
         v = json_is_array(v) ? json_array_get(v, (size_t)atoi(key)) : json_object_get(v, key);
     if (!v) return fprintf(stderr, "helper: no %s in %s\n", argv[1], argv[0]), 1;
     if (json_is_string(v))
@@ -175,6 +178,31 @@ static int print_ids(char **argv) {
     return 0;
 }
 
+static int strip(char **argv) {
+    json_t *all = json_load_file(argv[0], 0, NULL);
+    if (!json_is_object(all)) return fprintf(stderr, "helper: %s is no JSON object\n", argv[0]), 1;
+    json_object_del(all, "run");
+    json_dumpf(all, stdout, JSON_INDENT(1) | JSON_SORT_KEYS | JSON_REAL_PRECISION(17));
+    putchar('\n');
+    json_decref(all);
+    return 0;
+}
+
+static int poke(char **argv) {
+    lt_err err = { 0 };
+    lt_safetensors *f;
+    const lt_tensor *t;
+    if (lt_safetensors_open(&f, argv[0], &err) != LT_OK ||
+        lt_safetensors_get(&t, f, argv[1], LT_F32, -1, &err) != LT_OK)
+        return complain(&err);
+    const float value = strtof(argv[3], NULL);
+    const size_t at = t->offset + (size_t)atol(argv[2]) * sizeof value;
+    lt_safetensors_close(f);
+    FILE *file = fopen(argv[0], "r+b");
+    const bool ok = file && fseek(file, (long)at, SEEK_SET) == 0 && fwrite(&value, sizeof value, 1, file) == 1;
+    return !(file && fclose(file) == 0 && ok);
+}
+
 int main(int argc, char **argv) {
     const char *what = argc > 1 ? argv[1] : "";
     if (strcmp(what, "pick") == 0 && argc > 4) return pick(argc - 2, argv + 2);
@@ -182,6 +210,8 @@ int main(int argc, char **argv) {
     if (strcmp(what, "close-grads") == 0 && argc == 5) return close_grads(argv + 2);
     if (strcmp(what, "jsonl") == 0 && argc == 6) return jsonl(argv + 2);
     if (strcmp(what, "get") == 0 && argc == 4) return get(argv + 2);
+    if (strcmp(what, "strip") == 0 && argc == 3) return strip(argv + 2);
+    if (strcmp(what, "poke") == 0 && argc == 6) return poke(argv + 2);
     if (strcmp(what, "ids") == 0 && argc == 4) return print_ids(argv + 2);
     fprintf(stderr, "helper: wrong arguments\n");
     return 2;

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+# The whole road on a small model: calibrate, plan, apply, compare, export, verify; and the same in one call.
+. "$(dirname "$0")/common.sh"
+valid=$REPO/share/text/wikitext2-valid-slice.txt test=$REPO/share/text/wikitext2-test-slice.txt
+cd "$TMP" || exit 1
+value() { "$HELPER" get "$1" "$2"; }
+
+expect 0 "tokens" "$LATHE" calibrate "$TINY" --data "$valid" --seq-len 128 --max-rows 32 -o s.safetensors -v
+grep -q "the first begins: " stderr || fail "no decoded sample in the log"
+[ ! -e s.safetensors.partial ] || fail "the journal is still there"
+expect 2 "--overwrite" "$LATHE" calibrate "$TINY" --data "$valid" --seq-len 128 --max-rows 32 -o s.safetensors
+expect 0 "" "$LATHE" calibrate "$TINY" --data "$valid" --seq-len 128 --max-rows 32 -o s.safetensors --overwrite
+
+expect 0 "linears of the layers" "$LATHE" plan "$TINY" --stats s.safetensors --keep linears=0.6 -o p.json --json
+check test "$(grep -c '"kind"' p.json)" -ge 10
+kept=$(value p.json cost.linears_kept)
+check awk "BEGIN { exit !($kept <= 0.6 && $kept > 0.59) }"
+expect 0 "parameters of the model" "$LATHE" plan "$TINY" --method weight_svd --keep params=0.9 --allocate uniform -o w.json
+expect 0 "the plans cut the same" "$LATHE" plan --diff p.json p.json
+expect 0 "model.layers.0" "$LATHE" plan --diff p.json w.json
+expect 0 "its own form" "$LATHE" plan --check p.json
+expect 0 "kept" "$LATHE" plan "$TINY" --check p.json --stats s.safetensors
+# cuts are added to a plan, and not twice
+expect 0 "" "$LATHE" plan "$TINY" --method weight_svd --keep linears=0.95 --include 'layers\.0\.mlp' -o part.json
+expect 0 "" "$LATHE" plan "$TINY" --method weight_svd --keep linears=0.95 --include 'layers\.1\.mlp' --add part.json -o both.json
+[ "$(grep -c '"kind"' both.json)" -gt "$(grep -c '"kind"' part.json)" ] || fail "no cut was added"
+expect 3 "two cuts of one thing" "$LATHE" plan "$TINY" --method weight_svd --keep linears=0.9 --include 'layers\.0\.mlp' --add part.json -o twice.json
+
+expect 0 "lathe's reader" "$LATHE" apply "$TINY" --plan p.json --stats s.safetensors -o small
+for f in model/config.json model/model.safetensors model/tokenizer.json model/tokenizer_config.json model/lathe.json model/README.md plan.json result.json command.txt; do
+    [ -s "small/$f" ] || fail "small/$f is missing"
+done
+check cmp -s "$TINY/tokenizer.json" small/model/tokenizer.json
+check cmp -s p.json small/plan.json
+check test "$(cat small/command.txt)" = "lathe apply $TINY --plan p.json --stats s.safetensors --output small"
+[ ! -e small.partial ] && [ ! -e small.partial.lock ] || fail "something unfinished is left"
+expect 2 "--overwrite" "$LATHE" apply "$TINY" --plan p.json --stats s.safetensors -o small
+expect 2 "give --stats" "$LATHE" apply "$TINY" --plan p.json -o other
+expect 0 "parameters" "$LATHE" inspect small
+expect 0 "" "$LATHE" generate small --prompt "The history" --max-new 8
+expect 0 "config and every tensor have the hash" "$LATHE" verify small --source "$TINY"
+
+expect 0 "as q8_0" "$LATHE" compare "$TINY" small --data "$test" --window 256 --max-windows 4 --new-tokens 4 --prompt-tokens 64
+expect 7 "--require kld.mean<0.0001 is not met" "$LATHE" compare "$TINY" small --data "$test" --window 256 --max-windows 2 --no-speed --require 'kld.mean<0.0001' --json
+check test "$(value stdout models.0.role)" = base
+expect 0 "" "$LATHE" compare "$TINY" small --data "$test" --window 256 --max-windows 2 --no-speed --no-q8 --require 'kld.mean<5' --require 'params<800000'
+expect 0 "ppl_block_256" "$LATHE" evaluate perplexity "$TINY" small --data "$test" --window 256 --max-windows 4
+expect 7 "tiny-llama: --require ppl<2 is not met" "$LATHE" evaluate perplexity "$TINY" --data "$test" --window 256 --max-windows 2 --require 'ppl<2'
+expect 0 "KL(tiny-llama || model)" "$LATHE" evaluate kld small --base "$TINY" --data "$test" --window 256 --max-windows 2
+expect 7 "not met" "$LATHE" evaluate kld small --base "$TINY" --data "$test" --window 256 --max-windows 2 --require 'top1>0.999'
+expect 2 "--window: 4096 is more than the 512 positions" "$LATHE" evaluate perplexity "$TINY" --data "$test" --window 4096
+expect 2 "did you mean ppl?" "$LATHE" evaluate perplexity "$TINY" --data "$test" --require 'pl<3'
+
+# export: factors multiplied out are the same function; as they are, the same numbers
+expect 0 "hf-dense" "$LATHE" export small --to hf-dense -o dense
+expect 0 "ablinear" "$LATHE" export small --to ablinear -o ab
+check cmp -s small/model/model.safetensors ab/model/model.safetensors
+grep -q '"model_type": "llama"' dense/model/config.json || fail "hf-dense is not a stock model"
+expect 0 "every tensor; logits within" "$LATHE" verify dense --source small
+expect 0 "" "$LATHE" evaluate kld dense --base small --data "$test" --window 256 --max-windows 1 --require 'kld.max<1e-6'
+expect 8 "made from another model" "$LATHE" verify dense --source "$TINY"
+expect 0 "" "$LATHE" export small --to hf-dense --dtype bf16 -o bf16
+expect 6 "there are hf-dense, ablinear" "$LATHE" export small --to onnx -o onnx
+
+# one call, for both methods; the model is that of the three calls
+expect 0 "KLD mean" "$LATHE" compress "$TINY" --data "$valid" --seq-len 128 --max-rows 32 --keep linears=0.6 --no-speed -o one
+check cmp -s small/model/model.safetensors one/model/model.safetensors
+check cmp -s p.json one/plan.json
+[ ! -e one/stats.safetensors ] || fail "the stats were left behind"
+grep -q "KL divergence to the parent" one/model/README.md || fail "the card lacks what was measured"
+expect 0 "" "$LATHE" compress "$TINY" --method weight_svd --keep linears=0.8 --allocate uniform --no-compare -o svd
+expect 0 "" "$LATHE" compress "$TINY" --data "$valid" --eval-data "$test" --window 128 --max-windows 2 --seq-len 64 --max-rows 16 --keep 0.9 --no-speed \
+    --keep-stats -o two
+[ -e two/stats.safetensors ] || fail "--keep-stats"
+expect 7 "not met" "$LATHE" compress "$TINY" --data "$valid" --seq-len 64 --max-rows 16 --keep 0.6 --no-speed --require 'kld.mean<1e-6' -o missed
+[ -e missed/model/config.json ] || fail "a missed target lost the output"
+
+# estimates make nothing
+for verb in "calibrate $TINY --data $valid -o e1" "plan $TINY --keep 0.8 -o e2" "apply $TINY --plan p.json --stats s.safetensors -o e3" \
+    "compress $TINY --data $valid --keep 0.8 -o e4" "compare $TINY small --data $test" "evaluate perplexity $TINY --data $test" \
+    "evaluate kld small --base $TINY --data $test" "export small --to hf-dense -o e5"; do
+    expect 0 "peak memory" "$LATHE" $verb --estimate
+done
+for f in e1 e2 e3 e4 e5; do [ ! -e $f ] && [ ! -e $f.partial ] || fail "--estimate made $f"; done
+done_testing
