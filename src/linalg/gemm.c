@@ -11,15 +11,30 @@ enum {
     SMALL = 32768       /* weights; fewer are not worth a parallel region */
 };
 
-/* ---- one call ---- */
+/* ---- one call: own register tiles, or OpenBLAS where the table has none ---- */
 
-void lt_gemm_f32_serial(bool ta, bool tb, size_t m, size_t n, size_t k, float alpha, const float *a, size_t lda,
-                        const float *b, size_t ldb, float beta, float *c, size_t ldc) {
-    if (m == 0 || n == 0) return;
+static void blas_f32(bool ta, bool tb, size_t m, size_t n, size_t k, float alpha, const float *a, size_t lda,
+                     const float *b, size_t ldb, float beta, float *c, size_t ldc) {
     const int begun = lt_blas_begin();
     cblas_sgemm(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans, (blasint)m, (blasint)n,
                 (blasint)k, alpha, a, (blasint)lda, b, (blasint)ldb, beta, c, (blasint)ldc);
     lt_blas_end(begun);
+}
+
+static void serial_f32(const lt_kernels *kernels, bool ta, bool tb, size_t m, size_t n, size_t k, float alpha, const float *a,
+                       size_t lda, const float *b, size_t ldb, float beta, float *c, size_t ldc) {
+    if (m == 0 || n == 0) return;
+    if (!kernels->tile || k == 0) {
+        blas_f32(ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+        return;
+    }
+    const lt_small s = { ta, tb, m, n, k, alpha, beta, a, b, c, lda, ldb, ldc };
+    lt_small_multiply(kernels, &s);
+}
+
+void lt_gemm_f32_serial(bool ta, bool tb, size_t m, size_t n, size_t k, float alpha, const float *a, size_t lda,
+                        const float *b, size_t ldb, float beta, float *c, size_t ldc) {
+    serial_f32(lt_kernels_get(NULL), ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
 }
 
 void lt_gemm_f64_serial(bool ta, bool tb, size_t m, size_t n, size_t k, double alpha, const double *a, size_t lda,
@@ -80,8 +95,8 @@ void lt_gemm_f32(lt_team *team, bool ta, bool tb, size_t m, size_t n, size_t k, 
 #pragma omp parallel for num_threads(team->threads) schedule(static) if (g.down * g.across > 1)
     for (size_t t = 0; t < g.down * g.across; t++) {
         const size_t i = t % g.down * g.rows, j = t / g.down * g.cols;
-        lt_gemm_f32_serial(ta, tb, lt_min_size(g.rows, m - i), lt_min_size(g.cols, n - j), k, alpha,
-                           a + (ta ? i : i * lda), lda, b + (tb ? j * ldb : j), ldb, beta, c + i * ldc + j, ldc);
+        serial_f32(team->k, ta, tb, lt_min_size(g.rows, m - i), lt_min_size(g.cols, n - j), k, alpha,
+                   a + (ta ? i : i * lda), lda, b + (tb ? j * ldb : j), ldb, beta, c + i * ldc + j, ldc);
     }
 }
 
@@ -177,8 +192,8 @@ static void many_tile(const product *p, bool by_rows, size_t i0, size_t ni, size
         size_t ld;
         const size_t nq = lt_min_size(step, inner - q);
         const float *w = by_rows ? piece(p, o0, no, q, nq, &ld) : piece(p, q, nq, o0, no, &ld);
-        lt_gemm_f32_serial(false, by_rows, ni, no, nq, 1.0f, p->x + i0 * p->ldx + q, p->ldx, w, ld,
-                           p->add || q ? 1.0f : 0.0f, p->y + i0 * p->ldy + o0, p->ldy);
+        serial_f32(p->team->k, false, by_rows, ni, no, nq, 1.0f, p->x + i0 * p->ldx + q, p->ldx, w, ld,
+                   p->add || q ? 1.0f : 0.0f, p->y + i0 * p->ldy + o0, p->ldy);
     }
 }
 
@@ -235,7 +250,7 @@ static size_t packed_at(size_t i) {
 /* Rows of the tile (i0, j0) of XᵀX over rows of x, in f32. */
 static void gram_products(float *tile, size_t ni, size_t nj, bool diagonal, const float *x, size_t ldx, size_t n, size_t i0, size_t j0) {
     if (!diagonal) {
-        lt_gemm_f32_serial(true, false, ni, nj, n, 1.0f, x + i0, ldx, x + j0, ldx, 0.0f, tile, nj);
+        blas_f32(true, false, ni, nj, n, 1.0f, x + i0, ldx, x + j0, ldx, 0.0f, tile, nj);
         return;
     }
     const int begun = lt_blas_begin();

@@ -1,7 +1,7 @@
-/* linalg/gemm.h - products: threaded by tiles, each tile one single-threaded BLAS call.
+/* linalg/gemm.h - products: threaded by tiles that are cut by shapes only.
  *
- * Row-major. Tiles of at least about 2e7 FLOPs, cut by shapes only (docs/performance.md has the
- * measurements behind the sizes and the BLAS flavour). */
+ * Row-major. f32 runs on the team's register tiles (linalg/packed.h), "ref" and f64 on single-threaded calls of
+ * OpenBLAS (docs/performance.md has the measurements behind the sizes and the BLAS flavour). */
 #ifndef LT_LINALG_GEMM_H
 #define LT_LINALG_GEMM_H
 
@@ -12,7 +12,7 @@ void lt_gemm_f32(lt_team *team, bool ta, bool tb, size_t m, size_t n, size_t k, 
                  size_t lda, const float *b, size_t ldb, float beta, float *c, size_t ldc);
 void lt_gemm_f64(lt_team *team, bool ta, bool tb, size_t m, size_t n, size_t k, double alpha, const double *a,
                  size_t lda, const double *b, size_t ldb, double beta, double *c, size_t ldc);
-/* One BLAS call, for use inside a parallel region. */
+/* On the calling thread alone, for use inside a parallel region; the f32 one has this machine's best kernels. */
 void lt_gemm_f32_serial(bool ta, bool tb, size_t m, size_t n, size_t k, float alpha, const float *a, size_t lda,
                         const float *b, size_t ldb, float beta, float *c, size_t ldc);
 void lt_gemm_f64_serial(bool ta, bool tb, size_t m, size_t n, size_t k, double alpha, const double *a, size_t lda,

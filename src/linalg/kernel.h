@@ -31,9 +31,9 @@ typedef struct lt_kernels {
     void (*add_f64)(double *acc, const float *x, size_t n);
     /* ---- products; all 0 in "ref", which leaves them to OpenBLAS ---- */
     size_t lanes, tile_rows, tile_vectors; /* a register tile is at most tile_rows x (tile_vectors * lanes) */
-    /* c[r, j] = alpha sum_q a[r rs + q cs] b[q vectors lanes + j] + beta c[r, j], r < rows, j < vectors lanes, q < k; beta 0: c is not read */
-    void (*tile)(float *c, size_t ldc, float alpha, float beta, const float *a, size_t rs, size_t cs, const float *b, size_t k,
-                 size_t rows, size_t vectors);
+    /* c[r, j] = alpha sum_q a[r rs + q cs] b[q ldb + j] + beta c[r, j], r < rows, j < vectors lanes, q < k; beta 0: c is not read */
+    void (*tile)(float *c, size_t ldc, float alpha, float beta, const float *a, size_t rs, size_t cs, const float *b, size_t ldb,
+                 size_t k, size_t rows, size_t vectors);
     /* dst[q ldd + j] = src[j lds + q], j < lanes, q < n: a few stored rows as columns of b; zeros for j >= rows */
     void (*pack)(float *dst, size_t ldd, const float *src, size_t lds, size_t rows, size_t n);
 } lt_kernels;

@@ -18,14 +18,16 @@ static size_t parts(size_t length, size_t part) {
     return (length + part - 1) / part;
 }
 
-/* ---- packing: panels of `wide` outputs side by side, panel after panel; the last may have fewer vectors ---- */
+/* ---- packing: n outputs as panels one after the other, as wide as one register tile; the last may be narrower ---- */
 
-static size_t panel_wide(const lt_kernels *k) {
-    return k->tile_vectors * k->lanes;
+/* 64 outputs of AVX-512 are 32 + 32, not 48 + 16: wide tiles of even width keep both multipliers busy */
+static size_t panel_wide(const lt_kernels *k, size_t n) {
+    const size_t vectors = parts(n, k->lanes);
+    return parts(vectors, parts(vectors, k->tile_vectors)) * k->lanes;
 }
-/* outputs of the panel at `from` of n, padded to whole vectors */
+/* outputs of the panel at `from`, padded to whole vectors */
 static size_t panel_stride(const lt_kernels *k, size_t n, size_t from) {
-    return round_up(lt_min_size(panel_wide(k), n - from), k->lanes);
+    return round_up(lt_min_size(panel_wide(k, n), n - from), k->lanes);
 }
 
 /* Address of element c of stored row r; c a multiple of the block. */
@@ -45,7 +47,7 @@ static void pack_rows(const lt_kernels *k, float *dst, size_t ldd, const lt_tens
 }
 
 static void pack_by_rows(const lt_kernels *k, float *dst, const lt_tensor *w, size_t o, size_t n, size_t q0, size_t nq) {
-    for (size_t from = 0; from < n; from += panel_wide(k)) {
+    for (size_t from = 0; from < n; from += panel_wide(k, n)) {
         const size_t stride = panel_stride(k, n, from);
         for (size_t j = 0; j < stride; j += k->lanes)
             pack_rows(k, dst + j, stride, w, o + from + j, lt_min_size(k->lanes, n - from - j), q0, nq);
@@ -55,7 +57,7 @@ static void pack_by_rows(const lt_kernels *k, float *dst, const lt_tensor *w, si
 
 /* Row q of every panel from n floats. */
 static void spread(const lt_kernels *k, float *dst, const float *row, size_t n, size_t q, size_t nq) {
-    for (size_t from = 0; from < n; from += panel_wide(k)) {
+    for (size_t from = 0; from < n; from += panel_wide(k, n)) {
         const size_t stride = panel_stride(k, n, from), valid = lt_min_size(stride, n - from);
         memcpy(dst + q * stride, row + from, valid * sizeof *dst);
         if (valid < stride) memset(dst + q * stride + valid, 0, (stride - valid) * sizeof *dst);
@@ -95,31 +97,38 @@ static void pack_left(const lt_kernels *k, float *dst, const float *a, size_t ld
             copy_block(dst + i * nq + q * rows, a + q * ld + i, ld, rows, lt_min_size(rows, m - i), lt_min_size(SOME, nq - q));
 }
 
-/* ---- one task ---- */
+/* ---- products ---- */
+
+/* one pass of one block of rows: c[rows, n] = alpha a b + beta c over nq inner indices, b in panels */
+typedef struct block {
+    float *c;
+    size_t ldc;
+    float alpha, beta;
+    const float *a;
+    size_t rs, cs, nq, rows;
+} block;
 
 /* A register tile whose last vector is only partly wanted goes through a buffer. */
-static void run_tile(const lt_kernels *k, float *c, size_t ldc, float alpha, float beta, const float *a, size_t rs, size_t cs,
-                     const float *b, size_t nq, size_t rows, size_t valid) {
+static void run_tile(const lt_kernels *k, const block *t, size_t at, const float *b, size_t ldb, size_t valid) {
     const size_t vectors = parts(valid, k->lanes), wide = vectors * k->lanes;
     if (valid == wide) {
-        k->tile(c, ldc, alpha, beta, a, rs, cs, b, nq, rows, vectors);
+        k->tile(t->c + at, t->ldc, t->alpha, t->beta, t->a, t->rs, t->cs, b, ldb, t->nq, t->rows, vectors);
         return;
     }
     float part[MOST_ROWS * MOST_WIDE];
-    k->tile(part, wide, alpha, 0.0f, a, rs, cs, b, nq, rows, vectors);
-    for (size_t r = 0; r < rows; r++)
+    k->tile(part, wide, t->alpha, 0.0f, t->a, t->rs, t->cs, b, ldb, t->nq, t->rows, vectors);
+    for (size_t r = 0; r < t->rows; r++)
         for (size_t j = 0; j < valid; j++) {
-            float *to = c + r * ldc + j;
-            *to = beta == 0.0f ? part[r * wide + j] : part[r * wide + j] + *to * beta;
+            float *to = t->c + at + r * t->ldc + j;
+            *to = t->beta == 0.0f ? part[r * wide + j] : part[r * wide + j] + *to * t->beta;
         }
 }
 
-/* y[rows, valid outputs] from packed b; a already at its first row and inner index */
-static void run_rows(const lt_kernels *k, const lt_packed *p, float *y, float beta, const float *a, size_t rs, size_t cs,
-                     const float *b, size_t n, size_t nq, size_t rows) {
-    for (size_t from = 0; from < n; from += panel_wide(k)) {
-        run_tile(k, y + from, p->ldy, p->alpha, beta, a, rs, cs, b, nq, rows, lt_min_size(panel_wide(k), n - from));
-        b += panel_stride(k, n, from) * nq;
+static void run_block(const lt_kernels *k, const block *t, const float *b, size_t n) {
+    for (size_t from = 0; from < n; from += panel_wide(k, n)) {
+        const size_t stride = panel_stride(k, n, from);
+        run_tile(k, t, from, b, stride, lt_min_size(stride, n - from));
+        b += stride * t->nq;
     }
 }
 
@@ -129,17 +138,20 @@ static size_t depth_of(size_t k) { /* equal passes, cut where blocks end */
     return round_up(parts(k, parts(k, DEPTH)), STRIP);
 }
 
-static void run_pass(lt_team *team, const lt_packed *p, task t, size_t q, size_t nq) {
-    const lt_kernels *k = team->k;
-    float *b = team->scratch[lt_team_thread()], *left = b + round_up(t.n, k->lanes) * nq;
-    const float beta = q ? 1.0f : p->beta, *a = p->a + t.i * p->rs + q * p->cs;
+/* Inner indices q .. q + nq of a task; scratch: b, and the left matrix when it is packed too. */
+static void run_pass(const lt_kernels *k, float *b, const lt_packed *p, task t, size_t q, size_t nq) {
+    const bool rows_apart = p->cs == 1;
+    const float *a = p->a + t.i * p->rs + q * p->cs;
+    float *left = b + round_up(t.n, k->lanes) * nq;
     if (p->by_rows) pack_by_rows(k, b, p->w, t.o, t.n, q, nq);
     else pack_by_columns(k, b, p->w, t.o, t.n, q, nq);
-    const bool rows_apart = p->cs == 1;
     if (!rows_apart) pack_left(k, left, a, p->cs, t.m, nq);
-    for (size_t i = 0; i < t.m; i += k->tile_rows)
-        run_rows(k, p, p->y + (t.i + i) * p->ldy + t.o, beta, rows_apart ? a + i * p->rs : left + i * nq, rows_apart ? p->rs : 1,
-                 rows_apart ? 1 : k->tile_rows, b, t.n, nq, lt_min_size(k->tile_rows, t.m - i));
+    for (size_t i = 0; i < t.m; i += k->tile_rows) {
+        const block r = { .c = p->y + (t.i + i) * p->ldy + t.o, .ldc = p->ldy, .alpha = p->alpha, .beta = q ? 1.0f : p->beta,
+                          .a = rows_apart ? a + i * p->rs : left + i * nq, .rs = rows_apart ? p->rs : 1,
+                          .cs = rows_apart ? 1 : k->tile_rows, .nq = nq, .rows = lt_min_size(k->tile_rows, t.m - i) };
+        run_block(k, &r, b, t.n);
+    }
 }
 
 /* Rows of one task. Packing costs as much as about twelve rows, so tiles have many; but few outputs leave few tasks. */
@@ -156,8 +168,42 @@ void lt_packed_multiply(lt_team *team, const lt_packed *p) {
     for (size_t s = 0; s < tasks; s++) {
         const size_t i = s % down * rows, o = s / down * OUTPUTS;
         const task t = { i, lt_min_size(rows, p->m - i), o, lt_min_size(OUTPUTS, p->n - o) };
-        for (size_t q = 0; q < p->k; q += depth) run_pass(team, p, t, q, lt_min_size(depth, p->k - q));
+        for (size_t q = 0; q < p->k; q += depth)
+            run_pass(team->k, team->scratch[lt_team_thread()], p, t, q, lt_min_size(depth, p->k - q));
     }
+}
+
+/* ---- small products ---- */
+
+/* b as stored rows of inner indices, read where it is: columns o .. o + n, whole vectors */
+static void run_in_place(const lt_kernels *k, const lt_small *s, size_t i, size_t rows, size_t n) {
+    const block t = { .c = s->c + i * s->ldc, .ldc = s->ldc, .alpha = s->alpha, .beta = s->beta,
+                      .a = s->a + (s->ta ? i : i * s->lda), .rs = s->ta ? 1 : s->lda, .cs = s->ta ? s->lda : 1, .nq = s->k, .rows = rows };
+    for (size_t from = 0; from < n; from += panel_wide(k, n))
+        run_tile(k, &t, from, s->b + from, s->ldb, lt_min_size(panel_wide(k, n), n - from));
+}
+
+/* Columns from .. from + n of c over inner indices q .. q + nq, through a packed panel on the stack. */
+static void run_panel(const lt_kernels *k, const lt_small *s, size_t from, size_t n, size_t q, size_t nq) {
+    _Alignas(64) float b[MOST_WIDE * STRIP];
+    const size_t stride = round_up(n, k->lanes);
+    for (size_t j = 0; s->tb && j < n; j += k->lanes)
+        k->pack(b + j, stride, s->b + (from + j) * s->ldb + q, s->ldb, lt_min_size(k->lanes, n - j), nq);
+    for (size_t r = 0; !s->tb && r < nq; r++) spread(k, b, s->b + (q + r) * s->ldb + from, n, r, nq);
+    for (size_t i = 0; i < s->m; i += k->tile_rows) {
+        const block t = { .c = s->c + i * s->ldc, .ldc = s->ldc, .alpha = s->alpha, .beta = q ? 1.0f : s->beta,
+                          .a = s->a + (s->ta ? i + q * s->lda : i * s->lda + q), .rs = s->ta ? 1 : s->lda, .cs = s->ta ? s->lda : 1,
+                          .nq = nq, .rows = lt_min_size(k->tile_rows, s->m - i) };
+        run_tile(k, &t, from, b, stride, n);
+    }
+}
+
+void lt_small_multiply(const lt_kernels *k, const lt_small *s) {
+    const size_t ready = s->tb ? 0 : s->n / k->lanes * k->lanes; /* columns that need no packing */
+    for (size_t i = 0; ready && i < s->m; i += k->tile_rows) run_in_place(k, s, i, lt_min_size(k->tile_rows, s->m - i), ready);
+    const size_t wide = ready < s->n ? panel_wide(k, s->n - ready) : 1;
+    for (size_t from = ready; from < s->n; from += wide)
+        for (size_t q = 0; q < s->k; q += STRIP) run_panel(k, s, from, lt_min_size(wide, s->n - from), q, lt_min_size(STRIP, s->k - q));
 }
 
 /* ---- Gram ---- */
@@ -181,9 +227,9 @@ static void gram_step(const lt_kernels *k, float *scratch, double *acc, const fl
     for (size_t i = 0; i < ni; i += k->tile_rows) {
         const size_t rows = lt_min_size(k->tile_rows, ni - i);
         const float *panel = b;
-        for (size_t from = 0; from < nj && j0 + from < i0 + i + rows; from += panel_wide(k)) {
+        for (size_t from = 0; from < nj && j0 + from < i0 + i + rows; from += panel_wide(k, nj)) {
             const size_t stride = panel_stride(k, nj, from);
-            k->tile(c, stride, 1.0f, 0.0f, left + i * n, 1, k->tile_rows, panel, n, rows, stride / k->lanes);
+            k->tile(c, stride, 1.0f, 0.0f, left + i * n, 1, k->tile_rows, panel, stride, n, rows, stride / k->lanes);
             add_tile(k, acc, c, stride, i0 + i, rows, j0 + from, lt_min_size(stride, nj - from));
             panel += stride * n;
         }

@@ -23,6 +23,18 @@ typedef struct lt_packed {
 } lt_packed;
 void lt_packed_multiply(lt_team *team, const lt_packed *p);
 
+/* c[m, n] = alpha op(a) op(b) + beta c on the calling thread and its stack (48 KiB), for small products inside a parallel region;
+ * arguments as lt_gemm_f32, k >= 1. */
+typedef struct lt_small {
+    bool ta, tb;
+    size_t m, n, k;
+    float alpha, beta;
+    const float *a, *b;
+    float *c;
+    size_t lda, ldb, ldc;
+} lt_small;
+void lt_small_multiply(const lt_kernels *k, const lt_small *s);
+
 /* lt_gram_add of at most 512 rows per step, on register tiles */
 void lt_packed_gram(lt_team *team, double *acc, const float *x, size_t ldx, size_t n, size_t d);
 

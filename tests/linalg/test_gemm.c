@@ -4,17 +4,19 @@
 
 #include <float.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "support/support.h"
 
+static const char *isa;   /* the table under test */
 static lt_team *teams[3]; /* of 1, 2, 3 threads */
 
 static int set_up(void **state) {
     (void)state;
     for (int i = 0; i < 3; i++)
-        if (lt_team_create(&teams[i], i + 1, NULL, NULL) != LT_OK) return -1;
+        if (lt_team_create(&teams[i], i + 1, isa, NULL) != LT_OK) return -1;
     return 0;
 }
 static int tear_down(void **state) {
@@ -82,6 +84,54 @@ static void products_are_the_same_bytes_for_any_threads(void **state) {
     for (int t = 0; t < 3; t++) lt_free(c[t]);
     lt_free(a);
     lt_free(b);
+}
+
+/* The form for parallel regions: few rows, ragged columns, long inner dimensions. */
+static void serial_products_match_plain_sums(void **state) {
+    (void)state;
+    static const shape small[] = { { 1, 1, 1 }, { 2, 64, 64 }, { 7, 17, 300 }, { 64, 96, 64 }, { 33, 100, 600 }, { 192, 70, 65 } };
+    for (size_t i = 0; i < LT_COUNTOF(small); i++)
+        for (int form = 0; form < 4; form++) {
+            const bool ta = form & 1, tb = form & 2;
+            const size_t m = small[i].m, n = small[i].n, k = small[i].k, lda = ta ? m : k, ldb = tb ? k : n, ldc = n + 1;
+            float *a = normal(1, m * k), *b = normal(2, n * k), *c = normal(3, m * ldc), *d = normal(3, m * ldc);
+            lt_gemm_f32_serial(ta, tb, m, n, k, 1.5f, a, lda, b, ldb, 0.5f, c, ldc);
+            for (size_t r = 0; r < m; r++)
+                for (size_t j = 0; j < ldc; j++) {
+                    double sum = 0.0, size = 0.0;
+                    for (size_t q = 0; q < k && j < n; q++) {
+                        const double t = 1.5 * (ta ? a[q * lda + r] : a[r * lda + q]) * (tb ? b[j * ldb + q] : b[q * ldb + j]);
+                        sum += t;
+                        size += fabs(t);
+                    }
+                    const double old = d[r * ldc + j], want = j < n ? sum + 0.5 * old : old;
+                    assert_true(fabs(c[r * ldc + j] - want) <= FLT_EPSILON * ((4.0 + sqrt((double)k)) * size + fabs(old)));
+                }
+            lt_free(a);
+            lt_free(b);
+            lt_free(c);
+            lt_free(d);
+        }
+}
+
+/* With register tiles a row's result does not depend on the rows beside it, as long as they are many. */
+static void rows_do_not_depend_on_their_company(void **state) {
+    (void)state;
+    const size_t n = 300, size[2] = { 130, 900 };
+    if (!teams[0]->k->tile) return;
+    lt_buffer b = { .bytes = size[0] * size[1] * 2 };
+    float *wide = normal(9, size[0] * size[1]), *x = normal(10, n * size[1]), *all = normal(11, n * size[0]), *some = normal(12, n * size[0]);
+    b.data = lt_malloc(b.bytes);
+    lt_dtype_get(LT_BF16)->from_f32(b.data, wide, size[0] * size[1]);
+    const lt_tensor w = lt_tensor_dense(LT_BF16, 2, size, &b, 0);
+    lt_matmul_wt(teams[1], all, size[0], x, size[1], n, &w, false, false);
+    lt_matmul_wt(teams[1], some, size[0], x + 13 * size[1], size[1], 21, &w, false, false);
+    assert_memory_equal(some, all + 13 * size[0], 21 * size[0] * sizeof *all);
+    lt_free(b.data);
+    lt_free(wide);
+    lt_free(x);
+    lt_free(all);
+    lt_free(some);
 }
 
 static void f64_products_match_plain_sums(void **state) {
@@ -320,6 +370,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(products_match_plain_sums),
         cmocka_unit_test(products_are_the_same_bytes_for_any_threads),
+        cmocka_unit_test(serial_products_match_plain_sums),
+        cmocka_unit_test(rows_do_not_depend_on_their_company),
         cmocka_unit_test(f64_products_match_plain_sums),
         cmocka_unit_test(empty_products_touch_nothing),
         cmocka_unit_test(weights_of_every_dtype_multiply),
@@ -331,5 +383,11 @@ int main(void) {
         cmocka_unit_test(column_sums_are_f64_in_row_order),
         cmocka_unit_test(packing_round_trips),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    int failed = 0;
+    for (size_t i = 0; lt_kernels_at(i); i++) {
+        isa = lt_kernels_at(i)->name;
+        printf("kernels %s\n", isa);
+        failed += cmocka_run_group_tests(tests, set_up, tear_down);
+    }
+    return failed;
 }

@@ -277,6 +277,58 @@ static void f64_sums_are_exact(void **state) {
     each_table(add_f64_table);
 }
 
+/* Every shape of a register tile; entries beyond it stay as they were. */
+static void tile_table(const lt_kernels *k) {
+    enum { K = 37, LDB = 50, LDC = 51 };
+    if (!k->tile) return;
+    assert_true(k->tile_rows <= 8 && k->tile_vectors * k->lanes <= 48 && k->lanes <= 16);
+    float *a = normal(13, 8 * K), *b = normal(14, K * LDB), *c0 = normal(15, 8 * LDC), c[8 * LDC];
+    for (size_t rows = 1; rows <= k->tile_rows; rows++)
+        for (size_t v = 1; v <= k->tile_vectors; v++)
+            for (int form = 0; form < 4; form++) {
+                const size_t rs = form & 1 ? 1 : K, cs = form & 1 ? 8 : 1;
+                const float beta = form & 2 ? 0.5f : 0.0f;
+                memcpy(c, c0, sizeof c);
+                for (size_t i = 0; beta == 0.0f && i < rows; i++)
+                    for (size_t j = 0; j < v * k->lanes; j++) c[i * LDC + j] = NAN; /* beta 0 does not read */
+                k->tile(c, LDC, 2.0f, beta, a, rs, cs, b, LDB, K, rows, v);
+                for (size_t i = 0; i < 8; i++)
+                    for (size_t j = 0; j < LDC; j++) {
+                        double sum = beta * c0[i * LDC + j];
+                        for (size_t q = 0; q < K && i < rows && j < v * k->lanes; q++) sum += 2.0 * a[i * rs + q * cs] * b[q * LDB + j];
+                        assert_true(i < rows && j < v * k->lanes ? fabs(c[i * LDC + j] - sum) <= 1e-4 : c[i * LDC + j] == c0[i * LDC + j]);
+                    }
+            }
+    done(a);
+    done(b);
+    done(c0);
+}
+static void register_tiles_of_every_shape(void **state) {
+    (void)state;
+    each_table(tile_table);
+}
+
+static void pack_table(const lt_kernels *k) {
+    enum { LDS = 70, LDD = 20 };
+    if (!k->pack) return;
+    float *src = normal(16, 16 * LDS), *dst = normal(17, LDS * LDD), *old = normal(17, LDS * LDD);
+    for (size_t rows = 1; rows <= k->lanes; rows++)
+        for (size_t n = 1; n < LDS; n += 13) {
+            memcpy(dst, old, LDS * LDD * sizeof *dst);
+            k->pack(dst, LDD, src, LDS, rows, n);
+            for (size_t q = 0; q < LDS; q++)
+                for (size_t j = 0; j < LDD; j++)
+                    assert_true(dst[q * LDD + j] == (q < n && j < k->lanes ? j < rows ? src[j * LDS + q] : 0.0f : old[q * LDD + j]));
+        }
+    done(src);
+    done(dst);
+    done(old);
+}
+static void packing_transposes(void **state) {
+    (void)state;
+    each_table(pack_table);
+}
+
 static void tables_have_names(void **state) {
     (void)state;
     const lt_kernels *k;
@@ -298,6 +350,8 @@ int main(void) {
         cmocka_unit_test(elementwise_kernels_match_ref_and_work_in_place),
         cmocka_unit_test(silu_saturates),
         cmocka_unit_test(f64_sums_are_exact),
+        cmocka_unit_test(register_tiles_of_every_shape),
+        cmocka_unit_test(packing_transposes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,20 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* linalg/kernel/tile.h - the register tile of a product, and the transposition that packs stored rows for it.
  *
- *   c[r, j] = alpha sum_q a[r rs + q cs] b[q vectors W + j] + beta c[r, j],  r < rows <= TILE_ROWS, j < vectors W
+ *   c[r, j] = alpha sum_q a[r rs + q cs] b[q ldb + j] + beta c[r, j],  r < rows <= TILE_ROWS, j < vectors W
  * One accumulator per entry, q in order: an entry's bits do not depend on the tile it falls into. The shape follows
  * Goto & van de Geijn (2008), "Anatomy of high-performance matrix multiplication": accumulators fill the register file. */
 
 /* A function for each count of rows and vectors, so that accumulators are registers. */
 #define TILE(R, V)                                                                                                     \
     static void tile_##R##_##V(float *c, size_t ldc, float alpha, float beta, const float *a, size_t rs, size_t cs,    \
-                               const float *b, size_t k) {                                                             \
+                               const float *b, size_t ldb, size_t k) {                                                 \
         vf acc[R][V];                                                                                                  \
         const float *row[R];                                                                                           \
         for (size_t r = 0; r < R; r++) row[r] = a + r * rs;                                                            \
         for (size_t r = 0; r < R; r++)                                                                                 \
             for (size_t v = 0; v < V; v++) acc[r][v] = splat(0.0f);                                                    \
-        for (size_t q = 0; q < k; q++, b += (V) * W) {                                                                 \
+        for (size_t q = 0; q < k; q++, b += ldb) {                                                                     \
             vf column[V];                                                                                              \
             for (size_t v = 0; v < V; v++) column[v] = load(b + v * W);                                                \
             for (size_t r = 0; r < R; r++) {                                                                           \
@@ -37,7 +37,8 @@ TILES(3)
 TILE(7, 3) TILE(8, 3)
 #endif
 
-typedef void tile_function(float *c, size_t ldc, float alpha, float beta, const float *a, size_t rs, size_t cs, const float *b, size_t k);
+typedef void tile_function(float *c, size_t ldc, float alpha, float beta, const float *a, size_t rs, size_t cs, const float *b,
+                           size_t ldb, size_t k);
 static tile_function *const tiles[TILE_VECTORS][TILE_ROWS] = {
 #if TILE_ROWS == 8
     { tile_1_1, tile_2_1, tile_3_1, tile_4_1, tile_5_1, tile_6_1, tile_7_1, tile_8_1 },
@@ -49,9 +50,9 @@ static tile_function *const tiles[TILE_VECTORS][TILE_ROWS] = {
 #endif
 };
 
-static void tile(float *c, size_t ldc, float alpha, float beta, const float *a, size_t rs, size_t cs, const float *b, size_t k,
-                 size_t rows, size_t vectors) {
-    tiles[vectors - 1][rows - 1](c, ldc, alpha, beta, a, rs, cs, b, k);
+static void tile(float *c, size_t ldc, float alpha, float beta, const float *a, size_t rs, size_t cs, const float *b, size_t ldb,
+                 size_t k, size_t rows, size_t vectors) {
+    tiles[vectors - 1][rows - 1](c, ldc, alpha, beta, a, rs, cs, b, ldb, k);
 }
 
 /* Zipping row i with row i + W/2 rotates the bits of the index (row, lane) by one: log2 W times exchange the two. */
