@@ -197,12 +197,12 @@ static void tile_gradient(lt_team *team, const nll_attr *a, const chunk *c, lt_s
     }
 }
 
-static void backward_chunk(lt_exec *x, const lt_node *node, const chunk *c, lt_real *dinner) {
+static void backward_chunk(lt_exec *x, const lt_node *node, const chunk *c, const lt_real *dy, lt_real *dinner) {
     for (size_t v = 0; v < c->vocab && !lt_exec_failed(x); v += VOCAB) {
         const lt_span span = { v, lt_min_size(VOCAB, c->vocab - v) };
         fill_tile(x, c, span);
         const lt_arena_mark mark = lt_arena_get_mark(x->values);
-        tile_gradient(lt_exec_team(x), node->attr, c, span, node->saved, lt_grad(x, node->out));
+        tile_gradient(lt_exec_team(x), node->attr, c, span, node->saved, dy);
         lt_stage_backward(x, c->last, span, dinner, c->tile, c->last_in, c->n);
         lt_bias_backward(x, &c->head->bias, span, c->tile, c->n);
         lt_arena_release(x->values, mark);
@@ -215,7 +215,7 @@ static void backward_nll(lt_exec *x, const lt_node *node) {
     const size_t n = lt_rows(x, node->in[0]), vocab = lt_linear_out(a->head), d = lt_linear_in(a->head);
     const size_t inner_bytes = lt_min_size(n, TOKENS) * lt_linear_rank(a->head) * sizeof(lt_real);
     lt_real *dx = lt_needs_grad(x, node->in[0]) ? lt_grad(x, node->in[0]) : NULL, *inner;
-    const lt_real *in = lt_data(x, node->in[0]);
+    const lt_real *in = lt_data(x, node->in[0]), *dy = lt_grad(x, node->out);
     chunk c = chunk_begin(x, a, n, vocab, &inner);
     lt_real *dinner = lt_exec_scratch(x, inner_bytes);
     if (!dinner) return;
@@ -223,7 +223,7 @@ static void backward_nll(lt_exec *x, const lt_node *node) {
         chunk_at(x, &c, in, row, lt_min_size(TOKENS, n - row), inner);
         lt_real *dchunk = dx ? dx + row * d : NULL;
         if (a->head->n_stages == 2) memset(dinner, 0, inner_bytes);
-        backward_chunk(x, node, &c, a->head->n_stages == 2 ? dinner : dchunk);
+        backward_chunk(x, node, &c, dy, a->head->n_stages == 2 ? dinner : dchunk);
         if (a->head->n_stages == 2)
             lt_stage_backward(x, first, (lt_span){ 0, lt_stage_out(first) }, dchunk, dinner, c.in, c.n);
     }
