@@ -8,8 +8,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* Standard input is taken as it is: opened again by name, a FIFO would wait for another writer and a socket fail. */
 static lt_status open_for_reading(int *fd, struct stat *st, const char *path, lt_err *err) {
-    *fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (strcmp(path, "/dev/stdin") == 0)
+        *fd = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+    else
+        *fd = open(path, O_RDONLY | O_CLOEXEC);
     if (*fd < 0) return lt_fail(err, LT_EIO, "cannot open (%s: %s)", path, strerror(errno));
     if (fstat(*fd, st) == 0 && !S_ISDIR(st->st_mode)) return LT_OK;
     const int code = S_ISDIR(st->st_mode) ? EISDIR : errno;

@@ -4,11 +4,13 @@
 
 #include <string.h>
 
+#include "calib/recipe.h"
 #include "compress/method.h"
 #include "export/export.h"
 #include "model/family.h"
 #include "pipeline/options.h"
 #include "pipeline/result.h"
+#include "tokenizer/stage.h"
 
 #define TABLE(result, title, ...)                                                                                      \
     lt_result_table((result), (title), (const char *const[]){ __VA_ARGS__ },                                           \
@@ -43,8 +45,7 @@ static void list_allocators(json_t *result) {
 
 static void list_cuts(json_t *result) {
     json_t *rows = TABLE(result, "kinds of cut", "kind");
-    for (const lt_cut_kind *const *k = lt_cut_kinds; *k; k++)
-        lt_result_row(rows, "s", (*k)->kind);
+    for (const lt_cut_kind *const *k = lt_cut_kinds; *k; k++) lt_result_row(rows, "s", (*k)->kind);
 }
 
 static void list_stats(json_t *result) {
@@ -73,6 +74,21 @@ static void list_dtypes(json_t *result) {
     }
 }
 
+static void list_recipes(json_t *result) {
+    json_t *rows = TABLE(result, "recipes", "recipe", "makes rows of text so");
+    for (const lt_recipe *const *r = lt_recipes; *r; r++) lt_result_row(rows, "ss", (*r)->name, (*r)->summary);
+}
+
+static void list_tokenizers(json_t *result) {
+    static const lt_tok_table *const stages[] = { &lt_tok_normalizers, &lt_tok_pretokenizers, &lt_tok_postprocessors,
+                                                  &lt_tok_decoders };
+    static const lt_tok_model_row *const models[] = { &lt_tok_bpe, &lt_tok_unigram, &lt_tok_wordpiece };
+    json_t *rows = TABLE(result, "parts of tokenizers", "part", "type in tokenizer.json");
+    for (size_t i = 0; i < LT_COUNTOF(stages); i++)
+        for (size_t k = 0; k < stages[i]->n; k++) lt_result_row(rows, "ss", stages[i]->stage, stages[i]->row[k].type);
+    for (size_t i = 0; i < LT_COUNTOF(models); i++) lt_result_row(rows, "ss", "model", models[i]->type);
+}
+
 static void list_kernels(json_t *result) {
     json_t *rows = TABLE(result, "kernels", "kernels", "runs here");
     for (size_t i = 0; lt_kernels_at(i); i++) {
@@ -85,9 +101,10 @@ static const struct {
     const char *name;
     void (*list)(json_t *result);
 } topics[] = {
-    { "allocators", list_allocators }, { "commands", list_commands }, { "cuts", list_cuts },
-    { "dtypes", list_dtypes },         { "families", list_families }, { "kernels", list_kernels },
-    { "methods", list_methods },       { "stats", list_stats },       { "targets", list_targets },
+    { "allocators", list_allocators }, { "commands", list_commands },     { "cuts", list_cuts },
+    { "dtypes", list_dtypes },         { "families", list_families },     { "kernels", list_kernels },
+    { "methods", list_methods },       { "recipes", list_recipes },       { "stats", list_stats },
+    { "targets", list_targets },       { "tokenizers", list_tokenizers },
 };
 
 static lt_status run(lt_call_ctx *c, json_t **result, lt_err *err) {
@@ -108,7 +125,9 @@ static lt_status run(lt_call_ctx *c, json_t **result, lt_err *err) {
 }
 
 static const lt_positional positionals[] = {
-    { "topic", 0, 1, "allocators, commands, cuts, dtypes, families, kernels, methods, stats or targets; default: all" },
+    { "topic", 0, 1,
+      "allocators, commands, cuts, dtypes, families, kernels, methods, recipes, stats, targets or tokenizers; default: "
+      "all" },
     { NULL, 0, 0, NULL },
 };
 

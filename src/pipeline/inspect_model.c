@@ -46,6 +46,14 @@ static size_t present_layers(const lt_model *m) {
     return n;
 }
 
+/* of the first token; attention adds to it as positions grow */
+static double flops_of_one(const lt_model *m) {
+    const int32_t id = 0;
+    const lt_piece piece = { .n = 1, .parent = -1 };
+    const lt_batch batch = { .n_rows = 1, .n_pieces = 1, .ids = &id, .piece = &piece };
+    return lt_model_flops(m, &batch, 1);
+}
+
 static void config_table(const lt_inspect *in, const lt_model *m) {
     static const char *const ropes[] = {
         [LT_ROPE_DEFAULT] = "default", [LT_ROPE_LINEAR] = "linear", [LT_ROPE_LLAMA3] = "llama3"
@@ -72,6 +80,7 @@ static void config_table(const lt_inspect *in, const lt_model *m) {
     lt_prop(&p, "parameters", size_json(lt_model_n_params(m)));
     lt_prop(&p, "parameters_of_linears", size_json(lt_model_n_linear_params(m)));
     lt_prop(&p, "bytes|B", size_json(lt_model_bytes(m)));
+    lt_prop(&p, "flops_per_token", json_real(flops_of_one(m)));
 }
 
 /* ---- parameters by role ---- */

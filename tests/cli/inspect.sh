@@ -25,6 +25,8 @@ allocators uniform
 cuts rank
 stats gram
 kernels ref
+recipes svdllm
+tokenizers ByteLevel
 TOPICS
 expect 0 "whitened" "$LATHE" list
 done_testing

@@ -26,8 +26,9 @@ check cmp "$TMP/plain.jsonl" "$TMP/gz.jsonl"
 # goldens
 cases=$SHARED/golden/tokenizer
 need "$cases/smollm2/cases.jsonl"
-for name in gpt2 llama3 smollm2 smollm_style qwen2 olmo2 neox opt; do
-    folder=$cases/$name
+for folder in "$cases"/*/; do
+    folder=${folder%/} name=$(basename "$folder")
+    [ -e "$folder/cases.jsonl" ] || continue
     "$LATHE" tokenize "$folder" --input "$folder/cases.jsonl" --output "$TMP/ids.jsonl" >/dev/null 2>"$TMP/stderr"
     code=$?
     if [ $code -eq 6 ]; then
