@@ -35,11 +35,13 @@ static void occupy_standard_files(void) {
             _exit(LT_EIO);
 }
 
-/* Idle OpenMP threads of libgomp spin for milliseconds by default. Where cores are shared that costs ten times the work itself
- * (docs/performance.md), and libgomp reads its setting only when it is loaded: so the program starts itself again, once. */
+/* Idle OpenMP threads of libgomp spin for milliseconds by default. Where cores are shared that costs ten times the work
+ * itself (docs/performance.md), and libgomp reads its setting only when it is loaded: so the program starts itself
+ * again, once. */
 static void limit_spinning(char **argv) {
     if (getenv("GOMP_SPINCOUNT") || getenv("OMP_WAIT_POLICY")) return;
-    if (setenv("GOMP_SPINCOUNT", "2000", 1) == 0) execv("/proc/self/exe", argv); /* where that fails, all works but slower */
+    if (setenv("GOMP_SPINCOUNT", "2000", 1) == 0)
+        execv("/proc/self/exe", argv); /* where that fails, all works but slower */
 }
 
 typedef struct program {
