@@ -39,9 +39,12 @@ static void occupy_standard_files(void) {
  * itself (docs/performance.md), and libgomp reads its setting only when it is loaded: so the program starts itself
  * again, once. */
 static void limit_spinning(char **argv) {
+    char self[4096];
     if (getenv("GOMP_SPINCOUNT") || getenv("OMP_WAIT_POLICY")) return;
-    if (setenv("GOMP_SPINCOUNT", "2000", 1) == 0)
-        execv("/proc/self/exe", argv); /* where that fails, all works but slower */
+    const ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1); /* by its name, which `ps` shows */
+    if (n <= 0) return;
+    self[n] = 0;
+    if (setenv("GOMP_SPINCOUNT", "2000", 1) == 0) execv(self, argv); /* where that fails, all works but slower */
 }
 
 typedef struct program {
