@@ -81,6 +81,9 @@ function(lt_library)
   target_include_directories(liblathe INTERFACE ${PROJECT_SOURCE_DIR}/include)
   target_link_libraries(liblathe PRIVATE lt_flags lt_openblas OpenMP::OpenMP_C PkgConfig::JANSSON PkgConfig::PCRE2
                         PkgConfig::UTF8PROC PkgConfig::CRYPTO PkgConfig::ZLIB PkgConfig::ZSTD Threads::Threads m)
+  # relative, so that `cmake --install --prefix` and moved trees work
+  file(RELATIVE_PATH LT_PC_TO_PREFIX "/prefix/${CMAKE_INSTALL_LIBDIR}/pkgconfig" "/prefix")
+  string(REGEX REPLACE "/$" "" LT_PC_TO_PREFIX "${LT_PC_TO_PREFIX}")
   configure_file(${PROJECT_SOURCE_DIR}/cmake/lathe.pc.in ${PROJECT_BINARY_DIR}/lathe.pc @ONLY)
   install(TARGETS liblathe LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
   install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/lathe DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})

@@ -7,8 +7,6 @@ PKG_CONFIG_PATH=$(dirname "$(find "$TMP/usr" -name lathe.pc)")
 export PKG_CONFIG_PATH
 cflags=$(pkg-config --cflags lathe) libs=$(pkg-config --libs lathe)
 libdir=$(pkg-config --variable=libdir lathe)
-# the prefix was given at install time only
-cflags=${cflags//\/usr\/local/$TMP/usr} libs=${libs//\/usr\/local/$TMP/usr} libdir=${libdir//\/usr\/local/$TMP/usr}
 $CC -std=c17 -Wall -Wextra -Werror $EXTRA_CFLAGS $cflags "$REPO/examples/call.c" -o "$TMP/call" $libs -Wl,-rpath,"$libdir" || fail "the example does not build"
 expect 0 "parameters: 803968" "$TMP/call" "$TINY"
 grep -q "unknown option --frobnicate" "$TMP/stdout" || fail "the example shows no error message"
