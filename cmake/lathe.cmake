@@ -17,12 +17,12 @@ endif()
 # OpenBLAS by the flavour that docs/performance.md measured to be best; any other flavour works too.
 function(lt_find_openblas)
   find_library(LT_OPENBLAS_LIB NAMES openblas
-               PATHS /usr/lib/${CMAKE_C_LIBRARY_ARCHITECTURE}/openblas-serial
+               PATHS /usr/lib/${CMAKE_C_LIBRARY_ARCHITECTURE}/openblas-openmp
                      /usr/lib/${CMAKE_C_LIBRARY_ARCHITECTURE}/openblas-pthread NO_DEFAULT_PATH)
   find_library(LT_OPENBLAS_LIB NAMES openblas REQUIRED)
   get_filename_component(dir "${LT_OPENBLAS_LIB}" DIRECTORY)
   find_path(LT_OPENBLAS_INCLUDE NAMES cblas.h
-            PATHS /usr/include/${CMAKE_C_LIBRARY_ARCHITECTURE}/openblas-serial
+            PATHS /usr/include/${CMAKE_C_LIBRARY_ARCHITECTURE}/openblas-openmp
                   /usr/include/${CMAKE_C_LIBRARY_ARCHITECTURE}/openblas-pthread NO_DEFAULT_PATH)
   find_path(LT_OPENBLAS_INCLUDE NAMES cblas.h PATH_SUFFIXES openblas REQUIRED)
   add_library(lt_openblas INTERFACE)
