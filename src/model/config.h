@@ -6,7 +6,7 @@
 #include "nn/ops.h"
 
 typedef enum lt_mixer_kind { LT_MIXER_SOFTMAX, LT_MIXER_DELTA, LT_MIXER_GATED_DELTA } lt_mixer_kind;
-typedef enum lt_rope_kind { LT_ROPE_DEFAULT, LT_ROPE_LINEAR, LT_ROPE_LLAMA3, LT_N_ROPE_KINDS } lt_rope_kind; /* rows in model/rope.c */
+typedef enum lt_rope_kind { LT_ROPE_DEFAULT, LT_ROPE_LINEAR, LT_ROPE_LLAMA3, LT_N_ROPE_KINDS } lt_rope_kind; /* rows in model/rope_kinds.c */
 
 typedef struct lt_rope_config {
     lt_rope_kind kind;

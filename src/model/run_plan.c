@@ -16,9 +16,18 @@ typedef struct sizes {
     size_t base, extra, extra_layer;
 } sizes;
 
+/* Of a tensor that is still to become resident: what an overlay owns is part of the process already. */
+static size_t mapped_bytes(const lt_tensor *t) { return t->buffer->mapped ? lt_tensor_bytes(t) : 0; }
+
 static size_t linear_bytes(const lt_linear *l) {
     size_t n = 0;
-    for (int s = 0; s < l->n_stages; s++) n += lt_tensor_bytes(&l->stage[s].w.t);
+    for (int s = 0; s < l->n_stages; s++) n += mapped_bytes(&l->stage[s].w.t);
+    return n;
+}
+
+static size_t layer_bytes(const lt_layer *l) {
+    size_t n = 16 * PAGE_BYTES; /* norms, biases, pages at the ends */
+    for (int s = 0; s < LT_N_LINEAR_SLOTS; s++) n += linear_bytes(&l->linear[s]);
     return n;
 }
 
@@ -30,14 +39,14 @@ static sizes measure(const lt_model *m, const lt_batch *batches, size_t n_batche
         most = lt_max_size(most, batches[i].n_rows);
     }
     for (size_t l = 0; l < z.n_layers; l++) {
-        const size_t bytes = lt_layer_bytes(m, l) + PAGE_BYTES;
+        const size_t bytes = layer_bytes(&m->layer[l]);
         z.all_layers += bytes;
         z.largest_layer = lt_max_size(z.largest_layer, bytes);
     }
     const size_t row = lt_tensor_bytes(&m->embed.t) / lt_max_size(1, lt_tensor_rows(&m->embed.t));
     z.head = head_rows > 0 ? linear_bytes(&m->head) : 0;
     /* faults bring 16 pages at a time */
-    z.table = lt_min_size(lt_tensor_bytes(&m->embed.t), most * (row + 16 * PAGE_BYTES));
+    z.table = lt_min_size(mapped_bytes(&m->embed.t), most * (row + 16 * PAGE_BYTES));
     z.exec = lt_model_exec_bytes(m, most) + EXEC_SLACK;
     z.hidden = rows * m->config.d_model * sizeof(float);
     z.batch = most * m->config.d_model * sizeof(float);

@@ -421,7 +421,7 @@ static void smollm2_from_gguf(void **state) {
     (void)state;
     const char *gguf = getenv("LATHE_TEST_GGUF");
     const char *answers = TEST_NEED_SHARED("golden/smollm2/golden.json");
-    if (!gguf) {
+    if (!gguf || !*gguf) {
         print_message("skipped: LATHE_TEST_GGUF is not set\n");
         skip();
     }
