@@ -46,23 +46,36 @@ static lt_status make_q8(lt_overlay **out, const lt_compare_in *in, lt_err *err)
     return LT_OK;
 }
 
+/* The q8_0 row comes first among the compared and is filled last: its weights are memory of this process, which the
+ * runs of the other rows would inherit. */
 static lt_status make_rows(comparison *k, lt_err *err) {
     const lt_compare_in *in = k->in;
-    LT_TRY(make_q8(&k->q8, in, err));
+    LT_REQUIRE(err, in->n_models > 0 || in->q8, "compare: a model to compare with the base is needed");
     k->row = lt_calloc(2 + in->n_models, sizeof *k->row);
     if (!k->row) return lt_fail(err, LT_ENOMEM, "compare: out of memory");
     k->row[k->n++] = (row){ .id = in->base->id, .role = "base", .hash = in->base->hash, .model = in->base->o.model };
-    if (k->q8) k->row[k->n++] = (row){ .id = in->base->id, .role = "base q8_0", .model = lt_overlay_model(k->q8) };
     for (size_t i = 0; i < in->n_models; i++)
         k->row[k->n++] = (row){
             .id = in->models[i]->id, .role = "model", .hash = in->models[i]->hash, .model = in->models[i]->o.model
         };
-    LT_REQUIRE(err, k->n > 1, "compare: a model to compare with the base is needed");
+    return LT_OK;
+}
+
+static lt_status add_q8_row(comparison *k, lt_err *err) {
+    LT_TRY(make_q8(&k->q8, k->in, err));
+    LT_REQUIRE(err, k->q8 || k->n > 1, "compare: a model to compare with the base is needed");
+    if (!k->q8) return LT_OK;
+    memmove(k->row + 2, k->row + 1, (k->n - 1) * sizeof *k->row);
+    k->row[1] = (row){ .id = k->in->base->id, .role = "base q8_0", .model = lt_overlay_model(k->q8) };
+    k->n++;
     return LT_OK;
 }
 
 static lt_status score(comparison *k, lt_err *err) {
     const lt_compare_in *in = k->in;
+    lt_ctx ctx = *in->c->ctx; /* what the q8_0 copy holds is not there for the runs */
+    const size_t copy = k->q8 ? lt_model_bytes(lt_overlay_model(k->q8)) : 0;
+    if (ctx.max_memory) ctx.max_memory = ctx.max_memory > copy ? ctx.max_memory - copy : 1;
     const size_t n = k->n - 1;
     const lt_model **models = lt_calloc(n, sizeof *models);
     lt_kld_out *out = lt_calloc(n, sizeof *out);
@@ -71,7 +84,7 @@ static lt_status score(comparison *k, lt_err *err) {
                             .n_models = n,
                             .tokens = in->tokens,
                             .team = in->c->team,
-                            .ctx = in->c->ctx };
+                            .ctx = &ctx };
     lt_status st = models && out ? LT_OK : lt_fail(err, LT_ENOMEM, "compare: out of memory");
     for (size_t i = 0; i < n && st == LT_OK; i++) models[i] = k->row[i + 1].model;
     if (st == LT_OK) st = lt_kld(out, &kld, err);
@@ -85,13 +98,16 @@ static lt_status score(comparison *k, lt_err *err) {
     return st;
 }
 
-static lt_status time_rows(comparison *k, lt_err *err) {
+static lt_status time_row(comparison *k, size_t i, lt_err *err) {
     const lt_compare_in *in = k->in;
-    const size_t prompt = lt_min_size(in->prompt, in->tokens->n_ids);
-    for (size_t i = 0; in->speed && i < k->n; i++)
-        LT_TRY(
-            lt_speed_measure(&k->row[i].speed, in->c, k->row[i].model, in->tokens->ids, prompt, in->new_tokens, err));
-    return LT_OK;
+    const lt_speed_in speed = { .c = in->c,
+                                .model = k->row[i].model,
+                                .ids = in->tokens->ids,
+                                .prompt = lt_min_size(in->prompt, in->tokens->n_ids),
+                                .new_tokens = in->new_tokens,
+                                .at = i,
+                                .of = 1 + in->n_models + in->q8 };
+    return in->speed ? lt_speed_measure(&k->row[i].speed, &speed, err) : LT_OK;
 }
 
 /* ---- as JSON ---- */
@@ -154,8 +170,10 @@ static lt_status report(json_t *result, const comparison *k, lt_err *err) {
 lt_status lt_compare(json_t *result, const lt_compare_in *in, lt_err *err) {
     comparison k = { .in = in };
     lt_status st = make_rows(&k, err);
+    for (size_t i = 0; i < k.n && st == LT_OK; i++) st = time_row(&k, i, err);
+    if (st == LT_OK) st = add_q8_row(&k, err);
+    if (st == LT_OK && k.q8) st = time_row(&k, 1, err);
     if (st == LT_OK) st = score(&k, err);
-    if (st == LT_OK) st = time_rows(&k, err);
     if (st == LT_OK) st = report(result, &k, err);
     lt_overlay_destroy(k.q8);
     lt_free(k.row);

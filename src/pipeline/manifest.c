@@ -110,6 +110,15 @@ static json_t *size_json(const lt_model *m, const char *hash) {
                      (json_int_t)lt_model_n_linear_params(m), "bytes", (json_int_t)lt_model_bytes(m));
 }
 
+/* What the parent says of its own parent, when lathe wrote it. NULL: nothing. */
+static json_t *grandparent(const lt_model *parent) {
+    char *path = lt_model_is_gguf(parent) ? NULL : lt_path_join(parent->path, LT_MANIFEST_NAME);
+    json_t *j = path ? json_load_file(path, 0, NULL) : NULL, *its = json_incref(json_object_get(j, "parent"));
+    json_decref(j);
+    lt_free(path);
+    return its;
+}
+
 static json_t *stats_json(const lt_stats *s) {
     static const char *const keys[] = { "tokens_hash", "tokenizer_hash", "recipe", "source" };
     if (!s) return json_null();
@@ -127,7 +136,8 @@ lt_status lt_manifest_write(const lt_lineage *l, const lt_model *made, const cha
     char *id = lt_model_id(l->parent), *path = lt_path_join(folder, LT_MANIFEST_NAME);
     json_t *parent = size_json(l->parent, l->parent_hash), *own = size_json(made, made_hash);
     json_t *made_by = l->plan ? json_object_get(l->plan->head, "made_by") : NULL;
-    json_t *j = NULL;
+    json_t *j = NULL, *older = grandparent(l->parent);
+    if (older) json_object_set_new(parent, "parent", older);
     if (id && path && parent && own && json_object_set_new(parent, "id", json_string(id)) == 0)
         j = json_pack("{s:s, s:{s:s, s:s}, s:s, s:s, s:O, s:O, s:s?, s:o, s:O, s:o?, s:o}", "format", "lathe-model/1",
                       "tool", "name", "lathe", "version", lt_version(), "verb", l->c->verb, "form", l->form, "model",
@@ -182,7 +192,7 @@ static void put_options(FILE *f, const lt_lineage *l) {
     fprintf(f, "`lathe %s` %s", l->c->verb, lt_version());
     const char *before = " with ";
     json_object_foreach((json_t *)lt_args_json(l->c->args), key, v) {
-        if (!json_object_get(l->settings, key) || json_is_null(v)) continue; /* paths are not told */
+        if (!json_object_get(l->settings, key) || !lt_arg_given(l->c->args, key)) continue; /* paths are not told */
         fprintf(f, "%s`--%s ", before, key);
         put_value(f, v);
         fputs("`", f);
@@ -226,7 +236,12 @@ static void put_loading(FILE *f, const lt_model *made) {
 
 static void put_card(FILE *f, const lt_lineage *l, const lt_model *made, const char *id, const json_t *measured) {
     fprintf(f, "---\ntags:\n- lathe\n---\n\n# %s, %s by lathe\n\n", id, l->plan ? "compressed" : "exported");
-    fprintf(f, "Parent: %s (hash `%.16s`).\n\n", id, l->parent_hash);
+    json_t *older = grandparent(l->parent);
+    fprintf(f, "Parent: %s (hash `%.16s`)", id, l->parent_hash);
+    if (json_is_string(json_object_get(older, "id")))
+        fprintf(f, ", itself made from %s", json_string_value(json_object_get(older, "id")));
+    json_decref(older);
+    fputs(".\n\n", f);
     put_sizes(f, l, made);
     put_measured(f, measured);
     fputs("\nMade by ", f);

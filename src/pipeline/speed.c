@@ -59,10 +59,10 @@ static void child(task *t, int fd) {
 }
 
 /* Reads the child's answer; *got: bytes of it. Between waits the caller may ask to stop. */
-static lt_status receive(task *t, size_t *got, int fd, const lt_ctx *ctx, lt_err *err) {
+static lt_status receive(task *t, size_t *got, int fd, const lt_speed_in *in, lt_err *err) {
     struct pollfd p = { .fd = fd, .events = POLLIN };
     for (*got = 0; *got < sizeof *t;) {
-        LT_TRY(lt_progress(ctx, err, "speed", 0, 0, "runs"));
+        LT_TRY(lt_progress(in->c->ctx, err, "measure speed", (double)in->at, (double)in->of, "models"));
         const int ready = poll(&p, 1, 100);
         if (ready == 0 || (ready < 0 && errno == EINTR)) continue;
         const ssize_t n = ready > 0 ? read(fd, (char *)t + *got, sizeof *t - *got) : -1;
@@ -73,7 +73,7 @@ static lt_status receive(task *t, size_t *got, int fd, const lt_ctx *ctx, lt_err
     return LT_OK;
 }
 
-static lt_status in_child(task *t, const lt_ctx *ctx, lt_err *err) {
+static lt_status in_child(task *t, const lt_speed_in *in, lt_err *err) {
     int fd[2];
     if (pipe(fd) != 0) return lt_fail(err, LT_EIO, "speed: no pipe (%s)", strerror(errno));
     const pid_t pid = fork();
@@ -84,7 +84,7 @@ static lt_status in_child(task *t, const lt_ctx *ctx, lt_err *err) {
     close(fd[1]);
     task answer;
     size_t got = 0;
-    lt_status st = pid > 0 ? receive(&answer, &got, fd[0], ctx, err)
+    lt_status st = pid > 0 ? receive(&answer, &got, fd[0], in, err)
                            : lt_fail(err, LT_ENOMEM, "speed: no child process (%s)", strerror(errno));
     close(fd[0]);
     if (pid > 0 && st != LT_OK) kill(pid, SIGKILL);
@@ -97,21 +97,21 @@ static lt_status in_child(task *t, const lt_ctx *ctx, lt_err *err) {
     return LT_OK;
 }
 
-lt_status lt_speed_measure(lt_speed *out, const lt_call_ctx *c, const lt_model *m, const int32_t *ids, size_t prompt,
-                           size_t new_tokens, lt_err *err) {
-    const size_t most = m->config.max_positions;
-    LT_REQUIRE(err, prompt >= 1 && new_tokens >= 2 && most >= 3, "speed: a prompt and two new tokens are needed");
-    task t = { .in = { .model = m,
-                       .team = c->team,
-                       .prompt = ids,
+lt_status lt_speed_measure(lt_speed *out, const lt_speed_in *in, lt_err *err) {
+    const size_t most = in->model->config.max_positions;
+    LT_REQUIRE(err, in->prompt >= 1 && in->new_tokens >= 2 && most >= 3,
+               "speed: a prompt and two new tokens are needed");
+    task t = { .in = { .model = in->model,
+                       .team = in->c->team,
+                       .prompt = in->ids,
                        .ignore_eos = true,
                        .sampler = LT_SAMPLER_GREEDY,
                        .kv_dtype = LT_F32 } };
-    t.in.max_new = lt_min_size(new_tokens, most / 2 + 1);
-    t.in.n_prompt = lt_min_size(prompt, most + 1 - t.in.max_new);
+    t.in.max_new = lt_min_size(in->new_tokens, most / 2 + 1);
+    t.in.n_prompt = lt_min_size(in->prompt, most + 1 - t.in.max_new);
     t.speed.prompt = t.in.n_prompt;
     t.speed.new_tokens = t.in.max_new;
-    LT_TRY(in_child(&t, c->ctx, err));
+    LT_TRY(in_child(&t, in, err));
     if (t.st != LT_OK) return lt_fail(err, t.st, "%s", t.err.message);
     *out = t.speed;
     return LT_OK;

@@ -14,8 +14,14 @@ typedef struct lt_speed {
     size_t prompt, new_tokens;
     size_t peak_bytes; /* resident, of the child */
 } lt_speed;
-/* ids [prompt]: what is read; shortened, as is new_tokens (>= 2), to what the model has positions for. */
-lt_status lt_speed_measure(lt_speed *out, const lt_call_ctx *c, const lt_model *m, const int32_t *ids, size_t prompt,
-                           size_t new_tokens, lt_err *err);
+typedef struct lt_speed_in {
+    const lt_call_ctx *c;
+    const lt_model *model;
+    const int32_t
+        *ids; /* [prompt] what is read; shortened, as is new_tokens (>= 2), to what the model has positions for */
+    size_t prompt, new_tokens;
+    size_t at, of; /* for progress: which of how many models this is */
+} lt_speed_in;
+lt_status lt_speed_measure(lt_speed *out, const lt_speed_in *in, lt_err *err);
 
 #endif
