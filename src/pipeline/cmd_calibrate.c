@@ -19,7 +19,7 @@ static lt_status choose_stats(lt_stat_set *out, const lt_args *a, lt_err *err) {
 
 static lt_status report(const lt_call_ctx *c, const lt_calibrate_in *in, const lt_calibrate_out *o, json_t **result,
                         lt_err *err) {
-    static const char *const columns[] = { "stats", "size|B", "sites", "rows", "tokens", "tokens per s" };
+    static const char *const columns[] = { "stats", "size|B", "sites", "rows", "tokens" };
     lt_stats *s;
     uint64_t bytes;
     int64_t mtime;
@@ -34,8 +34,8 @@ static lt_status report(const lt_call_ctx *c, const lt_calibrate_in *in, const l
                      "tokens", (json_int_t)o->tokens, "run", "calibrate_seconds", o->seconds, "tokens_per_s", speed,
                      "flops", o->flops, "resumed", (int)o->resumed, "resumed_layer", (json_int_t)o->resumed_layer,
                      "predicted_bytes", (json_int_t)o->predicted_bytes));
-    lt_result_row(lt_result_table(r, "", columns, LT_COUNTOF(columns)), "szzzzd", in->out_path, (size_t)bytes,
-                  lt_stats_n_sites(s), o->rows, o->tokens, speed);
+    lt_result_row(lt_result_table(r, "", columns, LT_COUNTOF(columns)), "szzzz", in->out_path, (size_t)bytes,
+                  lt_stats_n_sites(s), o->rows, o->tokens);
     lt_stats_close(s);
     return lt_result_finish(result, r, err);
 }
