@@ -59,7 +59,7 @@ static void sums_are_those_of_the_inputs(void **state) {
     (void)state;
     tm *spec = tm_build(TM_ODD, 1);
     lt_model *m = tm_open(tm_write(spec, "odd", 1));
-    lt_team *team = tm_team(2);
+    lt_team *team = tm_team(1);
     lt_tokens t = ct_random_tokens(ROWS, LEN, spec->spec.vocab, 2);
     lt_calibrate_in in = ct_in(m, &t, team, test_path("sums.stats"));
     in.include_head = true;
@@ -169,7 +169,7 @@ static void check_03_skipped_positions_leave_no_trace(void **state) {
     (void)state;
     tm *spec = tm_build(TM_ODD, 1);
     lt_model *m = tm_open(tm_write(spec, "odd", 1));
-    lt_team *team = tm_team(2);
+    lt_team *team = tm_team(1);
     lt_tokens whole = ct_random_tokens(ROWS, LEN, spec->spec.vocab, 2);
     lt_calibrate_in in = ct_in(m, &whole, team, test_path("whole.stats"));
     lt_stats *all = ct_calibrate(&in);

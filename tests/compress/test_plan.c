@@ -12,7 +12,7 @@
 typedef struct fixture { tm *spec; lt_model *m; lt_team *team; lt_stats *s; } fixture;
 
 static fixture make_fixture(tm_spec spec, const char *name) {
-    fixture f = { .spec = tm_build(spec, 1), .team = tm_team(2) };
+    fixture f = { .spec = tm_build(spec, 1), .team = tm_team(1) };
     f.m = tm_open(tm_write(f.spec, name, 1));
     lt_tokens t = ct_random_tokens(8, 40, spec.vocab, 2);
     char *stats = lt_asprintf("%s.stats", test_path(name));
@@ -327,7 +327,7 @@ static void rows_of_zeros_are_dead_and_stay_dense(void **state) {
     memset(up->data, 0, up->size[0] * up->size[1] * sizeof(float)); /* so down_proj sees zeros */
     memset(v->data, 0, v->size[0] * v->size[1] * sizeof(float));
     lt_model *m = tm_open(tm_write(spec, "dead", 1));
-    lt_team *team = tm_team(2);
+    lt_team *team = tm_team(1);
     lt_tokens t = ct_random_tokens(8, 40, spec->spec.vocab, 2);
     const lt_calibrate_in cal = ct_in(m, &t, team, test_path("dead.stats"));
     lt_stats *s = ct_calibrate(&cal);
