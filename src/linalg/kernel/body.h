@@ -8,7 +8,7 @@
 
 enum { CHUNK = 512 }; /* floats of a widened piece that stays in the L1 cache; a multiple of every unit */
 
-/* ---- one unit of storage into registers ---- */
+/* ---- one unit of storage into registers; leading halves: scale, minimum ---- */
 
 INLINE vf to_vf(vu u) {
     return __builtin_convertvector((vi)u, vf); /* values below 2^31 */
@@ -30,42 +30,36 @@ INLINE void unit_bf16(vf *out, const uint8_t *b) {
 }
 
 INLINE void unit_q8_0(vf *out, const uint8_t *b) {
-    const float d = half_at(b);
-    for (size_t i = 0; i < 32 / W; i++) out[i] = __builtin_convertvector(load_i8(b + 2 + i * W), vf) * d;
+    for (size_t i = 0; i < 32 / W; i++) out[i] = __builtin_convertvector(load_i8(b + 2 + i * W), vf) * half_splat(b);
 }
 
 /* 16 bytes hold elements 0-15 in their low and 16-31 in their high halves */
 #ifdef LOOKUP
 /* the sixteen values that a run can have, then one permutation per vector; look16 reads four bits of the index */
-INLINE vf values(void) {
-    return to_vf(lanes());
-}
 INLINE void look_halves(vf *out, const uint8_t *b, vf table) {
     const vu u = load_u8(b);
     out[0] = look16(table, u);
     out[1] = look16(table, u >> 4);
 }
 INLINE void unit_q4_0(vf *out, const uint8_t *b) {
-    look_halves(out, b + 2, (values() - 8.0f) * half_at(b));
+    look_halves(out, b + 2, (to_vf(lanes()) - 8.0f) * half_splat(b));
 }
 INLINE void unit_q4_1(vf *out, const uint8_t *b) {
-    look_halves(out, b + 4, rounded(values() * half_at(b)) + half_at(b + 2));
+    look_halves(out, b + 4, rounded(to_vf(lanes()) * half_splat(b)) + half_splat(b + 2));
 }
 #else
 INLINE void unit_q4_0(vf *out, const uint8_t *b) {
-    const float d = half_at(b);
     for (size_t i = 0; i < 16 / W; i++) {
         const vu u = load_u8(b + 2 + i * W);
-        out[i] = (to_vf(u & 15) - 8.0f) * d;
-        out[i + 16 / W] = (to_vf(u >> 4) - 8.0f) * d;
+        out[i] = (to_vf(u & 15) - 8.0f) * half_splat(b);
+        out[i + 16 / W] = (to_vf(u >> 4) - 8.0f) * half_splat(b);
     }
 }
 INLINE void unit_q4_1(vf *out, const uint8_t *b) {
-    const float d = half_at(b), m = half_at(b + 2);
     for (size_t i = 0; i < 16 / W; i++) {
         const vu u = load_u8(b + 4 + i * W);
-        out[i] = rounded(to_vf(u & 15) * d) + m;
-        out[i + 16 / W] = rounded(to_vf(u >> 4) * d) + m;
+        out[i] = rounded(to_vf(u & 15) * half_splat(b)) + half_splat(b + 2);
+        out[i + 16 / W] = rounded(to_vf(u >> 4) * half_splat(b)) + half_splat(b + 2);
     }
 }
 #endif
@@ -82,41 +76,38 @@ INLINE void fives(vu *out, const uint8_t *b) {
     }
 }
 INLINE void unit_q5_0(vf *out, const uint8_t *b) {
-    const float d = half_at(b);
     vu q[32 / W];
     fives(q, b + 2);
-    for (size_t i = 0; i < 32 / W; i++) out[i] = (to_vf(q[i]) - 16.0f) * d;
+    for (size_t i = 0; i < 32 / W; i++) out[i] = (to_vf(q[i]) - 16.0f) * half_splat(b);
 }
 INLINE void unit_q5_1(vf *out, const uint8_t *b) {
-    const float d = half_at(b), m = half_at(b + 2);
     vu q[32 / W];
     fives(q, b + 4);
-    for (size_t i = 0; i < 32 / W; i++) out[i] = rounded(to_vf(q[i]) * d) + m;
+    for (size_t i = 0; i < 32 / W; i++) out[i] = rounded(to_vf(q[i]) * half_splat(b)) + half_splat(b + 2);
 }
 
-/* (scale, min) pairs of a K block: 8 x 6 bits each in 12 bytes; see core/quant.h */
-INLINE void pair_at(const uint8_t *s, size_t k, float *scale, float *min) {
-    if (k < 4) {
-        *scale = (float)(s[k] & 63);
-        *min = (float)(s[k + 4] & 63);
-    } else {
-        *scale = (float)((s[k + 4] & 15) | (s[k - 4] >> 6) << 4);
-        *min = (float)((s[k + 4] >> 4) | (s[k] >> 6) << 4);
+/* d times the eight 6-bit scales, then dmin times the eight minima, of the 12 bytes at b; see core/quant.h */
+INLINE void pairs(float out[16], const uint8_t *b, vf d, vf dmin) {
+    uint32_t u[3];
+    memcpy(u, b, sizeof u);
+    const uint32_t six[4] = { u[0] & 0x3f3f3f3f, (u[2] & 0x0f0f0f0f) | (u[0] >> 6 & 0x03030303) << 4,
+                              u[1] & 0x3f3f3f3f, (u[2] >> 4 & 0x0f0f0f0f) | (u[1] >> 6 & 0x03030303) << 4 };
+    for (size_t i = 0; i < 16; i += W) {
+        const vu scale = (vu)(lanes() + (uint32_t)i < 8);
+        const vf factor = (vf)(((vu)d & scale) | ((vu)dmin & ~scale));
+        store(out + i, to_vf(load_u8((const uint8_t *)six + i)) * factor);
     }
 }
 /* fifth NULL: q4_k. Run k of 32 lies in the low (k even) or high halves of 32 bytes, its fifth bits at bit k. */
 INLINE void unit_k(vf *out, const uint8_t *b, const uint8_t *fifth, const uint8_t *halves) {
-    const float d = half_at(b), dmin = half_at(b + 2);
-    for (size_t k = 0; k < 8; k++) {
-        float scale, min;
-        pair_at(b + 4, k, &scale, &min);
-        const float ds = d * scale, dm = dmin * min;
+    float p[16];
+    pairs(p, b + 4, half_splat(b), half_splat(b + 2));
+    for (size_t k = 0; k < 8; k++)
         for (size_t i = 0; i < 32 / W; i++) {
             vu q = load_u8(halves + k / 2 * 32 + i * W) >> (uint32_t)(k % 2 * 4) & 15;
             if (fifth) q |= (load_u8(fifth + i * W) >> (uint32_t)k & 1) << 4;
-            out[k * (32 / W) + i] = rounded(to_vf(q) * ds) - dm;
+            out[k * (32 / W) + i] = rounded(to_vf(q) * p[k]) - p[8 + k];
         }
-    }
 }
 INLINE void unit_q4_k(vf *out, const uint8_t *b) {
     unit_k(out, b, NULL, b + 16);
@@ -125,13 +116,13 @@ INLINE void unit_q5_k(vf *out, const uint8_t *b) {
     unit_k(out, b, b + 16, b + 48);
 }
 INLINE void unit_q6_k(vf *out, const uint8_t *b) {
-    const float d = half_at(b + 208);
+    float scale[16];
+    for (size_t i = 0; i < 16; i += W) store(scale + i, __builtin_convertvector(load_i8(b + 192 + i), vf) * half_splat(b + 208));
     for (size_t e = 0; e < 256; e += W) { /* as the rows of core/quant.c: half, run of 32, place */
         const size_t half = e / 128, run = e % 128 / 32, j = e % 32;
         const vu low = load_u8(b + half * 64 + run % 2 * 32 + j) >> (uint32_t)(run / 2 * 4) & 15,
                  top = load_u8(b + 128 + half * 32 + j) >> (uint32_t)(run * 2) & 3;
-        const float ds = d * (float)(int8_t)b[192 + e / 16];
-        out[e / W] = (to_vf(low | top << 4) - 32.0f) * ds;
+        out[e / W] = (to_vf(low | top << 4) - 32.0f) * scale[e / 16];
     }
 }
 
@@ -172,6 +163,15 @@ STORED(q5_1, 32, 24)
 STORED(q4_k, 256, 144)
 STORED(q5_k, 256, 176)
 STORED(q6_k, 256, 210)
+
+/* Four rows of x against widened weights: the weights are loaded once. */
+static void dot_four(vf acc[4][4], const float *x, size_t ldx, const float *w, size_t vectors) {
+    for (size_t v = 0; v + 4 <= vectors; v += 4)
+        for (size_t i = 0; i < 4; i++) {
+            const vf a = load(w + (v + i) * W);
+            for (size_t r = 0; r < 4; r++) acc[r][i] += a * load(x + r * ldx + (v + i) * W);
+        }
+}
 
 typedef struct stored {
     size_t unit, bytes; /* elements and bytes of one unit; 0: a dtype without fast code */
@@ -226,18 +226,30 @@ static float dot_one(const float *x, lt_dtype t, const void *w, size_t n) {
     return finish(acc);
 }
 
+/* n widened weights, the first of them at a multiple of 4 W of their row, against all rows of x. */
+static void dot_piece(vf (*acc)[4], const float *x, size_t ldx, size_t rows, const float *w, size_t n) {
+    const size_t whole = n / (4 * W) * 4 * W;
+    size_t j = 0;
+    for (; j + 4 <= rows; j += 4) {
+        dot_four(acc + j, x + j * ldx, ldx, w, whole / W);
+        for (size_t r = j; r < j + 4; r++) dot_widened(acc[r], x + r * ldx + whole, w + whole, n - whole);
+    }
+    for (; j < rows; j++) dot_widened(acc[j], x + j * ldx, w, n);
+}
+
 static void dot_rows(float *y, size_t ldy, const float *x, size_t ldx, size_t rows, lt_dtype t, const void *w, size_t n) {
-    if (storage[t].unit && (rows == 1 || t == LT_F32)) {
-        for (size_t j = 0; j < rows; j++) y[j * ldy] = dot_one(x + j * ldx, t, w, n);
+    if (rows == 1 && storage[t].unit) {
+        *y = dot_one(x, t, w, n);
         return;
     }
     vf acc[8][4];
-    memset(acc, 0, sizeof acc);
+    for (size_t j = 0; j < rows; j++)
+        for (size_t i = 0; i < 4; i++) acc[j][i] = splat(0.0f);
     float part[CHUNK];
     for (size_t i = 0; i < n; i += CHUNK) {
         const size_t m = lt_min_size(CHUNK, n - i);
         widen(part, t, element(t, w, i), m);
-        for (size_t j = 0; j < rows; j++) dot_widened(acc[j], x + j * ldx + i, part, m);
+        dot_piece(acc, x + i, ldx, rows, part, m);
     }
     for (size_t j = 0; j < rows; j++) y[j * ldy] = finish(acc[j]);
 }

@@ -22,10 +22,10 @@ INLINE vu load_u16(const void *p) {
 INLINE vf load_f16(const void *p) {
     return _mm256_cvtph_ps(_mm_loadu_si128(p));
 }
-INLINE float half_at(const void *p) {
-    uint16_t h;
+INLINE vf half_splat(const void *p) {
+    int16_t h;
     memcpy(&h, p, sizeof h);
-    return _cvtsh_ss(h);
+    return _mm256_cvtph_ps(_mm_set1_epi16(h));
 }
 INLINE vf vmin(vf a, vf b) {
     return _mm256_min_ps(a, b);

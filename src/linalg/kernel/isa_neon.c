@@ -33,10 +33,10 @@ INLINE vu load_u16(const void *p) {
 INLINE vf load_f16(const void *p) {
     return (vf)vcvt_f32_f16(vreinterpret_f16_u16(load_4_u16(p)));
 }
-INLINE float half_at(const void *p) {
+INLINE vf half_splat(const void *p) {
     uint16_t h;
     memcpy(&h, p, sizeof h);
-    return vgetq_lane_f32(vcvt_f32_f16(vreinterpret_f16_u16(vdup_n_u16(h))), 0);
+    return (vf)vcvt_f32_f16(vreinterpret_f16_u16(vdup_n_u16(h)));
 }
 /* as the x86 instructions: the second operand when one is NaN */
 INLINE vf vmin(vf a, vf b) {
