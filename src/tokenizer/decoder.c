@@ -26,7 +26,8 @@ static lt_status put_string(strings *s, const char *text, size_t bytes, lt_err *
 }
 
 /* t becomes *s when st is LT_OK; *s is emptied. Returns st. */
-static lt_status become(lt_tok_text *t, strings *s, lt_status st) {
+static lt_status become(lt_tok_text *t, strings *s, lt_status st, lt_err *err) {
+    if (st == LT_OK) st = lt_tok_buf_reserve(&s->text, 1, err); /* an empty text has an address, too */
     if (st == LT_OK) {
         lt_tok_buf_clear(&t->own);
         t->own = s->text;
@@ -52,7 +53,7 @@ static lt_status map_tokens(lt_tok_text *t, map_token map, const void *self, lt_
         if (st == LT_OK) st = end_string(&s, start, err);
         if (st == LT_OK && s.text.len > t->most) st = lt_fail(err, LT_EUNSUPPORTED, "decoder makes %zu bytes of %zu", s.text.len, t->len);
     }
-    return become(t, &s, st);
+    return become(t, &s, st, err);
 }
 
 /* ---- ByteLevel ---- */
@@ -101,7 +102,7 @@ static lt_status byte_level(const void *self, lt_tok_text *t, lt_err *err) {
     if (st == LT_OK) st = lossy_utf8(bytes.data, bytes.len, &s.text, err);
     if (st == LT_OK) st = end_string(&s, 0, err);
     lt_tok_buf_clear(&bytes);
-    return become(t, &s, st);
+    return become(t, &s, st, err);
 }
 
 /* ---- ByteFallback: a run of <0xHH> is the text that its bytes make, or one U+FFFD for each ---- */
@@ -156,7 +157,7 @@ static lt_status byte_fallback(const void *self, lt_tok_text *t, lt_err *err) {
     lt_tok_buf run = { 0 };
     const lt_status st = byte_fallback_list(t, &run, &s, err);
     lt_tok_buf_clear(&run);
-    return become(t, &s, st);
+    return become(t, &s, st, err);
 }
 
 /* ---- Fuse, Replace, Strip ---- */
@@ -168,7 +169,7 @@ static lt_status fuse(const void *self, lt_tok_text *t, lt_err *err) {
     for (size_t i = 0; i < t->spans.n && st == LT_OK; i++)
         st = lt_tok_buf_put(&s.text, t->data + t->spans.v[i].start, t->spans.v[i].end - t->spans.v[i].start, err);
     if (st == LT_OK) st = end_string(&s, 0, err);
-    return become(t, &s, st);
+    return become(t, &s, st, err);
 }
 
 static lt_status replace_token(const void *self, size_t index, size_t count, const char *token, size_t bytes, lt_tok_buf *out, lt_err *err) {

@@ -64,6 +64,7 @@ lt_status lt_tokenizer_encode(const lt_tokenizer *t, const char *text, size_t by
 
 /* The strings of the tokens, one span each. */
 static lt_status put_tokens(const lt_tokenizer *t, const int32_t *ids, size_t n, bool skip_special, lt_tok_text *text, lt_err *err) {
+    LT_TRY(lt_tok_buf_reserve(&text->own, 4 * lt_min_size(n, 1 << 20) + 1, err)); /* an empty text has an address, too */
     for (size_t i = 0; i < n; i++) {
         size_t bytes;
         const char *token = lt_vocab_get(&t->vocab, ids[i], &bytes);

@@ -539,6 +539,21 @@ static void bad_gguf_vocabularies_are_named(void **state) {
     }
 }
 
+static void every_known_pre_tokenizer_opens(void **state) {
+    (void)state;
+    static const char *const tokens[] = { "a", "b", "ab", "<s>" }, *const merge[] = { "a b" };
+    static const char *const names[] = { "gpt-2", "phi-2", "olmo", "mpt", "llama-bpe", "llama3", "llama-v3", "dbrx", "smaug-bpe", "qwen2",
+        "deepseek-r1-qwen", "smollm", "starcoder", "refact", "deepseek-v3", "tekken", "gpt-4o", "llama4" };
+    for (size_t i = 0; i < LT_COUNTOF(names); i++) {
+        lt_tokenizer *t = NULL;
+        lt_err err = { 0 };
+        assert_ok(from_gguf(&(gguf_in){ "gpt2", names[i], tokens, merge, 4, 4, 1, 3, 1 }, &t, &err), &err);
+        const bool front = strncmp(names[i], "llama-", 6) == 0 || strcmp(names[i], "llama3") == 0 || strcmp(names[i], "tekken") == 0;
+        assert_ids(t, "ab", 2, front ? (int32_t[]){ 3, 2 } : (int32_t[]){ 2 }, front ? 2 : 1);
+        lt_tokenizer_destroy(t);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(merges_apply_by_rank_then_from_the_left),
@@ -556,6 +571,7 @@ int main(void) {
         cmocka_unit_test(config_names_ends_and_overrules_the_prefix_space),
         cmocka_unit_test(every_allocation_may_fail),
         cmocka_unit_test(bad_gguf_vocabularies_are_named),
+        cmocka_unit_test(every_known_pre_tokenizer_opens),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
