@@ -24,7 +24,8 @@ int main(int argc, char **argv) {
     }
     const int repeats = argc > 3 ? atoi(argv[3]) : 5;
     const double start = lt_seconds();
-    if (lt_tokenizer_open(&t, argv[1], &err) != LT_OK || lt_file_read(&text, &bytes, argv[2], 0, &err) != LT_OK) return complain(&err);
+    if (lt_tokenizer_open(&t, argv[1], &err) != LT_OK || lt_file_read(&text, &bytes, argv[2], 0, &err) != LT_OK)
+        return complain(&err);
     const double opened = lt_seconds();
     double encode = 1e30, decode = 1e30; /* best of the repeats */
     for (int i = 0; i < repeats; i++) {
@@ -39,8 +40,9 @@ int main(int argc, char **argv) {
         if (c - b < decode) decode = c - b;
     }
     lt_hash_bytes(ids, n * sizeof *ids, hash);
-    printf("{\"bytes\": %zu, \"ids\": %zu, \"ids_sha256\": \"%s\", \"open_seconds\": %.4f, \"encode_mb_s\": %.1f, \"decode_mb_s\": %.1f}\n", bytes, n,
-           hash, opened - start, (double)bytes / encode * 1e-6, (double)bytes / decode * 1e-6);
+    printf("{\"bytes\": %zu, \"ids\": %zu, \"ids_sha256\": \"%s\", \"open_seconds\": %.4f, \"encode_mb_s\": %.1f, "
+           "\"decode_mb_s\": %.1f}\n",
+           bytes, n, hash, opened - start, (double)bytes / encode * 1e-6, (double)bytes / decode * 1e-6);
     lt_free(ids);
     lt_free(back);
     lt_free(text);

@@ -107,7 +107,8 @@ static size_t white_after(const char *s, size_t n, size_t at) {
     return at;
 }
 
-static lt_status split_span(const lt_added *a, const lt_trie *t, const char *data, lt_tok_span span, lt_tok_spans *out, lt_err *err) {
+static lt_status split_span(const lt_added *a, const lt_trie *t, const char *data, lt_tok_span span, lt_tok_spans *out,
+                            lt_err *err) {
     const char *s = data + span.start;
     const size_t n = span.end - span.start;
     size_t done = 0; /* text before this is in a span already */
@@ -125,7 +126,8 @@ static lt_status split_span(const lt_added *a, const lt_trie *t, const char *dat
         if (token->lstrip) start = lt_max_size(white_before(s, start), done);
         if (token->rstrip) end = white_after(s, n, end);
         if (done < start)
-            LT_TRY(lt_tok_spans_put(out, (lt_tok_span){ span.start + done, span.start + start, -1, span.first && done == 0 }, err));
+            LT_TRY(lt_tok_spans_put(
+                out, (lt_tok_span){ span.start + done, span.start + start, -1, span.first && done == 0 }, err));
         LT_TRY(lt_tok_spans_put(out, (lt_tok_span){ span.start + start, span.start + end, token->id, false }, err));
         done = end; /* may lie past i, in white space that rstrip took; a token found there still counts */
     }
@@ -147,4 +149,3 @@ lt_status lt_added_split(const lt_added *a, bool normalized, lt_tok_text *t, lt_
     lt_free(out.v);
     return st;
 }
-

@@ -12,13 +12,16 @@
 
 typedef struct lt_added_token {
     int32_t id;
-    bool single_word; /* not between letters, digits, marks, '_' */
+    bool single_word;    /* not between letters, digits, marks, '_' */
     bool lstrip, rstrip; /* takes the white space beside it */
     bool normalized;
 } lt_added_token;
 
 /* A trie over bytes; children of a node are a linked list. */
-typedef struct lt_trie_node { int32_t child, next, token; unsigned char byte; } lt_trie_node;
+typedef struct lt_trie_node {
+    int32_t child, next, token;
+    unsigned char byte;
+} lt_trie_node;
 typedef struct lt_trie {
     lt_trie_node *node;
     size_t n, cap;

@@ -12,15 +12,19 @@
 
 #include "tokenizer/utf8.h"
 
-typedef struct merge { uint64_t pair; uint32_t rank; int32_t id; } merge; /* pair: left << 32 | right */
+typedef struct merge {
+    uint64_t pair;
+    uint32_t rank;
+    int32_t id;
+} merge; /* pair: left << 32 | right */
 #define NO_PAIR UINT64_MAX
 #define NO_RANK UINT32_MAX
 
 typedef struct bpe {
     merge *slot; /* hash table; a power of two, at most half full */
     int slot_bits;
-    int32_t byte_symbol[256]; /* id of the symbol of a byte; -1: not in the vocabulary */
-    int32_t fallback[256];    /* id of <0xHH> */
+    int32_t byte_symbol[256];    /* id of the symbol of a byte; -1: not in the vocabulary */
+    int32_t fallback[256];       /* id of <0xHH> */
     char *prefix, *suffix, *unk; /* NULL: none */
     size_t prefix_bytes, suffix_bytes;
     int32_t unk_id; /* -1: not in the vocabulary */
@@ -68,21 +72,25 @@ static lt_status make_slots(bpe *b, size_t n, const char *where, lt_err *err) {
 }
 
 /* "a b" or ["a", "b"] */
-static lt_status halves(const json_t *j, const char *half[2], size_t bytes[2], size_t line, const char *where, lt_err *err) {
+static lt_status halves(const json_t *j, const char *half[2], size_t bytes[2], size_t line, const char *where,
+                        lt_err *err) {
     if (json_is_array(j) && json_array_size(j) == 2) {
         for (size_t i = 0; i < 2; i++) {
             const json_t *s = json_array_get(j, i);
-            if (!json_is_string(s)) return lt_fail(err, LT_EDATA, "merge is not made of strings (%s: merge %zu)", where, line);
+            if (!json_is_string(s))
+                return lt_fail(err, LT_EDATA, "merge is not made of strings (%s: merge %zu)", where, line);
             half[i] = json_string_value(s);
             bytes[i] = json_string_length(s);
         }
         return LT_OK;
     }
-    if (!json_is_string(j)) return lt_fail(err, LT_EDATA, "merge is neither a string nor a pair (%s: merge %zu)", where, line);
+    if (!json_is_string(j))
+        return lt_fail(err, LT_EDATA, "merge is neither a string nor a pair (%s: merge %zu)", where, line);
     const char *s = json_string_value(j), *end = s + json_string_length(j);
     const char *space = memchr(s, ' ', (size_t)(end - s));
     if (!space || memchr(space + 1, ' ', (size_t)(end - space - 1)))
-        return lt_fail(err, LT_EDATA, "merge is not two tokens with a space between (%s: merge %zu: \"%.80s\")", where, line, s);
+        return lt_fail(err, LT_EDATA, "merge is not two tokens with a space between (%s: merge %zu: \"%.80s\")", where,
+                       line, s);
     half[0] = s;
     bytes[0] = (size_t)(space - s);
     half[1] = space + 1;
@@ -90,7 +98,8 @@ static lt_status halves(const json_t *j, const char *half[2], size_t bytes[2], s
     return LT_OK;
 }
 
-static lt_status token_of(int32_t *id, const lt_vocab *v, const char *s, size_t bytes, size_t line, const char *where, lt_err *err) {
+static lt_status token_of(int32_t *id, const lt_vocab *v, const char *s, size_t bytes, size_t line, const char *where,
+                          lt_err *err) {
     *id = lt_vocab_find_model(v, s, bytes);
     if (*id >= 0) return LT_OK;
     return lt_fail(err, LT_EDATA, "merge of a token that the vocabulary lacks (%s: merge %zu: \"%.*s\")", where, line,
@@ -117,7 +126,8 @@ static lt_status put_merge(bpe *b, const lt_vocab *v, const json_t *j, size_t li
     return LT_OK;
 }
 
-static lt_status parse_merges(bpe *b, const lt_vocab *v, const json_t *j, const char *where, lt_hash *digest, lt_err *err) {
+static lt_status parse_merges(bpe *b, const lt_vocab *v, const json_t *j, const char *where, lt_hash *digest,
+                              lt_err *err) {
     const json_t *list = json_object_get(j, "merges");
     if (!json_is_array(list)) return lt_fail(err, LT_EDATA, "not a list (%s: model.merges)", where);
     const size_t n = json_array_size(list);
@@ -128,7 +138,8 @@ static lt_status parse_merges(bpe *b, const lt_vocab *v, const json_t *j, const 
     uint32_t rank = 0;
     for (size_t i = 0; i < n && st == LT_OK; i++) {
         const json_t *m = json_array_get(list, i);
-        if (json_is_string(m) && strncmp(json_string_value(m), "#version", 8) == 0) continue; /* first line of merges.txt */
+        if (json_is_string(m) && strncmp(json_string_value(m), "#version", 8) == 0)
+            continue; /* first line of merges.txt */
         st = put_merge(b, v, m, i, rank++, &joined, where, digest, err);
     }
     lt_tok_buf_clear(&joined);
@@ -143,7 +154,8 @@ static lt_status parse_vocab(lt_vocab *v, const json_t *j, const char *where, lt
     LT_TRY(lt_json_need(&vocab, j, "vocab", where, err));
     if (!json_is_object(vocab)) return lt_fail(err, LT_EDATA, "not an object (%s: model.vocab)", where);
     json_object_foreach(vocab, token, id) {
-        if (!json_is_integer(id)) return lt_fail(err, LT_EDATA, "token id is not an integer (%s: model.vocab: \"%.80s\")", where, token);
+        if (!json_is_integer(id))
+            return lt_fail(err, LT_EDATA, "token id is not an integer (%s: model.vocab: \"%.80s\")", where, token);
         LT_TRY(lt_vocab_add(v, json_integer_value(id), token, strlen(token), LT_VOCAB_MODEL, where, err));
     }
     return LT_OK;
@@ -344,14 +356,16 @@ static lt_status merge_long(const bpe *b, word *w, lt_err *err) {
 /* Unknown characters wait for the next known one, so that fuse_unk can make one token of several. */
 static lt_status add_unknown(const bpe *b, word *w, bool *pending, lt_err *err) {
     if (!b->unk) return LT_OK; /* without an unknown token the character vanishes */
-    if (b->unk_id < 0) return lt_fail(err, LT_EDATA, "tokenizer: unknown token \"%.80s\" is not in the vocabulary", b->unk);
+    if (b->unk_id < 0)
+        return lt_fail(err, LT_EDATA, "tokenizer: unknown token \"%.80s\" is not in the vocabulary", b->unk);
     if (*pending && !b->fuse_unk) w->id[w->n++] = b->unk_id;
     *pending = true;
     return LT_OK;
 }
 
 /* One character, with prefix and suffix, to symbols. */
-static lt_status add_character(const bpe *b, const lt_vocab *v, word *w, const char *s, size_t bytes, bool *pending, lt_err *err) {
+static lt_status add_character(const bpe *b, const lt_vocab *v, word *w, const char *s, size_t bytes, bool *pending,
+                               lt_err *err) {
     const int32_t id = lt_vocab_find_model(v, s, bytes);
     if (id >= 0) {
         if (*pending) w->id[w->n++] = b->unk_id;
@@ -362,11 +376,13 @@ static lt_status add_character(const bpe *b, const lt_vocab *v, word *w, const c
     bool all = b->byte_fallback;
     for (size_t i = 0; i < bytes && all; i++) all = b->fallback[(unsigned char)s[i]] >= 0;
     if (!all) return add_unknown(b, w, pending, err);
-    for (size_t i = 0; i < bytes; i++) w->id[w->n++] = b->fallback[(unsigned char)s[i]]; /* a pending unknown stays behind them */
+    for (size_t i = 0; i < bytes; i++)
+        w->id[w->n++] = b->fallback[(unsigned char)s[i]]; /* a pending unknown stays behind them */
     return LT_OK;
 }
 
-static lt_status start_symbols(const bpe *b, const lt_vocab *v, word *w, const char *s, size_t n, bool *pending, lt_err *err) {
+static lt_status start_symbols(const bpe *b, const lt_vocab *v, word *w, const char *s, size_t n, bool *pending,
+                               lt_err *err) {
     for (size_t i = 0; i < n; i++) {
         const unsigned char byte = (unsigned char)s[i];
         if (b->byte_symbol[byte] >= 0 && !*pending) {
@@ -379,8 +395,8 @@ static lt_status start_symbols(const bpe *b, const lt_vocab *v, word *w, const c
     return LT_OK;
 }
 
-static lt_status start_characters(const bpe *b, const lt_vocab *v, word *w, const char *s, size_t n, lt_tok_buf *tmp, bool *pending,
-                                  lt_err *err) {
+static lt_status start_characters(const bpe *b, const lt_vocab *v, word *w, const char *s, size_t n, lt_tok_buf *tmp,
+                                  bool *pending, lt_err *err) {
     for (size_t at = 0, bytes; at < n; at += bytes) {
         bytes = lt_utf8_length(s[at]);
         if (!b->prefix && !b->suffix) {
@@ -397,13 +413,15 @@ static lt_status start_characters(const bpe *b, const lt_vocab *v, word *w, cons
 }
 
 /* The whole word as one token, where the model prefers that to merging. */
-static lt_status whole_word(const bpe *b, const lt_vocab *v, const char *s, size_t n, bool symbols, lt_tok_buf *tmp, int32_t *id, lt_err *err) {
+static lt_status whole_word(const bpe *b, const lt_vocab *v, const char *s, size_t n, bool symbols, lt_tok_buf *tmp,
+                            int32_t *id, lt_err *err) {
     *id = -1;
     if (!b->ignore_merges || n > b->longest) return LT_OK;
     if (symbols) {
         tmp->len = 0;
         LT_TRY(lt_tok_buf_reserve(tmp, 2 * n, err));
-        for (size_t i = 0; i < n; i++) tmp->len += lt_utf8_put(tmp->data + tmp->len, lt_tok_symbol((unsigned char)s[i]));
+        for (size_t i = 0; i < n; i++)
+            tmp->len += lt_utf8_put(tmp->data + tmp->len, lt_tok_symbol((unsigned char)s[i]));
         s = tmp->data;
         n = tmp->len;
     }
@@ -414,7 +432,10 @@ static lt_status whole_word(const bpe *b, const lt_vocab *v, const char *s, size
 /* ---- a text ---- */
 
 /* Where the ids of a word that was seen before stand in the output. Direct-mapped. */
-typedef struct seen { const char *s; size_t bytes, at, n; } seen;
+typedef struct seen {
+    const char *s;
+    size_t bytes, at, n;
+} seen;
 #define SEEN_BYTES 64 /* longer words seldom come twice */
 
 typedef struct run {

@@ -7,7 +7,10 @@
 #include "tokenizer/utf8.h"
 
 /* The list that a decoder makes. */
-typedef struct strings { lt_tok_buf text; lt_tok_spans spans; } strings;
+typedef struct strings {
+    lt_tok_buf text;
+    lt_tok_spans spans;
+} strings;
 
 static void strings_clear(strings *s) {
     lt_tok_buf_clear(&s->text);
@@ -41,7 +44,8 @@ static lt_status become(lt_tok_text *t, strings *s, lt_status st, lt_err *err) {
 }
 
 /* Maps each token by itself; index is its place in the list. */
-typedef lt_status (*map_token)(const void *self, size_t index, size_t count, const char *token, size_t bytes, lt_tok_buf *out, lt_err *err);
+typedef lt_status (*map_token)(const void *self, size_t index, size_t count, const char *token, size_t bytes,
+                               lt_tok_buf *out, lt_err *err);
 
 static lt_status map_tokens(lt_tok_text *t, map_token map, const void *self, lt_err *err) {
     strings s = { 0 };
@@ -51,7 +55,8 @@ static lt_status map_tokens(lt_tok_text *t, map_token map, const void *self, lt_
         const lt_tok_span token = t->spans.v[i];
         st = map(self, i, t->spans.n, t->data + token.start, token.end - token.start, &s.text, err);
         if (st == LT_OK) st = end_string(&s, start, err);
-        if (st == LT_OK && s.text.len > t->most) st = lt_fail(err, LT_EUNSUPPORTED, "decoder makes %zu bytes of %zu", s.text.len, t->len);
+        if (st == LT_OK && s.text.len > t->most)
+            st = lt_fail(err, LT_EUNSUPPORTED, "decoder makes %zu bytes of %zu", s.text.len, t->len);
     }
     return become(t, &s, st, err);
 }
@@ -172,7 +177,8 @@ static lt_status fuse(const void *self, lt_tok_text *t, lt_err *err) {
     return become(t, &s, st, err);
 }
 
-static lt_status replace_token(const void *self, size_t index, size_t count, const char *token, size_t bytes, lt_tok_buf *out, lt_err *err) {
+static lt_status replace_token(const void *self, size_t index, size_t count, const char *token, size_t bytes,
+                               lt_tok_buf *out, lt_err *err) {
     (void)index, (void)count;
     return lt_tok_replace_run(self, token, bytes, false, out, err);
 }
@@ -181,7 +187,10 @@ static lt_status replace(const void *self, lt_tok_text *t, lt_err *err) {
     return map_tokens(t, replace_token, self, err);
 }
 
-typedef struct strip { char content[5]; size_t start, stop; } strip;
+typedef struct strip {
+    char content[5];
+    size_t start, stop;
+} strip;
 
 static lt_status strip_parse(void **self, const json_t *j, const lt_tok_source *in, lt_err *err) {
     strip s = { 0 }, *p;
@@ -199,7 +208,8 @@ static lt_status strip_parse(void **self, const json_t *j, const lt_tok_source *
 }
 
 /* At most `start` characters of that kind at the start, and `stop` at the end. */
-static lt_status strip_token(const void *self, size_t index, size_t count, const char *token, size_t bytes, lt_tok_buf *out, lt_err *err) {
+static lt_status strip_token(const void *self, size_t index, size_t count, const char *token, size_t bytes,
+                             lt_tok_buf *out, lt_err *err) {
     const strip *s = self;
     const size_t n = strlen(s->content);
     (void)index, (void)count;
@@ -215,7 +225,10 @@ static lt_status strip_run(const void *self, lt_tok_text *t, lt_err *err) {
 
 /* ---- Metaspace ---- */
 
-typedef struct metaspace { char blank[5]; bool prepended; } metaspace;
+typedef struct metaspace {
+    char blank[5];
+    bool prepended;
+} metaspace;
 
 static lt_status metaspace_parse(void **self, const json_t *j, const lt_tok_source *in, lt_err *err) {
     metaspace m = { 0 }, *p;
@@ -234,7 +247,8 @@ static lt_status metaspace_parse(void **self, const json_t *j, const lt_tok_sour
     return LT_OK;
 }
 
-static lt_status metaspace_token(const void *self, size_t index, size_t count, const char *token, size_t bytes, lt_tok_buf *out, lt_err *err) {
+static lt_status metaspace_token(const void *self, size_t index, size_t count, const char *token, size_t bytes,
+                                 lt_tok_buf *out, lt_err *err) {
     const metaspace *m = self;
     const size_t blank = strlen(m->blank);
     (void)count;
@@ -254,7 +268,10 @@ static lt_status metaspace_run(const void *self, lt_tok_text *t, lt_err *err) {
 
 /* ---- WordPiece ---- */
 
-typedef struct wordpiece { bool cleanup; char prefix[]; } wordpiece;
+typedef struct wordpiece {
+    bool cleanup;
+    char prefix[];
+} wordpiece;
 
 static lt_status wordpiece_parse(void **self, const json_t *j, const lt_tok_source *in, lt_err *err) {
     const char *prefix;
@@ -284,9 +301,12 @@ static void shorten(lt_tok_buf *out, size_t start, const char *from, const char 
     out->len = write;
 }
 
-static lt_status wordpiece_token(const void *self, size_t index, size_t count, const char *token, size_t bytes, lt_tok_buf *out, lt_err *err) {
-    static const char *const tidy[][2] = { { " .", "." }, { " ?", "?" }, { " !", "!" }, { " ,", "," }, { " ' ", "'" }, { " n't", "n't" },
-        { " 'm", "'m" }, { " do not", " don't" }, { " 's", "'s" }, { " 've", "'ve" }, { " 're", "'re" } };
+static lt_status wordpiece_token(const void *self, size_t index, size_t count, const char *token, size_t bytes,
+                                 lt_tok_buf *out, lt_err *err) {
+    static const char *const tidy[][2] = { { " .", "." },     { " ?", "?" },           { " !", "!" },
+                                           { " ,", "," },     { " ' ", "'" },          { " n't", "n't" },
+                                           { " 'm", "'m" },   { " do not", " don't" }, { " 's", "'s" },
+                                           { " 've", "'ve" }, { " 're", "'re" } };
     const wordpiece *w = self;
     const size_t start = out->len, prefix = strlen(w->prefix);
     (void)count;

@@ -38,14 +38,22 @@ typedef struct lt_search {
 lt_status lt_search_open(lt_search *s, const lt_finder *f, lt_scan scan, lt_err *err);
 void lt_search_close(lt_search *s);
 /* from <= n. LT_EUNSUPPORTED: the pattern needs more backtracking than PCRE2 allows. */
-lt_status lt_search_next(const lt_search *s, const char *text, size_t n, size_t from, size_t *start, size_t *end, lt_err *err);
+lt_status lt_search_next(const lt_search *s, const char *text, size_t n, size_t from, size_t *start, size_t *end,
+                         lt_err *err);
 /* All matches one after another, as Oniguruma's iterator gives them: *from = 0 and *last = LT_NO_MATCH at first. An
  * empty match right behind a match does not count. */
-lt_status lt_search_after(const lt_search *s, const char *text, size_t n, size_t *from, size_t *last, size_t *start, size_t *end, lt_err *err);
+lt_status lt_search_after(const lt_search *s, const char *text, size_t n, size_t *from, size_t *last, size_t *start,
+                          size_t *end, lt_err *err);
 
 /* What a span becomes when it is cut at matches ("behavior"); invert: gaps count as matches and matches as gaps. */
-typedef enum lt_behavior { LT_SPLIT_ISOLATED, LT_SPLIT_REMOVED, LT_SPLIT_MERGED_WITH_PREVIOUS, LT_SPLIT_MERGED_WITH_NEXT,
-    LT_SPLIT_CONTIGUOUS } lt_behavior;
-lt_status lt_tok_text_split(lt_tok_text *t, const lt_finder *f, lt_scan scan, lt_behavior behavior, bool invert, lt_err *err);
+typedef enum lt_behavior {
+    LT_SPLIT_ISOLATED,
+    LT_SPLIT_REMOVED,
+    LT_SPLIT_MERGED_WITH_PREVIOUS,
+    LT_SPLIT_MERGED_WITH_NEXT,
+    LT_SPLIT_CONTIGUOUS
+} lt_behavior;
+lt_status lt_tok_text_split(lt_tok_text *t, const lt_finder *f, lt_scan scan, lt_behavior behavior, bool invert,
+                            lt_err *err);
 
 #endif

@@ -14,9 +14,9 @@
 #include "tokenizer/utf8.h"
 
 typedef struct pre_row {
-    const char *name[4]; /* values of tokenizer.ggml.pre */
+    const char *name[4];                    /* values of tokenizer.ggml.pre */
     const char *normalizer, *pre_tokenizer; /* as in tokenizer.json */
-    bool ignore_merges, add_bos; /* add_bos: where the file does not say */
+    bool ignore_merges, add_bos;            /* add_bos: where the file does not say */
 } pre_row;
 
 #define BYTES "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"use_regex\":false}"
@@ -26,14 +26,18 @@ typedef struct pre_row {
 #define SEQUENCE(parts) "{\"type\":\"Sequence\",\"pretokenizers\":[" parts "]}"
 #define SHORT_FORMS "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 #define BLANKS "\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+"
-#define CL100K(digits) SHORT_FORMS "|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|" digits "| ?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n]*|" BLANKS
+#define CL100K(digits)                                                                                                 \
+    SHORT_FORMS "|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|" digits "| ?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n]*|" BLANKS
 #define UPPER "\\\\p{Lu}\\\\p{Lt}\\\\p{Lm}\\\\p{Lo}\\\\p{M}"
 #define LOWER "\\\\p{Ll}\\\\p{Lm}\\\\p{Lo}\\\\p{M}"
-#define O200K(tail, digits) "[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?[" UPPER "]*[" LOWER "]+" tail "|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?[" UPPER "]+[" LOWER "]*" tail \
-    "|" digits "| ?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n/]*|" BLANKS
+#define O200K(tail, digits)                                                                                            \
+    "[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?[" UPPER "]*[" LOWER "]+" tail "|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?[" UPPER "]+[" LOWER \
+    "]*" tail "|" digits "| ?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n/]*|" BLANKS
 #define DIGITS3 "\\\\p{N}{1,3}"
 #define DIGIT "\\\\p{N}"
-#define DEEPSEEK "[!\\\"#$%&'()*+,\\\\-./:;<=>?@\\\\[\\\\\\\\\\\\]^_`{|}~][A-Za-z]+|[^\\\\r\\\\n\\\\p{L}\\\\p{P}\\\\p{S}]?[\\\\p{L}\\\\p{M}]+|" \
+#define DEEPSEEK                                                                                                       \
+    "[!\\\"#$%&'()*+,\\\\-./"                                                                                          \
+    ":;<=>?@\\\\[\\\\\\\\\\\\]^_`{|}~][A-Za-z]+|[^\\\\r\\\\n\\\\p{L}\\\\p{P}\\\\p{S}]?[\\\\p{L}\\\\p{M}]+|"            \
     " ?[\\\\p{P}\\\\p{S}]+[\\\\r\\\\n]*|" BLANKS
 #define CJK "[\xE4\xB8\x80-\xE9\xBE\xA5\xE3\x81\x80-\xE3\x82\x9F\xE3\x82\xA0-\xE3\x83\xBF]+"
 
@@ -43,7 +47,11 @@ static const pre_row pre_rows[] = {
     { { "llama-bpe", "llama3", "llama-v3" }, NULL, SEQUENCE(SPLIT(CL100K(DIGITS3)) "," BYTES), true, true },
     { { "dbrx", "smaug-bpe" }, NULL, SEQUENCE(SPLIT(CL100K(DIGITS3)) "," BYTES), false, false },
     { { "qwen2", "deepseek-r1-qwen" }, NFC, SEQUENCE(SPLIT(CL100K(DIGIT)) "," BYTES), false, false },
-    { { "smollm", "starcoder", "refact" }, NULL, SEQUENCE("{\"type\":\"Digits\",\"individual_digits\":true}," GPT2), false, false },
+    { { "smollm", "starcoder", "refact" },
+      NULL,
+      SEQUENCE("{\"type\":\"Digits\",\"individual_digits\":true}," GPT2),
+      false,
+      false },
     { { "deepseek-v3" }, NULL, SEQUENCE(SPLIT(DIGITS3) "," SPLIT(CJK) "," SPLIT(DEEPSEEK) "," BYTES), false, false },
     { { "tekken" }, NULL, SEQUENCE(SPLIT(O200K("", DIGIT)) "," BYTES), true, true },
     { { "gpt-4o", "llama4" }, NULL, SEQUENCE(SPLIT(O200K(SHORT_FORMS "?", DIGITS3)) "," BYTES), false, false },
@@ -67,7 +75,8 @@ static lt_status unknown_pre(const char *name, const char *where, lt_err *err) {
             memcpy(known + len, pre_rows[i].name[k], more + 1);
             len += more;
         }
-    return lt_fail(err, LT_EUNSUPPORTED, "unknown pre-tokenizer, known are %s (%s: tokenizer.ggml.pre: %.80s)", known, where, name);
+    return lt_fail(err, LT_EUNSUPPORTED, "unknown pre-tokenizer, known are %s (%s: tokenizer.ggml.pre: %.80s)", known,
+                   where, name);
 }
 
 /* Values of tokenizer.ggml.token_type. */
@@ -113,15 +122,18 @@ static lt_status begin(build *b) {
 static lt_status add_token(build *b, size_t i, bool special) {
     size_t bytes;
     const char *s = lt_gguf_array_string(b->g, "tokenizer.ggml.tokens", i, &bytes);
-    json_t *j = json_pack("{s:I, s:s%, s:b, s:b}", "id", (json_int_t)i, "content", s, bytes, "special", (int)special, "normalized", 0);
+    json_t *j = json_pack("{s:I, s:s%, s:b, s:b}", "id", (json_int_t)i, "content", s, bytes, "special", (int)special,
+                          "normalized", 0);
     return j && json_array_append_new(b->added, j) == 0 ? LT_OK : no_memory(b);
 }
 
 static lt_status put_token(build *b, size_t i, int64_t type) {
     size_t bytes;
     const char *s = lt_gguf_array_string(b->g, "tokenizer.ggml.tokens", i, &bytes);
-    if (memchr(s, '\0', bytes)) return lt_fail(b->err, LT_EUNSUPPORTED, "token with a NUL byte (%s: token %zu)", b->where, i);
-    if (json_object_getn(b->vocab, s, bytes)) return lt_fail(b->err, LT_EDATA, "token in the vocabulary twice (%s: token %zu: \"%.80s\")", b->where, i, s);
+    if (memchr(s, '\0', bytes))
+        return lt_fail(b->err, LT_EUNSUPPORTED, "token with a NUL byte (%s: token %zu)", b->where, i);
+    if (json_object_getn(b->vocab, s, bytes))
+        return lt_fail(b->err, LT_EDATA, "token in the vocabulary twice (%s: token %zu: \"%.80s\")", b->where, i, s);
     if (json_object_setn_new(b->vocab, s, bytes, json_integer((json_int_t)i)) != 0)
         return lt_fail(b->err, LT_EDATA, "token is not UTF-8 (%s: token %zu)", b->where, i);
     if (type < TYPE_NORMAL || type > TYPE_BYTE)
@@ -137,7 +149,8 @@ static lt_status put_tokens(build *b) {
         return lt_fail(b->err, LT_EDATA, "no list of tokens (%s: tokenizer.ggml.tokens)", b->where);
     const bool typed = lt_gguf_array(b->g, "tokenizer.ggml.token_type", &type, &n_types);
     if (typed && n_types != b->n_tokens)
-        return lt_fail(b->err, LT_EDATA, "%zu tokens with %zu types (%s: tokenizer.ggml.token_type)", b->n_tokens, n_types, b->where);
+        return lt_fail(b->err, LT_EDATA, "%zu tokens with %zu types (%s: tokenizer.ggml.token_type)", b->n_tokens,
+                       n_types, b->where);
     for (size_t i = 0; i < b->n_tokens; i++) {
         int64_t kind = TYPE_NORMAL;
         if (typed && !lt_gguf_array_i64(b->g, "tokenizer.ggml.token_type", i, &kind))
@@ -168,7 +181,9 @@ static lt_status special_id(const build *b, const char *key, int32_t *id) {
     uint64_t value;
     *id = -1;
     if (!lt_gguf_u64(b->g, key, &value)) return LT_OK;
-    if (value >= b->n_tokens) return lt_fail(b->err, LT_EDATA, "id outside the vocabulary (%s: %s: %llu)", b->where, key, (unsigned long long)value);
+    if (value >= b->n_tokens)
+        return lt_fail(b->err, LT_EDATA, "id outside the vocabulary (%s: %s: %llu)", b->where, key,
+                       (unsigned long long)value);
     *id = (int32_t)value;
     return LT_OK;
 }
@@ -182,8 +197,8 @@ static bool flag(const build *b, const char *key, bool otherwise) {
 static lt_status put_template(build *b, int32_t bos, int32_t eos, bool add_bos) {
     const bool front = bos >= 0 && flag(b, "tokenizer.ggml.add_bos_token", add_bos);
     const bool back = eos >= 0 && flag(b, "tokenizer.ggml.add_eos_token", false);
-    json_t *j = json_pack("{s:s, s:[], s:{s:{s:[i]}, s:{s:[i]}}}", "type", "TemplateProcessing", "single", "special_tokens", "bos", "ids",
-                          (int)bos, "eos", "ids", (int)eos);
+    json_t *j = json_pack("{s:s, s:[], s:{s:{s:[i]}, s:{s:[i]}}}", "type", "TemplateProcessing", "single",
+                          "special_tokens", "bos", "ids", (int)bos, "eos", "ids", (int)eos);
     if (!j) return no_memory(b);
     json_t *single = json_object_get(j, "single");
     int failed = 0;
@@ -208,10 +223,17 @@ static lt_status build_bpe(build *b, int32_t bos, int32_t eos) {
     return put_template(b, bos, eos, row->add_bos);
 }
 
-/* ---- SentencePiece's BPE: any two neighbours whose joint is a token may merge, the joint of the best score first ---- */
+/* ---- SentencePiece's BPE: any two neighbours whose joint is a token may merge, the joint of the best score first ----
+ */
 
-typedef struct joint { double score; size_t left, right, token, cut; } joint; /* left, right in characters, cut in bytes */
-typedef struct joints { joint *v; size_t n, cap; } joints;
+typedef struct joint {
+    double score;
+    size_t left, right, token, cut;
+} joint; /* left, right in characters, cut in bytes */
+typedef struct joints {
+    joint *v;
+    size_t n, cap;
+} joints;
 
 #define LONGEST_PIECE 512 /* bytes; SentencePiece's own limit is far below */
 
@@ -251,7 +273,8 @@ static lt_status put_cuts(const build *b, joints *js, size_t token) {
     const char *s = lt_gguf_array_string(b->g, "tokenizer.ggml.tokens", token, &n);
     lt_gguf_array_i64(b->g, "tokenizer.ggml.token_type", token, &type);
     if (type != TYPE_NORMAL) return LT_OK;
-    if (n > LONGEST_PIECE) return lt_fail(b->err, LT_EUNSUPPORTED, "piece of %zu bytes (%s: token %zu)", n, b->where, token);
+    if (n > LONGEST_PIECE)
+        return lt_fail(b->err, LT_EUNSUPPORTED, "piece of %zu bytes (%s: token %zu)", n, b->where, token);
     if (!lt_gguf_array_f64(b->g, "tokenizer.ggml.scores", token, &score) || !isfinite(score))
         return lt_fail(b->err, LT_EDATA, "token without a score (%s: token %zu)", b->where, token);
     for (size_t cut = lt_utf8_length(*s); cut < n; cut += lt_utf8_length(s[cut])) {
@@ -284,7 +307,9 @@ static lt_status put_joints(const build *b) {
 }
 
 #define SHOW_BLANKS "{\"type\":\"Replace\",\"pattern\":{\"String\":\" \"},\"content\":\"\xE2\x96\x81\"}"
-#define HIDE_BLANKS "{\"type\":\"Replace\",\"pattern\":{\"String\":\"\xE2\x96\x81\"},\"content\":\" \"},{\"type\":\"ByteFallback\"},{\"type\":\"Fuse\"}"
+#define HIDE_BLANKS                                                                                                    \
+    "{\"type\":\"Replace\",\"pattern\":{\"String\":\"\xE2\x96\x81\"},\"content\":\" "                                  \
+    "\"},{\"type\":\"ByteFallback\"},{\"type\":\"Fuse\"}"
 
 static lt_status build_sentencepiece(build *b, int32_t bos, int32_t eos) {
     const bool prefix = flag(b, "tokenizer.ggml.add_space_prefix", true);
@@ -298,14 +323,23 @@ static lt_status build_sentencepiece(build *b, int32_t bos, int32_t eos) {
     LT_TRY(put_joints(b));
     LT_TRY(set(b, b->model, "byte_fallback", json_true()));
     LT_TRY(set(b, b->model, "fuse_unk", json_true()));
-    LT_TRY(set_text(b, b->root, "normalizer", prefix ? "{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"Prepend\",\"prepend\":\"\xE2\x96\x81\"}," SHOW_BLANKS "]}"
-                                                     : SHOW_BLANKS));
-    LT_TRY(set_text(b, b->root, "decoder", prefix ? "{\"type\":\"Sequence\",\"decoders\":[" HIDE_BLANKS ",{\"type\":\"Strip\",\"content\":\" \",\"start\":1,\"stop\":0}]}"
-                                                  : "{\"type\":\"Sequence\",\"decoders\":[" HIDE_BLANKS "]}"));
+    LT_TRY(set_text(
+        b, b->root, "normalizer",
+        prefix
+            ? "{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"Prepend\",\"prepend\":\"\xE2\x96\x81\"}," SHOW_BLANKS
+              "]}"
+            : SHOW_BLANKS));
+    LT_TRY(set_text(b, b->root, "decoder",
+                    prefix ? "{\"type\":\"Sequence\",\"decoders\":[" HIDE_BLANKS
+                             ",{\"type\":\"Strip\",\"content\":\" \",\"start\":1,\"stop\":0}]}"
+                           : "{\"type\":\"Sequence\",\"decoders\":[" HIDE_BLANKS "]}"));
     return put_template(b, bos, eos, true);
 }
 
-static const struct { const char *name; lt_status (*build)(build *b, int32_t bos, int32_t eos); } models[] = {
+static const struct {
+    const char *name;
+    lt_status (*build)(build *b, int32_t bos, int32_t eos);
+} models[] = {
     { "gpt2", build_bpe },
     { "llama", build_sentencepiece },
 };
@@ -315,7 +349,8 @@ static lt_status build_model(build *b, int32_t bos, int32_t eos) {
     const char *model = lt_gguf_string(b->g, "tokenizer.ggml.model", &bytes);
     for (size_t i = 0; i < LT_COUNTOF(models) && model; i++)
         if (strcmp(models[i].name, model) == 0) return models[i].build(b, bos, eos);
-    return lt_fail(b->err, LT_EUNSUPPORTED, "unknown tokenizer model (%s: tokenizer.ggml.model: %.80s)", b->where, model ? model : "absent");
+    return lt_fail(b->err, LT_EUNSUPPORTED, "unknown tokenizer model (%s: tokenizer.ggml.model: %.80s)", b->where,
+                   model ? model : "absent");
 }
 
 lt_status lt_tokenizer_gguf_tree(json_t **out, int32_t *bos, int32_t *eos, const lt_gguf *g, lt_err *err) {

@@ -10,12 +10,13 @@
 
 /* The library numbers added tokens itself: a token of the vocabulary keeps its id, a new one gets the next free id
  * behind the vocabulary. A file that says otherwise would mean different ids to different readers. */
-static lt_status place_token(lt_tokenizer *t, const char *content, size_t bytes, int64_t id, int64_t next, const char *where, lt_err *err) {
+static lt_status place_token(lt_tokenizer *t, const char *content, size_t bytes, int64_t id, int64_t next,
+                             const char *where, lt_err *err) {
     const int32_t known = lt_vocab_find(&t->vocab, content, bytes);
     if (known < 0 && id == next) return lt_vocab_add(&t->vocab, id, content, bytes, 0, where, err);
     if (known >= 0 && known == id) return LT_OK;
-    return lt_fail(err, LT_EDATA, "added token with an id that is not its own (%s: \"%.80s\": %lld, must be %lld)", where, content,
-                   (long long)id, (long long)(known >= 0 ? known : next));
+    return lt_fail(err, LT_EDATA, "added token with an id that is not its own (%s: \"%.80s\": %lld, must be %lld)",
+                   where, content, (long long)id, (long long)(known >= 0 ? known : next));
 }
 
 static lt_status added_token(lt_tokenizer *t, const json_t *j, int64_t *next, const char *where, lt_err *err) {
@@ -36,7 +37,8 @@ static lt_status added_token(lt_tokenizer *t, const json_t *j, int64_t *next, co
     a.id = (int32_t)json_integer_value(id);
     if (a.id >= *next) *next = (int64_t)a.id + 1;
     unsigned *flags = &t->vocab.entry[a.id].flags;
-    if (*flags & LT_VOCAB_ADDED) return lt_fail(err, LT_EDATA, "added token listed twice (%s: \"%.80s\": %d)", where, s, a.id);
+    if (*flags & LT_VOCAB_ADDED)
+        return lt_fail(err, LT_EDATA, "added token listed twice (%s: \"%.80s\": %d)", where, s, a.id);
     *flags |= LT_VOCAB_ADDED | (special ? LT_VOCAB_SPECIAL : 0);
     return lt_added_put(&t->added, a, err);
 }
@@ -46,7 +48,8 @@ static lt_status parse_added(lt_tokenizer *t, const json_t *root, const char *wh
     int64_t next = (int64_t)t->vocab.count;
     if (!list || json_is_null(list)) return LT_OK;
     if (!json_is_array(list)) return lt_fail(err, LT_EDATA, "not a list (%s: added_tokens)", where);
-    for (size_t i = 0; i < json_array_size(list); i++) LT_TRY(added_token(t, json_array_get(list, i), &next, where, err));
+    for (size_t i = 0; i < json_array_size(list); i++)
+        LT_TRY(added_token(t, json_array_get(list, i), &next, where, err));
     return LT_OK;
 }
 
@@ -59,7 +62,8 @@ static lt_status index_added(lt_tokenizer *t, lt_err *err) {
         LT_TRY(lt_tok_text_init(&text, content, bytes, err));
         lt_status st = t->added.token[i].normalized ? lt_tok_normalize(t, &text, err) : LT_OK;
         if (st == LT_OK && text.spans.n > 0)
-            st = lt_added_index(&t->added, i, text.data + text.spans.v[0].start, text.spans.v[0].end - text.spans.v[0].start, err);
+            st = lt_added_index(&t->added, i, text.data + text.spans.v[0].start,
+                                text.spans.v[0].end - text.spans.v[0].start, err);
         lt_tok_text_clear(&text);
         LT_TRY(st);
     }
@@ -103,8 +107,10 @@ static lt_status fill(lt_tokenizer *t, const json_t *root, const char *where, lt
     t->model = model;
     LT_TRY(parse_added(t, root, where, err));
     LT_TRY(lt_tok_stage_parse(&t->normalizer, &lt_tok_normalizers, json_object_get(root, "normalizer"), &in, err));
-    LT_TRY(lt_tok_stage_parse(&t->pretokenizer, &lt_tok_pretokenizers, json_object_get(root, "pre_tokenizer"), &in, err));
-    LT_TRY(lt_tok_stage_parse(&t->postprocessor, &lt_tok_postprocessors, json_object_get(root, "post_processor"), &in, err));
+    LT_TRY(
+        lt_tok_stage_parse(&t->pretokenizer, &lt_tok_pretokenizers, json_object_get(root, "pre_tokenizer"), &in, err));
+    LT_TRY(lt_tok_stage_parse(&t->postprocessor, &lt_tok_postprocessors, json_object_get(root, "post_processor"), &in,
+                              err));
     LT_TRY(lt_tok_stage_parse(&t->decoder, &lt_tok_decoders, json_object_get(root, "decoder"), &in, err));
     LT_TRY(index_added(t, err));
     digest_vocab(t, digest);
@@ -156,7 +162,9 @@ static lt_status load_optional(json_t **out, const char *folder, const char *fil
 static lt_status overrule_prefix_space(json_t *root, const json_t *config, lt_err *err) {
     json_t *pre = json_object_get(root, "pre_tokenizer"), *wanted = json_object_get(config, "add_prefix_space");
     if (!json_is_boolean(wanted) || !json_object_get(pre, "add_prefix_space")) return LT_OK;
-    return json_object_set(pre, "add_prefix_space", wanted) == 0 ? LT_OK : lt_fail(err, LT_ENOMEM, "no memory for a JSON value");
+    return json_object_set(pre, "add_prefix_space", wanted) == 0
+               ? LT_OK
+               : lt_fail(err, LT_ENOMEM, "no memory for a JSON value");
 }
 
 /* "bos_token": "<s>" or {"content": "<s>", ...}; false: no such member (null is a member: none). */
@@ -172,10 +180,13 @@ static bool named_token(int32_t *id, const lt_tokenizer *t, const json_t *config
 static void numbered_token(int32_t *id, const lt_tokenizer *t, const json_t *config, const char *key) {
     const json_t *j = json_object_get(config, key);
     if (json_is_array(j)) j = json_array_get(j, 0);
-    if (json_is_integer(j) && lt_vocab_has(&t->vocab, json_integer_value(j), LT_VOCAB_PRESENT)) *id = (int32_t)json_integer_value(j);
+    if (json_is_integer(j) && lt_vocab_has(&t->vocab, json_integer_value(j), LT_VOCAB_PRESENT))
+        *id = (int32_t)json_integer_value(j);
 }
 
-typedef struct folder_files { json_t *root, *config, *special, *generation; } folder_files;
+typedef struct folder_files {
+    json_t *root, *config, *special, *generation;
+} folder_files;
 
 static lt_status load_files(folder_files *f, const char *folder, lt_err *err) {
     char *path = lt_path_join(folder, "tokenizer.json");

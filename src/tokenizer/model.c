@@ -15,7 +15,8 @@ static lt_status unknown_model(const char *type, const char *where, lt_err *err)
         memcpy(known + len, models[i]->type, more + 1);
         len += more;
     }
-    return lt_fail(err, LT_EUNSUPPORTED, "unknown type of tokenizer model, known are %s (%s: %.80s)", known, where, type);
+    return lt_fail(err, LT_EUNSUPPORTED, "unknown type of tokenizer model, known are %s (%s: %.80s)", known, where,
+                   type);
 }
 
 lt_status lt_tok_model_find(const lt_tok_model_row **out, const json_t *j, const char *where, lt_err *err) {

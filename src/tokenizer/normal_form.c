@@ -8,10 +8,16 @@
 #include "tokenizer/utf8.h"
 
 /* A code point and its canonical combining class. */
-typedef struct mark { uint32_t cp; int32_t class; } mark;
+typedef struct mark {
+    uint32_t cp;
+    int32_t class;
+} mark;
 
 /* A cluster: a code point that nothing before it can combine with, and what follows up to the next such one. */
-typedef struct cluster { mark *v, *tmp; size_t n, cap; } cluster;
+typedef struct cluster {
+    mark *v, *tmp;
+    size_t n, cap;
+} cluster;
 
 #define MOST_PARTS 32 /* of one code point; the longest decomposition of Unicode has 18 */
 
@@ -74,7 +80,8 @@ static void compose_cluster(cluster *c) {
     for (size_t i = 0; i < c->n; i++) {
         const mark m = c->v[i];
         /* blocked: something of the same or a higher class stands between (a starter blocks everything) */
-        const bool blocked = starter == SIZE_MAX || (kept > starter + 1 && (c->v[kept - 1].class == 0 || c->v[kept - 1].class >= m.class));
+        const bool blocked = starter == SIZE_MAX ||
+                             (kept > starter + 1 && (c->v[kept - 1].class == 0 || c->v[kept - 1].class >= m.class));
         const uint32_t joined = blocked ? 0 : composite(c->v[starter].cp, m.cp);
         if (joined) {
             c->v[starter].cp = joined;
@@ -91,9 +98,11 @@ static bool begins_cluster(uint32_t cp) {
     return cp < 0x300 || lt_uni_props(cp) & LT_UNI_NEW;
 }
 
-static lt_status normal_cluster(cluster *c, const char *in, size_t bytes, bool compatibility, bool compose, lt_tok_buf *out, lt_err *err) {
+static lt_status normal_cluster(cluster *c, const char *in, size_t bytes, bool compatibility, bool compose,
+                                lt_tok_buf *out, lt_err *err) {
     c->n = 0;
-    for (size_t at = 0; at < bytes; at += lt_utf8_length(in[at])) LT_TRY(add_parts(c, lt_utf8_get(in + at), compatibility, err));
+    for (size_t at = 0; at < bytes; at += lt_utf8_length(in[at]))
+        LT_TRY(add_parts(c, lt_utf8_get(in + at), compatibility, err));
     reorder(c);
     if (compose) compose_cluster(c);
     LT_TRY(lt_tok_buf_reserve(out, 4 * c->n, err));
@@ -113,7 +122,8 @@ static size_t settled(const char *in, size_t bytes, size_t at, uint32_t below) {
 }
 
 lt_status lt_normal_form(const char *in, size_t bytes, bool compatibility, bool compose, lt_tok_buf *out, lt_err *err) {
-    const uint32_t below = compose && !compatibility ? 0x300 : 0x80; /* Latin-1 has compositions and compatibility forms */
+    const uint32_t below =
+        compose && !compatibility ? 0x300 : 0x80; /* Latin-1 has compositions and compatibility forms */
     cluster c = { 0 };
     lt_status st = LT_OK;
     for (size_t at = 0; at < bytes && st == LT_OK;) {

@@ -57,7 +57,8 @@ static lt_status without(unsigned flags, const char *in, size_t bytes, lt_tok_bu
     return LT_OK;
 }
 
-static lt_status strip_accents(const void *self, const char *in, size_t bytes, bool first, lt_tok_buf *out, lt_err *err) {
+static lt_status strip_accents(const void *self, const char *in, size_t bytes, bool first, lt_tok_buf *out,
+                               lt_err *err) {
     (void)self, (void)first;
     return without(LT_UNI_MARK, in, bytes, out, err);
 }
@@ -77,7 +78,9 @@ static lt_status lowercase(const void *self, const char *in, size_t bytes, bool 
 
 /* ---- Strip ---- */
 
-typedef struct strip { bool left, right; } strip;
+typedef struct strip {
+    bool left, right;
+} strip;
 
 static lt_status strip_parse(void **self, const json_t *j, const lt_tok_source *in, lt_err *err) {
     strip s;
@@ -105,7 +108,9 @@ static lt_status strip_run(const void *self, const char *in, size_t bytes, bool 
 
 /* ---- BertNormalizer ---- */
 
-typedef struct bert { bool clean, chinese, accents, lower; } bert;
+typedef struct bert {
+    bool clean, chinese, accents, lower;
+} bert;
 
 static lt_status bert_parse(void **self, const json_t *j, const lt_tok_source *in, lt_err *err) {
     bert b;
@@ -149,7 +154,8 @@ static lt_status bert_chinese(const char *in, size_t bytes, lt_tok_buf *out, lt_
 }
 
 /* Takes turns between two buffers; the last to be written is appended to out. */
-static lt_status bert_steps(const bert *b, const char *in, size_t bytes, lt_tok_buf turn[2], lt_tok_buf *out, lt_err *err) {
+static lt_status bert_steps(const bert *b, const char *in, size_t bytes, lt_tok_buf turn[2], lt_tok_buf *out,
+                            lt_err *err) {
     LT_TRY(b->clean ? bert_clean(in, bytes, &turn[0], err) : lt_tok_buf_put(&turn[0], in, bytes, err));
     if (b->chinese) {
         LT_TRY(bert_chinese(turn[0].data, turn[0].len, &turn[1], err));
@@ -162,7 +168,8 @@ static lt_status bert_steps(const bert *b, const char *in, size_t bytes, lt_tok_
         turn[0].len = 0;
         LT_TRY(without(LT_UNI_BERT_MARK, turn[1].data, turn[1].len, &turn[0], err));
     }
-    return b->lower ? lowercase(NULL, turn[0].data, turn[0].len, false, out, err) : lt_tok_buf_put(out, turn[0].data, turn[0].len, err);
+    return b->lower ? lowercase(NULL, turn[0].data, turn[0].len, false, out, err)
+                    : lt_tok_buf_put(out, turn[0].data, turn[0].len, err);
 }
 
 static lt_status bert_run(const void *self, const char *in, size_t bytes, bool first, lt_tok_buf *out, lt_err *err) {
@@ -182,7 +189,10 @@ static const lt_tok_row rows[] = {
     { .type = "NFKC", .normalize = nfkc },
     { .type = "NFKD", .normalize = nfkd },
     { .type = "Prepend", .parse = prepend_parse, .normalize = prepend },
-    { .type = "Replace", .parse = lt_tok_replace_parse, .destroy = lt_tok_replace_destroy, .normalize = lt_tok_replace_run },
+    { .type = "Replace",
+      .parse = lt_tok_replace_parse,
+      .destroy = lt_tok_replace_destroy,
+      .normalize = lt_tok_replace_run },
     { .type = "Strip", .parse = strip_parse, .normalize = strip_run },
     { .type = "StripAccents", .normalize = strip_accents },
 };

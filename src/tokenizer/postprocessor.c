@@ -33,21 +33,26 @@ static lt_status put_known_id(lt_tok_ids *out, const json_t *id, const lt_tok_so
 }
 
 /* {"SpecialToken": {"id": NAME}}: the ids that `special_tokens` lists under NAME. */
-static lt_status put_special(lt_tok_ids *out, const json_t *special, const json_t *piece, const lt_tok_source *in, lt_err *err) {
+static lt_status put_special(lt_tok_ids *out, const json_t *special, const json_t *piece, const lt_tok_source *in,
+                             lt_err *err) {
     const char *name = json_string_value(json_object_get(piece, "id"));
     const json_t *ids = name ? json_object_get(json_object_get(special, name), "ids") : NULL;
     if (!json_is_array(ids))
-        return lt_fail(err, LT_EDATA, "template with an unknown special token (%s: %.80s)", in->where, name ? name : "no id");
+        return lt_fail(err, LT_EDATA, "template with an unknown special token (%s: %.80s)", in->where,
+                       name ? name : "no id");
     for (size_t i = 0; i < json_array_size(ids); i++) LT_TRY(put_known_id(out, json_array_get(ids, i), in, err));
     return LT_OK;
 }
 
-static lt_status put_piece(lt_tok_ids *out, const json_t *special, const json_t *piece, const lt_tok_source *in, lt_err *err) {
+static lt_status put_piece(lt_tok_ids *out, const json_t *special, const json_t *piece, const lt_tok_source *in,
+                           lt_err *err) {
     const json_t *token = json_object_get(piece, "SpecialToken"), *sequence = json_object_get(piece, "Sequence");
     if (token) return put_special(out, special, token, in, err);
     const char *name = json_string_value(json_object_get(sequence, "id"));
     if (!name || strcmp(name, "A") != 0)
-        return lt_fail(err, LT_EDATA, "template piece is neither a special token nor sequence A (%s: post_processor.single)", in->where);
+        return lt_fail(err, LT_EDATA,
+                       "template piece is neither a special token nor sequence A (%s: post_processor.single)",
+                       in->where);
     return lt_tok_ids_put(out, THE_TEXT, err);
 }
 
@@ -55,7 +60,8 @@ static lt_status template_parse(void **self, const json_t *j, const lt_tok_sourc
     json_t *single = NULL;
     lt_tok_ids ids = { 0 };
     LT_TRY(lt_json_need(&single, j, "single", in->where, err));
-    if (!json_is_array(single)) return lt_fail(err, LT_EDATA, "template is not a list (%s: post_processor.single)", in->where);
+    if (!json_is_array(single))
+        return lt_fail(err, LT_EDATA, "template is not a list (%s: post_processor.single)", in->where);
     for (size_t i = 0; i < json_array_size(single); i++) {
         const lt_status st = put_piece(&ids, json_object_get(j, "special_tokens"), json_array_get(single, i), in, err);
         if (st == LT_OK) continue;

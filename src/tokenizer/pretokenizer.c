@@ -10,7 +10,9 @@
 
 /* ---- ByteLevel: GPT-2's expression, then each byte becomes a printable symbol ---- */
 
-typedef struct byte_level { bool add_prefix_space, use_regex; } byte_level;
+typedef struct byte_level {
+    bool add_prefix_space, use_regex;
+} byte_level;
 
 static lt_status byte_level_parse(void **self, const json_t *j, const lt_tok_source *in, lt_err *err) {
     byte_level b;
@@ -23,7 +25,8 @@ static lt_status byte_level_parse(void **self, const json_t *j, const lt_tok_sou
     return LT_OK;
 }
 
-static lt_status prefix_space(const void *self, const char *in, size_t bytes, bool first, lt_tok_buf *out, lt_err *err) {
+static lt_status prefix_space(const void *self, const char *in, size_t bytes, bool first, lt_tok_buf *out,
+                              lt_err *err) {
     (void)self;
     (void)first;
     if (in[0] != ' ') LT_TRY(lt_tok_buf_put(out, " ", 1, err));
@@ -40,7 +43,11 @@ static lt_status byte_level_run(const void *self, lt_tok_text *t, lt_err *err) {
 
 /* ---- Split: any pattern, any of five ways to cut ---- */
 
-typedef struct split { lt_finder *finder; lt_behavior behavior; bool invert; } split;
+typedef struct split {
+    lt_finder *finder;
+    lt_behavior behavior;
+    bool invert;
+} split;
 
 static void split_destroy(void *self) {
     split *s = self;
@@ -50,9 +57,15 @@ static void split_destroy(void *self) {
 }
 
 static lt_status behavior_of(lt_behavior *out, const char *name, const char *where, lt_err *err) {
-    static const struct { const char *name; lt_behavior behavior; } known[] = {
-        { "Isolated", LT_SPLIT_ISOLATED }, { "Removed", LT_SPLIT_REMOVED }, { "Contiguous", LT_SPLIT_CONTIGUOUS },
-        { "MergedWithPrevious", LT_SPLIT_MERGED_WITH_PREVIOUS }, { "MergedWithNext", LT_SPLIT_MERGED_WITH_NEXT },
+    static const struct {
+        const char *name;
+        lt_behavior behavior;
+    } known[] = {
+        { "Isolated", LT_SPLIT_ISOLATED },
+        { "Removed", LT_SPLIT_REMOVED },
+        { "Contiguous", LT_SPLIT_CONTIGUOUS },
+        { "MergedWithPrevious", LT_SPLIT_MERGED_WITH_PREVIOUS },
+        { "MergedWithNext", LT_SPLIT_MERGED_WITH_NEXT },
     };
     for (size_t i = 0; i < LT_COUNTOF(known); i++) {
         if (strcmp(known[i].name, name) != 0) continue;
@@ -117,7 +130,12 @@ static lt_status digits_run(const void *self, lt_tok_text *t, lt_err *err) {
 /* ---- Metaspace: blanks become a visible character that starts words ---- */
 
 typedef enum prepend_scheme { PREPEND_ALWAYS, PREPEND_FIRST, PREPEND_NEVER } prepend_scheme;
-typedef struct metaspace { char blank[5]; prepend_scheme scheme; bool split; lt_finder *finder; } metaspace;
+typedef struct metaspace {
+    char blank[5];
+    prepend_scheme scheme;
+    bool split;
+    lt_finder *finder;
+} metaspace;
 
 static void metaspace_destroy(void *self) {
     metaspace *m = self;
@@ -166,7 +184,8 @@ static lt_status show_blanks(const void *self, const char *in, size_t bytes, boo
     const metaspace *m = self;
     const size_t n = strlen(m->blank);
     const bool begins = in[0] == ' ' || (bytes >= n && memcmp(in, m->blank, n) == 0);
-    if (!begins && (m->scheme == PREPEND_ALWAYS || (m->scheme == PREPEND_FIRST && first))) LT_TRY(lt_tok_buf_put(out, m->blank, n, err));
+    if (!begins && (m->scheme == PREPEND_ALWAYS || (m->scheme == PREPEND_FIRST && first)))
+        LT_TRY(lt_tok_buf_put(out, m->blank, n, err));
     for (size_t at = 0; at < bytes;) {
         const char *blank = memchr(in + at, ' ', bytes - at);
         const size_t end = blank ? (size_t)(blank - in) : bytes;

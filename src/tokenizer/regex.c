@@ -38,7 +38,11 @@ static lt_status emit_text(translator *t, const char *s) {
 }
 
 /* A class that our tables decide: categories, or a flag. */
-typedef struct class { uint32_t categories; unsigned flag; bool negated; } class;
+typedef struct class {
+    uint32_t categories;
+    unsigned flag;
+    bool negated;
+} class;
 
 static bool class_has(const class *c, unsigned props) {
     return (lt_uni_in(props, c->categories) || (props & c->flag)) != c->negated;
@@ -52,7 +56,8 @@ static lt_status emit_ranges(translator *t, const class *c) {
         const bool surrogate = first.first == 0xD800;
         if (surrogate || !class_has(c, first.props)) continue;
         uint32_t last = first.last;
-        while (i < n && lt_uni_run_at(i).first != 0xD800 && class_has(c, lt_uni_run_at(i).props)) last = lt_uni_run_at(i++).last;
+        while (i < n && lt_uni_run_at(i).first != 0xD800 && class_has(c, lt_uni_run_at(i).props))
+            last = lt_uni_run_at(i++).last;
         char text[40];
         const int bytes = snprintf(text, sizeof text, "\\x{%x}-\\x{%x}", first.first, last);
         LT_TRY(emit(t, text, (size_t)bytes));
@@ -85,10 +90,17 @@ static lt_status property(translator *t, bool negated, class *c) {
 /* \s \d \w and their complements; false: no such letter. */
 static bool shorthand(char letter, class *c) {
     switch (letter | 0x20) {
-    case 's': *c = (class){ 0, LT_UNI_WHITE, letter == 'S' }; return true;
-    case 'd': *c = (class){ lt_uni_categories("Nd", 2), 0, letter == 'D' }; return true;
-    case 'w': *c = (class){ 0, LT_UNI_ONIG_WORD, letter == 'W' }; return true;
-    default: return false;
+    case 's':
+        *c = (class){ 0, LT_UNI_WHITE, letter == 'S' };
+        return true;
+    case 'd':
+        *c = (class){ lt_uni_categories("Nd", 2), 0, letter == 'D' };
+        return true;
+    case 'w':
+        *c = (class){ 0, LT_UNI_ONIG_WORD, letter == 'W' };
+        return true;
+    default:
+        return false;
     }
 }
 
@@ -121,7 +133,8 @@ static lt_status escape(translator *t, bool inside) {
     }
     if (shorthand(letter, &c)) return emit_class(t, &c, inside);
     if (letter == 'x') return hex_escape(t);
-    const bool plain = (unsigned char)letter < 0x80 && !((letter | 0x20) >= 'a' && (letter | 0x20) <= 'z') && !(letter >= '0' && letter <= '9');
+    const bool plain = (unsigned char)letter < 0x80 && !((letter | 0x20) >= 'a' && (letter | 0x20) <= 'z') &&
+                       !(letter >= '0' && letter <= '9');
     const bool control = strchr("rntfae", letter) != NULL; /* \v differs: a vertical tab to one, a class to the other */
     if (letter == '\0' || !(plain || control || (!inside && letter == 'A'))) return refuse(t, "unknown escape");
     const char pair[2] = { '\\', letter };
@@ -180,16 +193,26 @@ static lt_status interval(translator *t) {
 static lt_status translate(translator *t) {
     while (t->p < t->end) {
         switch (*t->p) {
-        case '\\': LT_TRY(escape(t, false)); break;
-        case '[': LT_TRY(bracket(t)); break;
-        case '(': LT_TRY(group(t)); break;
-        case '{': LT_TRY(interval(t)); break;
-        case '^': return refuse(t, "anchor ^");
+        case '\\':
+            LT_TRY(escape(t, false));
+            break;
+        case '[':
+            LT_TRY(bracket(t));
+            break;
+        case '(':
+            LT_TRY(group(t));
+            break;
+        case '{':
+            LT_TRY(interval(t));
+            break;
+        case '^':
+            return refuse(t, "anchor ^");
         case '$': /* the end of any line, in Ruby's syntax */
             t->p++;
             LT_TRY(emit_text(t, "(?m:$)"));
             break;
-        default: LT_TRY(emit(t, t->p++, 1));
+        default:
+            LT_TRY(emit(t, t->p++, 1));
         }
     }
     return LT_OK;
@@ -202,14 +225,16 @@ static lt_status compile(lt_finder *f, const lt_tok_buf *pattern, const translat
     pcre2_compile_context *context = pcre2_compile_context_create(NULL);
     if (!context) return lt_fail(err, LT_ENOMEM, "no memory for a regular expression (%s)", t->where);
     pcre2_set_newline(context, PCRE2_NEWLINE_LF);
-    f->code = pcre2_compile((PCRE2_SPTR)(pattern->len ? pattern->data : ""), pattern->len, PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C,
-                            &code, &at, context);
+    f->code = pcre2_compile((PCRE2_SPTR)(pattern->len ? pattern->data : ""), pattern->len,
+                            PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &code, &at, context);
     pcre2_compile_context_free(context);
     if (!f->code) {
         pcre2_get_error_message(code, why, sizeof why);
-        return lt_fail(err, LT_EDATA, "bad regular expression: %s (%s: %.200s)", (const char *)why, t->where, t->pattern);
+        return lt_fail(err, LT_EDATA, "bad regular expression: %s (%s: %.200s)", (const char *)why, t->where,
+                       t->pattern);
     }
-    (void)pcre2_jit_compile(f->code, PCRE2_JIT_COMPLETE); /* where there is no JIT the interpreter does the same, slower */
+    (void)pcre2_jit_compile(f->code,
+                            PCRE2_JIT_COMPLETE); /* where there is no JIT the interpreter does the same, slower */
     return LT_OK;
 }
 
@@ -251,8 +276,10 @@ lt_status lt_finder_literal(lt_finder **out, const char *text, size_t bytes, lt_
 
 lt_status lt_finder_parse(lt_finder **out, const json_t *j, const char *where, lt_err *err) {
     const json_t *regex = json_object_get(j, "Regex"), *string = json_object_get(j, "String");
-    if (json_is_string(regex)) return lt_finder_regex(out, json_string_value(regex), json_string_length(regex), where, err);
-    if (json_is_string(string)) return lt_finder_literal(out, json_string_value(string), json_string_length(string), err);
+    if (json_is_string(regex))
+        return lt_finder_regex(out, json_string_value(regex), json_string_length(regex), where, err);
+    if (json_is_string(string))
+        return lt_finder_literal(out, json_string_value(string), json_string_length(string), err);
     return lt_fail(err, LT_EDATA, "pattern is neither Regex nor String (%s)", where);
 }
 
@@ -283,20 +310,24 @@ static void find_literal(const lt_finder *f, const char *text, size_t n, size_t 
     *end = *start + f->literal_bytes;
 }
 
-static lt_status find_regex(const lt_search *s, const char *text, size_t n, size_t from, size_t *start, size_t *end, lt_err *err) {
+static lt_status find_regex(const lt_search *s, const char *text, size_t n, size_t from, size_t *start, size_t *end,
+                            lt_err *err) {
     int rc = pcre2_match(s->finder->code, (PCRE2_SPTR)text, n, from, PCRE2_NO_UTF_CHECK, s->match, NULL);
     if (rc == PCRE2_ERROR_JIT_STACKLIMIT) /* the interpreter keeps its state on the heap */
         rc = pcre2_match(s->finder->code, (PCRE2_SPTR)text, n, from, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, s->match, NULL);
     *start = LT_NO_MATCH;
     if (rc == PCRE2_ERROR_NOMATCH) return LT_OK;
-    if (rc < 0) return lt_fail(err, LT_EUNSUPPORTED, "tokenizer: a regular expression gave up at byte %zu of %zu (PCRE2 error %d)", from, n, rc);
+    if (rc < 0)
+        return lt_fail(err, LT_EUNSUPPORTED,
+                       "tokenizer: a regular expression gave up at byte %zu of %zu (PCRE2 error %d)", from, n, rc);
     const PCRE2_SIZE *ovector = pcre2_get_ovector_pointer(s->match);
     *start = ovector[0];
     *end = ovector[1];
     return LT_OK;
 }
 
-lt_status lt_search_next(const lt_search *s, const char *text, size_t n, size_t from, size_t *start, size_t *end, lt_err *err) {
+lt_status lt_search_next(const lt_search *s, const char *text, size_t n, size_t from, size_t *start, size_t *end,
+                         lt_err *err) {
     if (s->scan) {
         if (from < n)
             s->scan(text, n, from, start, end);
@@ -309,7 +340,8 @@ lt_status lt_search_next(const lt_search *s, const char *text, size_t n, size_t 
     return LT_OK;
 }
 
-lt_status lt_search_after(const lt_search *s, const char *text, size_t n, size_t *from, size_t *last, size_t *start, size_t *end, lt_err *err) {
+lt_status lt_search_after(const lt_search *s, const char *text, size_t n, size_t *from, size_t *last, size_t *start,
+                          size_t *end, lt_err *err) {
     for (*start = LT_NO_MATCH; *from <= n;) {
         LT_TRY(lt_search_next(s, text, n, *from, start, end, err));
         if (*start == LT_NO_MATCH) return LT_OK;
@@ -377,7 +409,8 @@ static lt_status cut(cutter *c, const lt_search *search, const char *s, size_t n
     return flush(c, err);
 }
 
-lt_status lt_tok_text_split(lt_tok_text *t, const lt_finder *f, lt_scan scan, lt_behavior behavior, bool invert, lt_err *err) {
+lt_status lt_tok_text_split(lt_tok_text *t, const lt_finder *f, lt_scan scan, lt_behavior behavior, bool invert,
+                            lt_err *err) {
     lt_search search;
     LT_TRY(lt_search_open(&search, f, scan, err));
     cutter c = { .behavior = behavior, .invert = invert };

@@ -6,7 +6,10 @@
 
 #include "tokenizer/finder.h"
 
-typedef struct replace { lt_finder *finder; char *content; } replace;
+typedef struct replace {
+    lt_finder *finder;
+    char *content;
+} replace;
 
 void lt_tok_replace_destroy(void *self) {
     replace *r = self;
@@ -35,7 +38,8 @@ lt_status lt_tok_replace_parse(void **self, const json_t *j, const lt_tok_source
     return st;
 }
 
-static lt_status replace_all(const replace *r, const lt_search *search, const char *in, size_t bytes, lt_tok_buf *out, lt_err *err) {
+static lt_status replace_all(const replace *r, const lt_search *search, const char *in, size_t bytes, lt_tok_buf *out,
+                             lt_err *err) {
     size_t done = 0, from = 0, start, end;
     for (size_t last = LT_NO_MATCH;;) {
         LT_TRY(lt_search_after(search, in, bytes, &from, &last, &start, &end, err));

@@ -106,7 +106,7 @@ static size_t cl100k(const char *s, size_t n, size_t from, size_t digits) {
     return lines_or_blanks(s, n, from);
 }
 
-/* (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+ */
+/* The expression itself stands in `known` below. */
 static void scan_cl100k(const char *s, size_t n, size_t from, size_t *start, size_t *end) {
     *start = from;
     *end = cl100k(s, n, from, 3);
@@ -133,7 +133,10 @@ static void scan_digits3(const char *s, size_t n, size_t from, size_t *start, si
 #define WORDS "[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|"
 #define SIGNS " ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
 #define SHORT_FORMS "'s|'t|'re|'ve|'m|'ll|'d"
-static const struct { const char *pattern; lt_scan scan; } known[] = {
+static const struct {
+    const char *pattern;
+    lt_scan scan;
+} known[] = {
     { SHORT_FORMS "| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+", lt_scan_gpt2 },
     { "(?i:" SHORT_FORMS ")|" WORDS "\\p{N}{1,3}|" SIGNS, scan_cl100k },
     { "(?i:" SHORT_FORMS ")|" WORDS "\\p{N}|" SIGNS, scan_qwen2 },

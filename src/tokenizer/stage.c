@@ -19,7 +19,8 @@ static lt_status unknown_type(const lt_tok_table *table, const char *type, const
         memcpy(known + len + 2, table->row[i].type, more + 1);
         len += more + 2;
     }
-    return lt_fail(err, LT_EUNSUPPORTED, "unknown type of %s, known are %s (%s: %.80s)", table->stage, known, where, type);
+    return lt_fail(err, LT_EUNSUPPORTED, "unknown type of %s, known are %s (%s: %.80s)", table->stage, known, where,
+                   type);
 }
 
 static lt_status put_part(lt_tok_stage *s, lt_tok_part part, lt_err *err) {
@@ -34,15 +35,19 @@ static lt_status put_part(lt_tok_stage *s, lt_tok_part part, lt_err *err) {
     return LT_OK;
 }
 
-static lt_status parse_members(lt_tok_stage *s, const lt_tok_table *table, const json_t *j, const lt_tok_source *in, lt_err *err) {
+static lt_status parse_members(lt_tok_stage *s, const lt_tok_table *table, const json_t *j, const lt_tok_source *in,
+                               lt_err *err) {
     json_t *list = NULL;
     LT_TRY(lt_json_need(&list, j, table->members, in->where, err));
-    if (!json_is_array(list)) return lt_fail(err, LT_EDATA, "not a list (%s: %s.%s)", in->where, table->stage, table->members);
-    for (size_t i = 0; i < json_array_size(list); i++) LT_TRY(lt_tok_stage_parse(s, table, json_array_get(list, i), in, err));
+    if (!json_is_array(list))
+        return lt_fail(err, LT_EDATA, "not a list (%s: %s.%s)", in->where, table->stage, table->members);
+    for (size_t i = 0; i < json_array_size(list); i++)
+        LT_TRY(lt_tok_stage_parse(s, table, json_array_get(list, i), in, err));
     return LT_OK;
 }
 
-lt_status lt_tok_stage_parse(lt_tok_stage *s, const lt_tok_table *table, const json_t *j, const lt_tok_source *in, lt_err *err) {
+lt_status lt_tok_stage_parse(lt_tok_stage *s, const lt_tok_table *table, const json_t *j, const lt_tok_source *in,
+                             lt_err *err) {
     const char *type = NULL;
     if (!j || json_is_null(j)) return LT_OK;
     if (!json_is_object(j)) return lt_fail(err, LT_EDATA, "not an object (%s: %s)", in->where, table->stage);

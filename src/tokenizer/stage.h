@@ -15,7 +15,10 @@
 #include "tokenizer/vocab.h"
 
 /* What parse functions see: where the JSON came from, and the vocabulary for those that name tokens. */
-typedef struct lt_tok_source { const char *where; const lt_tokenizer *tokenizer; } lt_tok_source;
+typedef struct lt_tok_source {
+    const char *where;
+    const lt_tokenizer *tokenizer;
+} lt_tok_source;
 
 typedef struct lt_tok_row {
     const char *type;
@@ -36,10 +39,17 @@ typedef struct lt_tok_table {
 } lt_tok_table;
 extern const lt_tok_table lt_tok_normalizers, lt_tok_pretokenizers, lt_tok_postprocessors, lt_tok_decoders;
 
-typedef struct lt_tok_part { const lt_tok_row *row; void *self; } lt_tok_part;
-typedef struct lt_tok_stage { lt_tok_part *part; size_t n, cap; } lt_tok_stage;
+typedef struct lt_tok_part {
+    const lt_tok_row *row;
+    void *self;
+} lt_tok_part;
+typedef struct lt_tok_stage {
+    lt_tok_part *part;
+    size_t n, cap;
+} lt_tok_stage;
 /* j NULL or null: an empty stage. An unknown type is LT_EUNSUPPORTED that names it and lists the known ones. */
-lt_status lt_tok_stage_parse(lt_tok_stage *s, const lt_tok_table *table, const json_t *j, const lt_tok_source *in, lt_err *err);
+lt_status lt_tok_stage_parse(lt_tok_stage *s, const lt_tok_table *table, const json_t *j, const lt_tok_source *in,
+                             lt_err *err);
 void lt_tok_stage_clear(lt_tok_stage *s);
 
 /* The model turns spans into ids. */
@@ -49,7 +59,8 @@ typedef struct lt_tok_model_row {
     /* Adds its vocabulary to *v; what decides ids goes into the digest. */
     lt_status (*parse)(void **self, lt_vocab *v, const json_t *j, const char *where, lt_hash *digest, lt_err *err);
     void (*destroy)(void *self);
-    lt_status (*run)(const void *self, const lt_vocab *v, lt_tok_text *t, lt_tok_ids *out, lt_err *err); /* may spell t out */
+    lt_status (*run)(const void *self, const lt_vocab *v, lt_tok_text *t, lt_tok_ids *out,
+                     lt_err *err); /* may spell t out */
 } lt_tok_model_row;
 lt_status lt_tok_model_find(const lt_tok_model_row **out, const json_t *j, const char *where, lt_err *err);
 extern const lt_tok_model_row lt_tok_bpe, lt_tok_unigram, lt_tok_wordpiece;
@@ -66,7 +77,8 @@ struct lt_tokenizer {
 
 /* Builds a tokenizer from the tree of a tokenizer.json. */
 lt_status lt_tokenizer_from_tree(lt_tokenizer **out, const json_t *root, const char *where, lt_err *err);
-/* The tree of the tokenizer.json that a GGUF's vocabulary came from, in the members that from_tree reads; ids -1: none. */
+/* The tree of the tokenizer.json that a GGUF's vocabulary came from, in the members that from_tree reads; ids -1: none.
+ */
 lt_status lt_tokenizer_gguf_tree(json_t **out, int32_t *bos, int32_t *eos, const struct lt_gguf *g, lt_err *err);
 /* Replace is a row of two tables. */
 lt_status lt_tok_replace_parse(void **self, const json_t *j, const lt_tok_source *in, lt_err *err);

@@ -13,10 +13,10 @@ struct lt_decode_stream {
     const lt_tokenizer *t;
     bool skip_special;
     lt_tok_ids window;
-    size_t shown;                /* ids of the window whose text has been shown */
-    char *prefix;                /* their text */
+    size_t shown; /* ids of the window whose text has been shown */
+    char *prefix; /* their text */
     size_t prefix_bytes;
-    char *text;                  /* of the whole window: the last piece is its end */
+    char *text; /* of the whole window: the last piece is its end */
 };
 
 lt_status lt_decode_stream_create(lt_decode_stream **out, const lt_tokenizer *t, bool skip_special, lt_err *err) {
@@ -70,7 +70,8 @@ lt_status lt_decode_stream_push(lt_decode_stream *s, int32_t id, const char **pi
     *piece = NULL;
     *bytes = 0;
     if (!lt_tokenizer_token(s->t, id)) /* before it can spoil the window */
-        return lt_fail(err, LT_EDATA, "token id outside the vocabulary (%d, vocabulary %zu)", id, lt_tokenizer_vocab_size(s->t));
+        return lt_fail(err, LT_EDATA, "token id outside the vocabulary (%d, vocabulary %zu)", id,
+                       lt_tokenizer_vocab_size(s->t));
     LT_TRY(start_prefix(s, err));
     LT_TRY(lt_tok_ids_put(&s->window, id, err));
     lt_free(s->text);

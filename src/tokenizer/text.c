@@ -107,7 +107,8 @@ lt_status lt_tok_text_rewrite(lt_tok_text *t, lt_tok_rewrite rewrite, const void
         lt_tok_span s = t->spans.v[i];
         const size_t start = out.len;
         if (s.id < 0) st = rewrite(self, t->data + s.start, s.end - s.start, s.first, &out, err);
-        if (out.len > t->most && st == LT_OK) st = lt_fail(err, LT_EUNSUPPORTED, "tokenizer: a stage makes %zu bytes of %zu", out.len, t->len);
+        if (out.len > t->most && st == LT_OK)
+            st = lt_fail(err, LT_EUNSUPPORTED, "tokenizer: a stage makes %zu bytes of %zu", out.len, t->len);
         if (s.id < 0 && out.len == start) continue;
         s.start = start;
         s.end = out.len;

@@ -9,8 +9,14 @@
 #include "core/core.h"
 
 /* Growing arrays; zeroed is empty. */
-typedef struct lt_tok_buf { char *data; size_t len, cap; } lt_tok_buf;
-typedef struct lt_tok_ids { int32_t *v; size_t n, cap; } lt_tok_ids;
+typedef struct lt_tok_buf {
+    char *data;
+    size_t len, cap;
+} lt_tok_buf;
+typedef struct lt_tok_ids {
+    int32_t *v;
+    size_t n, cap;
+} lt_tok_ids;
 
 lt_status lt_tok_buf_reserve(lt_tok_buf *b, size_t more, lt_err *err);
 lt_status lt_tok_buf_put(lt_tok_buf *b, const void *data, size_t bytes, lt_err *err);
@@ -25,7 +31,10 @@ typedef struct lt_tok_span {
     bool first;        /* begins where the caller's text begins */
 } lt_tok_span;
 
-typedef struct lt_tok_spans { lt_tok_span *v; size_t n, cap; } lt_tok_spans;
+typedef struct lt_tok_spans {
+    lt_tok_span *v;
+    size_t n, cap;
+} lt_tok_spans;
 
 typedef struct lt_tok_text {
     const char *data;
@@ -49,7 +58,8 @@ lt_status lt_tok_spans_put(lt_tok_spans *spans, lt_tok_span span, lt_err *err);
 void lt_tok_text_set_spans(lt_tok_text *t, lt_tok_spans *spans);
 
 /* Appends to out what becomes of one span; self is the stage's own data. */
-typedef lt_status (*lt_tok_rewrite)(const void *self, const char *in, size_t bytes, bool first, lt_tok_buf *out, lt_err *err);
+typedef lt_status (*lt_tok_rewrite)(const void *self, const char *in, size_t bytes, bool first, lt_tok_buf *out,
+                                    lt_err *err);
 /* Rewrites every span that has no id. LT_EUNSUPPORTED: the text grows beyond all measure. */
 lt_status lt_tok_text_rewrite(lt_tok_text *t, lt_tok_rewrite rewrite, const void *self, lt_err *err);
 

@@ -28,13 +28,15 @@ static lt_status check_utf8(const char *s, size_t n, lt_err *err) {
             continue;
         }
         const int bytes = lt_utf8_read(s + at, n - at, &cp);
-        if (bytes < 0) return lt_fail(err, LT_EDATA, "text is not UTF-8 (byte offset %zu: 0x%02x)", at, (unsigned char)s[at]);
+        if (bytes < 0)
+            return lt_fail(err, LT_EDATA, "text is not UTF-8 (byte offset %zu: 0x%02x)", at, (unsigned char)s[at]);
         at += (size_t)bytes;
     }
     return LT_OK;
 }
 
-static lt_status run_pipeline(const lt_tokenizer *t, lt_tok_text *text, bool add_special, lt_tok_ids *ids, lt_err *err) {
+static lt_status run_pipeline(const lt_tokenizer *t, lt_tok_text *text, bool add_special, lt_tok_ids *ids,
+                              lt_err *err) {
     LT_TRY(lt_added_split(&t->added, false, text, err));
     LT_TRY(lt_tok_normalize(t, text, err));
     LT_TRY(lt_added_split(&t->added, true, text, err));
@@ -45,7 +47,8 @@ static lt_status run_pipeline(const lt_tokenizer *t, lt_tok_text *text, bool add
     return LT_OK;
 }
 
-lt_status lt_tokenizer_encode(const lt_tokenizer *t, const char *text, size_t bytes, bool add_special, int32_t **ids, size_t *n, lt_err *err) {
+lt_status lt_tokenizer_encode(const lt_tokenizer *t, const char *text, size_t bytes, bool add_special, int32_t **ids,
+                              size_t *n, lt_err *err) {
     lt_tok_text work = { 0 };
     lt_tok_ids out = { 0 };
     LT_TRY(check_utf8(text, bytes, err));
@@ -63,12 +66,16 @@ lt_status lt_tokenizer_encode(const lt_tokenizer *t, const char *text, size_t by
 }
 
 /* The strings of the tokens, one span each. */
-static lt_status put_tokens(const lt_tokenizer *t, const int32_t *ids, size_t n, bool skip_special, lt_tok_text *text, lt_err *err) {
-    LT_TRY(lt_tok_buf_reserve(&text->own, 4 * lt_min_size(n, 1 << 20) + 1, err)); /* an empty text has an address, too */
+static lt_status put_tokens(const lt_tokenizer *t, const int32_t *ids, size_t n, bool skip_special, lt_tok_text *text,
+                            lt_err *err) {
+    LT_TRY(
+        lt_tok_buf_reserve(&text->own, 4 * lt_min_size(n, 1 << 20) + 1, err)); /* an empty text has an address, too */
     for (size_t i = 0; i < n; i++) {
         size_t bytes;
         const char *token = lt_vocab_get(&t->vocab, ids[i], &bytes);
-        if (!token) return lt_fail(err, LT_EDATA, "token id outside the vocabulary (%d, vocabulary %zu)", ids[i], t->vocab.size);
+        if (!token)
+            return lt_fail(err, LT_EDATA, "token id outside the vocabulary (%d, vocabulary %zu)", ids[i],
+                           t->vocab.size);
         if (skip_special && lt_vocab_has(&t->vocab, ids[i], LT_VOCAB_SPECIAL)) continue;
         const size_t start = text->own.len;
         LT_TRY(lt_tok_buf_put(&text->own, token, bytes, err));
@@ -88,7 +95,8 @@ static lt_status join_spans(const lt_tok_text *t, const char *between, lt_tok_bu
     return lt_tok_buf_reserve(out, 1, err);
 }
 
-lt_status lt_tokenizer_decode(const lt_tokenizer *t, const int32_t *ids, size_t n, bool skip_special, char **text, size_t *bytes, lt_err *err) {
+lt_status lt_tokenizer_decode(const lt_tokenizer *t, const int32_t *ids, size_t n, bool skip_special, char **text,
+                              size_t *bytes, lt_err *err) {
     lt_tok_text work = { 0 };
     lt_tok_buf out = { 0 };
     lt_status st = put_tokens(t, ids, n, skip_special, &work, err);

@@ -13,7 +13,10 @@
 
 #define UNKNOWN_PENALTY 10.0
 
-typedef struct edge { uint64_t key; int32_t to; } edge; /* key: node << 8 | byte */
+typedef struct edge {
+    uint64_t key;
+    int32_t to;
+} edge; /* key: node << 8 | byte */
 #define NO_EDGE UINT64_MAX
 
 typedef struct unigram {
@@ -84,12 +87,14 @@ static void insert(unigram *u, const char *s, size_t bytes, int32_t id) {
 static lt_status parse_vocab(unigram *u, lt_vocab *v, const json_t *j, const char *where, lt_err *err) {
     json_t *vocab = NULL;
     LT_TRY(lt_json_need(&vocab, j, "vocab", where, err));
-    if (!json_is_array(vocab) || json_array_size(vocab) == 0) return lt_fail(err, LT_EDATA, "no list of tokens (%s: model.vocab)", where);
+    if (!json_is_array(vocab) || json_array_size(vocab) == 0)
+        return lt_fail(err, LT_EDATA, "no list of tokens (%s: model.vocab)", where);
     u->n = json_array_size(vocab);
     u->score = lt_malloc(u->n * sizeof *u->score);
     if (!u->score) return lt_fail(err, LT_ENOMEM, "no memory for %zu scores (%s)", u->n, where);
     for (size_t id = 0; id < u->n; id++) {
-        const json_t *entry = json_array_get(vocab, id), *s = json_array_get(entry, 0), *score = json_array_get(entry, 1);
+        const json_t *entry = json_array_get(vocab, id), *s = json_array_get(entry, 0),
+                     *score = json_array_get(entry, 1);
         if (!json_is_string(s) || !json_is_number(score))
             return lt_fail(err, LT_EDATA, "token is not [text, score] (%s: model.vocab: entry %zu)", where, id);
         u->score[id] = json_number_value(score);
@@ -106,7 +111,8 @@ static lt_status parse_unknown(unigram *u, const json_t *j, const char *where, l
     u->unk_score = worst - UNKNOWN_PENALTY;
     if (!unk || json_is_null(unk)) return LT_OK;
     const json_int_t id = json_is_integer(unk) ? json_integer_value(unk) : -1;
-    if (id < 0 || (uint64_t)id >= u->n) return lt_fail(err, LT_EDATA, "unk_id outside the vocabulary (%s: model.unk_id: %lld)", where, (long long)id);
+    if (id < 0 || (uint64_t)id >= u->n)
+        return lt_fail(err, LT_EDATA, "unk_id outside the vocabulary (%s: model.unk_id: %lld)", where, (long long)id);
     u->unk = (int32_t)id;
     return LT_OK;
 }
@@ -119,7 +125,8 @@ static void find_fallback(unigram *u, const lt_vocab *v) {
     }
 }
 
-static lt_status unigram_fill(unigram *u, lt_vocab *v, const json_t *j, const char *where, lt_hash *digest, lt_err *err) {
+static lt_status unigram_fill(unigram *u, lt_vocab *v, const json_t *j, const char *where, lt_hash *digest,
+                              lt_err *err) {
     LT_TRY(lt_json_bool(&u->byte_fallback, j, "byte_fallback", false, where, err));
     LT_TRY(parse_vocab(u, v, j, where, err));
     LT_TRY(parse_unknown(u, j, where, err));
@@ -133,7 +140,8 @@ static lt_status unigram_fill(unigram *u, lt_vocab *v, const json_t *j, const ch
     return LT_OK;
 }
 
-static lt_status unigram_parse(void **self, lt_vocab *v, const json_t *j, const char *where, lt_hash *digest, lt_err *err) {
+static lt_status unigram_parse(void **self, lt_vocab *v, const json_t *j, const char *where, lt_hash *digest,
+                               lt_err *err) {
     unigram *u = lt_calloc(1, sizeof *u);
     if (!u) return lt_fail(err, LT_ENOMEM, "no memory for a Unigram model (%s)", where);
     const lt_status st = unigram_fill(u, v, j, where, digest, err);
@@ -151,10 +159,17 @@ static bool unigram_recognise(const json_t *j) {
 /* ---- a span ---- */
 
 /* The best way to reach an offset: where its last token starts, and which it is. */
-typedef struct way { double score; size_t from; int32_t id; } way;
+typedef struct way {
+    double score;
+    size_t from;
+    int32_t id;
+} way;
 #define UNREACHED SIZE_MAX
 
-typedef struct work { way *at; size_t cap; } work;
+typedef struct work {
+    way *at;
+    size_t cap;
+} work;
 
 static lt_status work_reserve(work *w, size_t n, lt_err *err) {
     size_t bytes;
@@ -195,7 +210,8 @@ static lt_status search(const unigram *u, const char *s, size_t n, way *at, lt_e
 }
 
 /* Ids of s[start, end), which the search took as one token or as unknown. */
-static lt_status put_token(const unigram *u, const lt_vocab *v, const char *s, size_t start, size_t end, lt_tok_ids *out, lt_err *err) {
+static lt_status put_token(const unigram *u, const lt_vocab *v, const char *s, size_t start, size_t end,
+                           lt_tok_ids *out, lt_err *err) {
     const int32_t id = lt_vocab_find_model(v, s + start, end - start);
     if (id >= 0) return lt_tok_ids_put(out, id, err);
     bool all = u->byte_fallback;
@@ -205,7 +221,8 @@ static lt_status put_token(const unigram *u, const lt_vocab *v, const char *s, s
     return LT_OK;
 }
 
-static lt_status encode_span(const unigram *u, const lt_vocab *v, const char *s, size_t n, work *w, lt_tok_ids *out, lt_err *err) {
+static lt_status encode_span(const unigram *u, const lt_vocab *v, const char *s, size_t n, work *w, lt_tok_ids *out,
+                             lt_err *err) {
     LT_TRY(work_reserve(w, n, err));
     LT_TRY(search(u, s, n, w->at, err));
     /* turn the way back from the end into a way forward: `from` becomes the end of the token that starts here */
@@ -221,7 +238,8 @@ static lt_status encode_span(const unigram *u, const lt_vocab *v, const char *s,
         last = before;
         unknown = also;
     }
-    for (size_t start = 0; start < n; start = w->at[start].from) LT_TRY(put_token(u, v, s, start, w->at[start].from, out, err));
+    for (size_t start = 0; start < n; start = w->at[start].from)
+        LT_TRY(put_token(u, v, s, start, w->at[start].from, out, err));
     return LT_OK;
 }
 
@@ -240,6 +258,8 @@ static lt_status unigram_run(const void *self, const lt_vocab *v, lt_tok_text *t
     return st;
 }
 
-const lt_tok_model_row lt_tok_unigram = {
-    .type = "Unigram", .recognise = unigram_recognise, .parse = unigram_parse, .destroy = unigram_destroy, .run = unigram_run
-};
+const lt_tok_model_row lt_tok_unigram = { .type = "Unigram",
+                                          .recognise = unigram_recognise,
+                                          .parse = unigram_parse,
+                                          .destroy = unigram_destroy,
+                                          .run = unigram_run };

@@ -65,18 +65,20 @@ static lt_status grow_text(lt_vocab *v, size_t bytes, lt_err *err) {
     return LT_OK;
 }
 
-lt_status lt_vocab_add(lt_vocab *v, int64_t id, const char *s, size_t bytes, unsigned flags, const char *where, lt_err *err) {
+lt_status lt_vocab_add(lt_vocab *v, int64_t id, const char *s, size_t bytes, unsigned flags, const char *where,
+                       lt_err *err) {
     if (id < 0 || id > LT_VOCAB_MAX_ID)
         return lt_fail(err, LT_EDATA, "token id out of range (%s: \"%.80s\": %lld)", where, s, (long long)id);
-    if (bytes > UINT32_MAX / 2) return lt_fail(err, LT_EDATA, "token too long (%s: id %lld: %zu bytes)", where, (long long)id, bytes);
+    if (bytes > UINT32_MAX / 2)
+        return lt_fail(err, LT_EDATA, "token too long (%s: id %lld: %zu bytes)", where, (long long)id, bytes);
     if (lt_vocab_has(v, id, LT_VOCAB_PRESENT))
         return lt_fail(err, LT_EDATA, "token id used twice (%s: \"%.80s\" and \"%.80s\": %lld)", where,
                        v->text + v->entry[id].start, s, (long long)id);
     if (2 * (v->count + 1) > v->n_slots) LT_TRY(rehash(v, err));
     const size_t at = slot_of(v, s, bytes);
     if (v->slot[at] >= 0)
-        return lt_fail(err, LT_EDATA, "token in the vocabulary twice (%s: \"%.80s\": ids %d and %lld)", where, s, v->slot[at],
-                       (long long)id);
+        return lt_fail(err, LT_EDATA, "token in the vocabulary twice (%s: \"%.80s\": ids %d and %lld)", where, s,
+                       v->slot[at], (long long)id);
     if ((size_t)id >= v->cap) LT_TRY(grow_entries(v, (size_t)id, err));
     if (bytes + 1 > v->text_cap - v->text_len) LT_TRY(grow_text(v, bytes + 1, err));
     v->entry[id] = (lt_vocab_entry){ v->text_len, (uint32_t)bytes, flags | LT_VOCAB_PRESENT };

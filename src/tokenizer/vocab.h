@@ -5,12 +5,17 @@
 
 #include "core/core.h"
 
-enum { LT_VOCAB_PRESENT = 1, /* the id is taken */
-       LT_VOCAB_MODEL = 2,   /* belongs to the model's own vocabulary: the model may produce it */
-       LT_VOCAB_SPECIAL = 4,
-       LT_VOCAB_ADDED = 8 }; /* is in the list of added tokens */
+enum {
+    LT_VOCAB_PRESENT = 1, /* the id is taken */
+    LT_VOCAB_MODEL = 2,   /* belongs to the model's own vocabulary: the model may produce it */
+    LT_VOCAB_SPECIAL = 4,
+    LT_VOCAB_ADDED = 8
+}; /* is in the list of added tokens */
 
-typedef struct lt_vocab_entry { size_t start; uint32_t bytes, flags; } lt_vocab_entry;
+typedef struct lt_vocab_entry {
+    size_t start;
+    uint32_t bytes, flags;
+} lt_vocab_entry;
 typedef struct lt_vocab {
     lt_vocab_entry *entry; /* [size] by id */
     size_t size, cap;      /* size = 1 + largest id */
@@ -25,7 +30,8 @@ typedef struct lt_vocab {
 #define LT_VOCAB_MAX_ID ((1 << 22) - 1)
 
 /* Copies the string. LT_EDATA (naming `where`): id out of range or taken, string taken. */
-lt_status lt_vocab_add(lt_vocab *v, int64_t id, const char *s, size_t bytes, unsigned flags, const char *where, lt_err *err);
+lt_status lt_vocab_add(lt_vocab *v, int64_t id, const char *s, size_t bytes, unsigned flags, const char *where,
+                       lt_err *err);
 void lt_vocab_clear(lt_vocab *v);
 int32_t lt_vocab_find(const lt_vocab *v, const char *s, size_t bytes);       /* -1: absent */
 int32_t lt_vocab_find_model(const lt_vocab *v, const char *s, size_t bytes); /* only what the model may produce */

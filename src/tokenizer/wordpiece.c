@@ -23,7 +23,8 @@ static void wordpiece_destroy(void *self) {
     lt_free(w);
 }
 
-static lt_status text_of(char **out, const json_t *j, const char *key, const char *otherwise, const char *where, lt_err *err) {
+static lt_status text_of(char **out, const json_t *j, const char *key, const char *otherwise, const char *where,
+                         lt_err *err) {
     const char *s;
     LT_TRY(lt_json_string(&s, j, key, otherwise, where, err));
     *out = lt_strdup(s);
@@ -36,13 +37,15 @@ static lt_status parse_vocab(lt_vocab *v, const json_t *j, const char *where, lt
     LT_TRY(lt_json_need(&vocab, j, "vocab", where, err));
     if (!json_is_object(vocab)) return lt_fail(err, LT_EDATA, "not an object (%s: model.vocab)", where);
     json_object_foreach(vocab, token, id) {
-        if (!json_is_integer(id)) return lt_fail(err, LT_EDATA, "token id is not an integer (%s: model.vocab: \"%.80s\")", where, token);
+        if (!json_is_integer(id))
+            return lt_fail(err, LT_EDATA, "token id is not an integer (%s: model.vocab: \"%.80s\")", where, token);
         LT_TRY(lt_vocab_add(v, json_integer_value(id), token, strlen(token), LT_VOCAB_MODEL, where, err));
     }
     return LT_OK;
 }
 
-static lt_status wordpiece_fill(wordpiece *w, lt_vocab *v, const json_t *j, const char *where, lt_hash *digest, lt_err *err) {
+static lt_status wordpiece_fill(wordpiece *w, lt_vocab *v, const json_t *j, const char *where, lt_hash *digest,
+                                lt_err *err) {
     LT_TRY(text_of(&w->prefix, j, "continuing_subword_prefix", "##", where, err));
     LT_TRY(text_of(&w->unk, j, "unk_token", "[UNK]", where, err));
     LT_TRY(lt_json_size(&w->most, j, "max_input_chars_per_word", 100, where, err));
@@ -58,7 +61,8 @@ static lt_status wordpiece_fill(wordpiece *w, lt_vocab *v, const json_t *j, cons
     return LT_OK;
 }
 
-static lt_status wordpiece_parse(void **self, lt_vocab *v, const json_t *j, const char *where, lt_hash *digest, lt_err *err) {
+static lt_status wordpiece_parse(void **self, lt_vocab *v, const json_t *j, const char *where, lt_hash *digest,
+                                 lt_err *err) {
     wordpiece *w = lt_calloc(1, sizeof *w);
     if (!w) return lt_fail(err, LT_ENOMEM, "no memory for a WordPiece model (%s)", where);
     const lt_status st = wordpiece_fill(w, v, j, where, digest, err);
@@ -82,7 +86,8 @@ static size_t characters(const char *s, size_t n) {
 }
 
 /* The longest token at s[start, n), with the prefix unless it starts the word: its id and end; -1: none. */
-static int32_t longest_at(const wordpiece *w, const lt_vocab *v, const char *s, size_t n, size_t start, lt_tok_buf *tmp, size_t *end) {
+static int32_t longest_at(const wordpiece *w, const lt_vocab *v, const char *s, size_t n, size_t start, lt_tok_buf *tmp,
+                          size_t *end) {
     const size_t head = start > 0 ? w->prefix_bytes : 0;
     if (head >= w->longest) return -1;
     *end = n;
@@ -95,7 +100,8 @@ static int32_t longest_at(const wordpiece *w, const lt_vocab *v, const char *s, 
     return -1;
 }
 
-static lt_status encode_word(const wordpiece *w, const lt_vocab *v, const char *s, size_t n, lt_tok_buf *tmp, lt_tok_ids *out, lt_err *err) {
+static lt_status encode_word(const wordpiece *w, const lt_vocab *v, const char *s, size_t n, lt_tok_buf *tmp,
+                             lt_tok_ids *out, lt_err *err) {
     const size_t mark = out->n;
     size_t end = n;
     bool whole = characters(s, n) <= w->most;
@@ -107,7 +113,8 @@ static lt_status encode_word(const wordpiece *w, const lt_vocab *v, const char *
     }
     if (whole) return LT_OK;
     out->n = mark;
-    if (w->unk_id < 0) return lt_fail(err, LT_EDATA, "tokenizer: unknown token \"%.80s\" is not in the vocabulary", w->unk);
+    if (w->unk_id < 0)
+        return lt_fail(err, LT_EDATA, "tokenizer: unknown token \"%.80s\" is not in the vocabulary", w->unk);
     return lt_tok_ids_put(out, w->unk_id, err);
 }
 
@@ -127,6 +134,8 @@ static lt_status wordpiece_run(const void *self, const lt_vocab *v, lt_tok_text 
     return st;
 }
 
-const lt_tok_model_row lt_tok_wordpiece = {
-    .type = "WordPiece", .recognise = wordpiece_recognise, .parse = wordpiece_parse, .destroy = wordpiece_destroy, .run = wordpiece_run
-};
+const lt_tok_model_row lt_tok_wordpiece = { .type = "WordPiece",
+                                            .recognise = wordpiece_recognise,
+                                            .parse = wordpiece_parse,
+                                            .destroy = wordpiece_destroy,
+                                            .run = wordpiece_run };

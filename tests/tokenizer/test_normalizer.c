@@ -29,8 +29,8 @@ static bool becomes(const lt_tok_stage *s, const char *in, size_t bytes, const c
 static bool in_ranges(const json_t *list, uint32_t c) {
     size_t i;
     json_t *range;
-    json_array_foreach(list, i, range)
-        if (c >= json_integer_value(json_array_get(range, 0)) && c <= json_integer_value(json_array_get(range, 1))) return true;
+    json_array_foreach(list, i, range) if (c >= json_integer_value(json_array_get(range, 0)) &&
+                                           c <= json_integer_value(json_array_get(range, 1))) return true;
     return false;
 }
 
@@ -62,9 +62,11 @@ static void sweep(const char *file, const char *json) {
     if (lt_json_load(&j, path, &err) != LT_OK) fail_msg("%s", err.message);
     lt_tok_stage s = stage_of(json);
     json_array_foreach(json_object_get(j, "swept"), i, range) {
-        for (uint32_t c = (uint32_t)json_integer_value(json_array_get(range, 0)); c <= json_integer_value(json_array_get(range, 1)); c++) {
+        for (uint32_t c = (uint32_t)json_integer_value(json_array_get(range, 0));
+             c <= json_integer_value(json_array_get(range, 1)); c++) {
             if (c >= 0xAC00 && c <= 0xD7A3) continue; /* Hangul syllables are not in the files */
-            if (c % 5 && ((c >= 0x3400 && c < 0xA000) || (c >= 0xE000 && c < 0xF900) || c >= 0x20000)) continue; /* wide and dull */
+            if (c % 5 && ((c >= 0x3400 && c < 0xA000) || (c >= 0xE000 && c < 0xF900) || c >= 0x20000))
+                continue; /* wide and dull */
             seen++;
             if (becomes(&s, in, lt_utf8_put(in, c), want, expected(j, c, want))) continue;
             if (wrong++ < 5) print_error("%s: U+%04X differs\n", file, c);
@@ -95,7 +97,8 @@ static void sequence_line(const json_t *line, size_t number, void *user) {
     const json_t *text = json_object_get(line, "text");
     for (size_t i = 0; i < LT_COUNTOF(form); i++) {
         const json_t *want = json_object_get(line, form[i]);
-        if (!becomes(&stage[i], json_string_value(text), json_string_length(text), json_string_value(want), json_string_length(want)))
+        if (!becomes(&stage[i], json_string_value(text), json_string_length(text), json_string_value(want),
+                     json_string_length(want)))
             fail_msg("line %zu: %s differs", number, form[i]);
     }
 }
@@ -103,7 +106,8 @@ static void sequence_line(const json_t *line, size_t number, void *user) {
 static void sequences_of_marks_are_ordered_and_composed_as_the_reference_does(void **state) {
     (void)state;
     if (!have(GOLDEN "unicode")) skip();
-    lt_tok_stage stage[] = { stage_of("{\"type\":\"NFC\"}"), stage_of("{\"type\":\"NFD\"}"), stage_of("{\"type\":\"NFKC\"}"), stage_of("{\"type\":\"NFKD\"}") };
+    lt_tok_stage stage[] = { stage_of("{\"type\":\"NFC\"}"), stage_of("{\"type\":\"NFD\"}"),
+                             stage_of("{\"type\":\"NFKC\"}"), stage_of("{\"type\":\"NFKD\"}") };
     each_line(GOLDEN "unicode/norm_sequences.jsonl", sequence_line, stage);
     for (size_t i = 0; i < LT_COUNTOF(stage); i++) lt_tok_stage_clear(&stage[i]);
 }
@@ -148,7 +152,9 @@ static void a_megabyte_of_marks_is_not_quadratic(void **state) {
 
 static void small_normalizers_do_what_their_names_say(void **state) {
     (void)state;
-    static const struct { const char *json, *in, *want; } row[] = {
+    static const struct {
+        const char *json, *in, *want;
+    } row[] = {
         { "{\"type\":\"Strip\",\"strip_left\":true,\"strip_right\":true}", " \t\xC2\xA0 a b \n", "a b" },
         { "{\"type\":\"Strip\",\"strip_left\":false,\"strip_right\":true}", " a ", " a" },
         { "{\"type\":\"Strip\",\"strip_left\":true,\"strip_right\":true}", "   ", "" },
@@ -157,11 +163,14 @@ static void small_normalizers_do_what_their_names_say(void **state) {
         { "{\"type\":\"Replace\",\"pattern\":{\"Regex\":\" {2,}\"},\"content\":\"_\"}", "a  b   c d", "a_b_c d" },
         { "{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"x*\"},\"content\":\"-\"}", "a\xC3\xA9xb", "-a-\xC3\xA9-b-" },
         { "{\"type\":\"Lowercase\"}", "\xC4\xB0I\xC3\x89", "i\xCC\x87i\xC3\xA9" },
-        { "{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFD\"},{\"type\":\"StripAccents\"},{\"type\":\"Lowercase\"}]}", "\xC3\x89t\xC3\xA9", "ete" },
+        { "{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFD\"},{\"type\":\"StripAccents\"},{\"type\":"
+          "\"Lowercase\"}]}",
+          "\xC3\x89t\xC3\xA9", "ete" },
     };
     for (size_t i = 0; i < LT_COUNTOF(row); i++) {
         lt_tok_stage s = stage_of(row[i].json);
-        if (!becomes(&s, row[i].in, strlen(row[i].in), row[i].want, strlen(row[i].want))) fail_msg("%s: \"%s\"", row[i].json, row[i].in);
+        if (!becomes(&s, row[i].in, strlen(row[i].in), row[i].want, strlen(row[i].want)))
+            fail_msg("%s: \"%s\"", row[i].json, row[i].in);
         lt_tok_stage_clear(&s);
     }
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Cutting text: every code point is cut as the reference cuts it, and the scanners agree with the expressions they stand for. */
+/* Cutting text: every code point is cut as the reference cuts it, and the scanners agree with the expressions they
+ * stand for. */
 #include "tok_test.h"
 
 #include "tokenizer/finder.h"
@@ -7,7 +8,9 @@
 #include "tokenizer/utf8.h"
 
 #define GPT2 "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
-#define CL100K(digits) "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|" digits "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+#define CL100K(digits)                                                                                                 \
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|" digits                                               \
+    "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
 
 /* ---- the sweep over all code points ---- */
 
@@ -23,7 +26,8 @@ static lt_status cut_by_stage(const void *how, lt_tok_text *t, lt_err *err) {
 
 /* The probe of the golden files, a{c}a1{c}1 {c}{c} '{c}\n{c}., and where each of its 16 code points starts. */
 static size_t make_probe(char *out, size_t offset[17], uint32_t c) {
-    static const char frame[] = "a\1a1\1" "1 \1\1 '\1\n\1."; /* \1 stands for c */
+    static const char frame[] = "a\1a1\1"
+                                "1 \1\1 '\1\n\1."; /* \1 stands for c */
     size_t len = 0, n = 0;
     for (const char *p = frame; *p; p++) {
         offset[n++] = len;
@@ -63,7 +67,8 @@ static void sweep(const char *file, cut_fn cut, const void *how, uint32_t stride
         const json_t *pieces = json_object_get(class, "pieces");
         json_array_foreach(json_object_get(class, "ranges"), k, range) {
             const uint32_t last = (uint32_t)json_integer_value(json_array_get(range, 1));
-            for (uint32_t c = (uint32_t)json_integer_value(json_array_get(range, 0)); c <= last; c += c < 0x3000 ? 1 : stride) {
+            for (uint32_t c = (uint32_t)json_integer_value(json_array_get(range, 0)); c <= last;
+                 c += c < 0x3000 ? 1 : stride) {
                 seen++;
                 if (cut_as_told(cut, how, c, pieces)) continue;
                 if (wrong++ < 5) print_error("%s: U+%04X is cut differently\n", file, c);
@@ -106,7 +111,8 @@ static void every_code_point_is_cut_as_the_reference_cuts_it(void **state) {
     sweep_regex("pre_llama3_regex.json", CL100K("\\p{N}{1,3}"));
     sweep_regex("pre_qwen2_regex.json", CL100K("\\p{N}"));
     sweep_regex("pre_deepseek_v3_regex3.json",
-                "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\\r\\n]*|"
+                "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| "
+                "?[\\p{P}\\p{S}]+[\\r\\n]*|"
                 "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+");
     sweep_stage("pre_digits.json", "{\"type\":\"Digits\",\"individual_digits\":true}");
     sweep_stage("pre_gpt2_regex.json", "{\"type\":\"ByteLevel\",\"add_prefix_space\":false}");
@@ -125,8 +131,37 @@ static uint32_t below(uint32_t n) {
 }
 
 static size_t random_text(char *out, size_t n) {
-    static const char *const part[] = { " ", " ", "  ", "\n", "\r\n", "\t", "'s", "'S", "'\xC5\xBF", "'re", "'LL", "'", "a", "Z", "q", "\xC3\xA9", "\xE4\xB8\xAD",
-        "1", "22", "\xD9\xA3", "\xC2\xBD", "!", "-", "_", "\xE2\x80\x99", "\xCC\x81", "\xC2\x85", "\xC2\xA0", "\xE2\x80\x8B", "\x1C", "\xF0\x9F\x98\x80" };
+    static const char *const part[] = { " ",
+                                        " ",
+                                        "  ",
+                                        "\n",
+                                        "\r\n",
+                                        "\t",
+                                        "'s",
+                                        "'S",
+                                        "'\xC5\xBF",
+                                        "'re",
+                                        "'LL",
+                                        "'",
+                                        "a",
+                                        "Z",
+                                        "q",
+                                        "\xC3\xA9",
+                                        "\xE4\xB8\xAD",
+                                        "1",
+                                        "22",
+                                        "\xD9\xA3",
+                                        "\xC2\xBD",
+                                        "!",
+                                        "-",
+                                        "_",
+                                        "\xE2\x80\x99",
+                                        "\xCC\x81",
+                                        "\xC2\x85",
+                                        "\xC2\xA0",
+                                        "\xE2\x80\x8B",
+                                        "\x1C",
+                                        "\xF0\x9F\x98\x80" };
     size_t len = 0;
     while (len + 4 < n) {
         const char *p = part[below(LT_COUNTOF(part))];
@@ -138,7 +173,8 @@ static size_t random_text(char *out, size_t n) {
 
 static void assert_same_spans(const lt_tok_text *a, const lt_tok_text *b) {
     bool same = a->spans.n == b->spans.n;
-    for (size_t i = 0; i < a->spans.n && same; i++) same = a->spans.v[i].start == b->spans.v[i].start && a->spans.v[i].end == b->spans.v[i].end;
+    for (size_t i = 0; i < a->spans.n && same; i++)
+        same = a->spans.v[i].start == b->spans.v[i].start && a->spans.v[i].end == b->spans.v[i].end;
     if (!same) fail_msg("cut differently: \"%.*s\"", (int)a->len, a->data);
 }
 
@@ -169,7 +205,8 @@ static void scanners_are_the_expressions_they_replace(void **state) {
 
 /* ---- behaviours of Split ---- */
 
-static void assert_cut(const char *pattern_json, lt_behavior behavior, bool invert, const char *text, const char *want) {
+static void assert_cut(const char *pattern_json, lt_behavior behavior, bool invert, const char *text,
+                       const char *want) {
     json_t *j = NULL;
     lt_finder *f;
     lt_tok_text t;
@@ -179,7 +216,8 @@ static void assert_cut(const char *pattern_json, lt_behavior behavior, bool inve
     lt_tok_text_init(&t, text, strlen(text), NULL);
     assert_int_equal(lt_tok_text_split(&t, f, NULL, behavior, invert, NULL), LT_OK);
     for (size_t i = 0; i < t.spans.n; i++)
-        snprintf(got + strlen(got), sizeof got - strlen(got), "%s%.*s", i ? "|" : "", (int)(t.spans.v[i].end - t.spans.v[i].start), t.data + t.spans.v[i].start);
+        snprintf(got + strlen(got), sizeof got - strlen(got), "%s%.*s", i ? "|" : "",
+                 (int)(t.spans.v[i].end - t.spans.v[i].start), t.data + t.spans.v[i].start);
     assert_string_equal(got, want);
     lt_tok_text_clear(&t);
     lt_finder_destroy(f);
@@ -203,7 +241,9 @@ static void split_behaviours_are_those_of_the_documentation(void **state) {
 
 static void unfaithful_expressions_are_refused(void **state) {
     (void)state;
-    static const char *const pattern[] = { "^a", "[a&&b]", "[[a]b]", "\\p{Greek}", "(?<n>a)", "\\bword", "\\1", "a{2}+", "\\", "[", "(?m:.)", "\\p{L", "[a\\", "\\x{110000}", "\\x{d800}" };
+    static const char *const pattern[] = { "^a",      "[a&&b]", "[[a]b]", "\\p{Greek}",  "(?<n>a)",
+                                           "\\bword", "\\1",    "a{2}+",  "\\",          "[",
+                                           "(?m:.)",  "\\p{L",  "[a\\",   "\\x{110000}", "\\x{d800}" };
     for (size_t i = 0; i < LT_COUNTOF(pattern); i++) {
         lt_finder *f = NULL;
         lt_err err = { 0 };
@@ -230,7 +270,8 @@ static void long_pieces_are_cut_in_linear_time(void **state) {
         memset(text, fill[i], n);
         text[n - 1] = 'z';
         lt_tok_text_init(&t, text, n, NULL);
-        assert_int_equal(lt_tok_text_split(&t, NULL, lt_scan_for(pattern, strlen(pattern)), LT_SPLIT_ISOLATED, false, NULL), LT_OK);
+        assert_int_equal(
+            lt_tok_text_split(&t, NULL, lt_scan_for(pattern, strlen(pattern)), LT_SPLIT_ISOLATED, false, NULL), LT_OK);
         lt_tok_text_clear(&t);
         lt_tok_text_init(&t, text, n, NULL);
         assert_int_equal(lt_tok_text_split(&t, slow, NULL, LT_SPLIT_ISOLATED, false, NULL), LT_OK);

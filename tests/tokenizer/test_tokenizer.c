@@ -16,7 +16,10 @@
 
 /* ---- small tokenizers made here ---- */
 
-typedef struct text { char *s; size_t n, cap; } text;
+typedef struct text {
+    char *s;
+    size_t n, cap;
+} text;
 
 static void add(text *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
 static void add(text *t, const char *format, ...) {
@@ -27,7 +30,8 @@ static void add(text *t, const char *format, ...) {
     va_end(args);
 }
 
-#define BYTE_LEVEL "\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false},\"decoder\":{\"type\":\"ByteLevel\"}"
+#define BYTE_LEVEL                                                                                                     \
+    "\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false},\"decoder\":{\"type\":\"ByteLevel\"}"
 
 /* All 256 symbols, and tokens and merges of the word "the" and of runs of 'a'. */
 static text byte_tokenizer(const char *merges, const char *rest) {
@@ -121,7 +125,8 @@ static void streamed_pieces_join_to_the_text(void **state) {
         uint32_t cp;
         assert_ok(lt_decode_stream_push(stream, ids[i], &piece, &bytes, &err), &err);
         if (!piece) continue;
-        for (size_t at = 0; at < bytes; at += lt_utf8_length(piece[at])) assert_true(lt_utf8_read(piece + at, bytes - at, &cp) > 0);
+        for (size_t at = 0; at < bytes; at += lt_utf8_length(piece[at]))
+            assert_true(lt_utf8_read(piece + at, bytes - at, &cp) > 0);
         memcpy(joined + len, piece, bytes);
         len += bytes;
     }
@@ -139,7 +144,10 @@ static void streamed_pieces_join_to_the_text(void **state) {
 
 /* A vocabulary of all strings over {a, b, c} up to length 4 and random merges; long words take another way through
  * the model than short ones, and both must do what the definition says. */
-typedef struct toy { char token[120][5]; int n_tokens, left[60], right[60], joined[60], n_merges; } toy;
+typedef struct toy {
+    char token[120][5];
+    int n_tokens, left[60], right[60], joined[60], n_merges;
+} toy;
 
 static int toy_find(const toy *y, const char *s) {
     for (int i = 0; i < y->n_tokens; i++)
@@ -151,7 +159,8 @@ static void toy_make(toy *y, lt_rng *r) {
     *y = (toy){ 0 };
     for (unsigned len = 1, count = 3; len <= 4; len++, count *= 3) /* number k in base 3, as len letters */
         for (unsigned k = 0; k < count; k++, y->n_tokens++)
-            for (unsigned i = 0, digits = k; i < len; i++, digits /= 3) y->token[y->n_tokens][len - 1 - i] = (char)('a' + digits % 3);
+            for (unsigned i = 0, digits = k; i < len; i++, digits /= 3)
+                y->token[y->n_tokens][len - 1 - i] = (char)('a' + digits % 3);
     while (y->n_merges < 60) {
         char joined[10];
         const int a = (int)lt_rng_below(r, 39), b = (int)lt_rng_below(r, 39), k = y->n_merges;
@@ -172,7 +181,8 @@ static lt_tokenizer *toy_tokenizer(const toy *y) {
     add(&t, "{\"model\":{\"type\":\"BPE\",\"vocab\":{");
     for (int i = 0; i < y->n_tokens; i++) add(&t, "%s\"%s\":%d", i ? "," : "", y->token[i], i);
     add(&t, "},\"merges\":[");
-    for (int i = 0; i < y->n_merges; i++) add(&t, "%s\"%s %s\"", i ? "," : "", y->token[y->left[i]], y->token[y->right[i]]);
+    for (int i = 0; i < y->n_merges; i++)
+        add(&t, "%s\"%s %s\"", i ? "," : "", y->token[y->left[i]], y->token[y->right[i]]);
     add(&t, "]}}");
     lt_tokenizer *tok = tokenizer_of(&t);
     free(t.s);
@@ -265,8 +275,15 @@ static void hash_is_of_meaning_not_of_spelling(void **state) {
 static void bytes_that_are_not_utf8_are_named(void **state) {
     (void)state;
     lt_tokenizer *t = plain_tokenizer();
-    static const struct { const char *s; size_t n; const char *where; } bad[] = {
-        { "abc\xFF", 4, "offset 3" }, { "\xC0\x80", 2, "offset 0" }, { "12345678\xED\xA0\x80", 11, "offset 8" }, { "a\xE4\xB8", 3, "offset 1" },
+    static const struct {
+        const char *s;
+        size_t n;
+        const char *where;
+    } bad[] = {
+        { "abc\xFF", 4, "offset 3" },
+        { "\xC0\x80", 2, "offset 0" },
+        { "12345678\xED\xA0\x80", 11, "offset 8" },
+        { "a\xE4\xB8", 3, "offset 1" },
         { "\xF4\x90\x80\x80", 4, "offset 0" },
     };
     for (size_t i = 0; i < LT_COUNTOF(bad); i++) {
@@ -304,7 +321,11 @@ static void ids_outside_the_vocabulary_are_named(void **state) {
 
 static void bad_files_get_one_line_that_names_the_fault(void **state) {
     (void)state;
-    static const struct { const char *json; lt_status code; const char *says; } bad[] = {
+    static const struct {
+        const char *json;
+        lt_status code;
+        const char *says;
+    } bad[] = {
         { "", LT_EDATA, "JSON" },
         { "{" MODEL, LT_EDATA, "JSON" },
         { "[]", LT_EDATA, "object" },
@@ -342,22 +363,32 @@ static void bad_files_get_one_line_that_names_the_fault(void **state) {
         { "{" MODEL ",\"pre_tokenizer\":{}}", LT_EDATA, "pre_tokenizer" },
         { "{" MODEL ",\"pre_tokenizer\":{\"type\":\"Sequence\"}}", LT_EDATA, "pretokenizers" },
         { "{" MODEL ",\"pre_tokenizer\":{\"type\":\"Split\",\"behavior\":\"Isolated\"}}", LT_EDATA, "pattern" },
-        { "{" MODEL ",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{},\"behavior\":\"Isolated\"}}", LT_EDATA, "Regex" },
-        { "{" MODEL ",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(\"},\"behavior\":\"Isolated\"}}", LT_EDATA, "regular" },
-        { "{" MODEL ",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"a\"},\"behavior\":\"Eaten\"}}", LT_EUNSUPPORTED, "Eaten" },
+        { "{" MODEL ",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{},\"behavior\":\"Isolated\"}}", LT_EDATA,
+          "Regex" },
+        { "{" MODEL ",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(\"},\"behavior\":\"Isolated\"}}",
+          LT_EDATA, "regular" },
+        { "{" MODEL ",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"a\"},\"behavior\":\"Eaten\"}}",
+          LT_EUNSUPPORTED, "Eaten" },
         { "{" MODEL ",\"post_processor\":{\"type\":\"TemplateProcessing\"}}", LT_EDATA, "single" },
-        { "{" MODEL ",\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"x\"}}]}}", LT_EDATA, "x" },
-        { "{" MODEL ",\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{\"Sequence\":{\"id\":\"B\"}}]}}", LT_EDATA, "sequence A" },
-        { "{" MODEL ",\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"x\"}}],"
-          "\"special_tokens\":{\"x\":{\"ids\":[9]}}}}", LT_EDATA, "9" },
-        { "{" MODEL ",\"post_processor\":{\"type\":\"RobertaProcessing\",\"cls\":[\"a\",0],\"sep\":[\"b\",77]}}", LT_EDATA, "77" },
+        { "{" MODEL
+          ",\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"x\"}}]}}",
+          LT_EDATA, "x" },
+        { "{" MODEL ",\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{\"Sequence\":{\"id\":\"B\"}}]}}",
+          LT_EDATA, "sequence A" },
+        { "{" MODEL
+          ",\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"x\"}}],"
+          "\"special_tokens\":{\"x\":{\"ids\":[9]}}}}",
+          LT_EDATA, "9" },
+        { "{" MODEL ",\"post_processor\":{\"type\":\"RobertaProcessing\",\"cls\":[\"a\",0],\"sep\":[\"b\",77]}}",
+          LT_EDATA, "77" },
         { "{" MODEL ",\"decoder\":{\"type\":\"Guess\"}}", LT_EUNSUPPORTED, "Guess" },
     };
     for (size_t i = 0; i < LT_COUNTOF(bad); i++) {
         lt_tokenizer *t = NULL;
         lt_err err = { 0 };
         const lt_status st = lt_tokenizer_from_json(&t, bad[i].json, strlen(bad[i].json), "bad.json", &err);
-        if (st != bad[i].code || !strstr(err.message, bad[i].says) || !strstr(err.message, "bad.json") || strchr(err.message, '\n'))
+        if (st != bad[i].code || !strstr(err.message, bad[i].says) || !strstr(err.message, "bad.json") ||
+            strchr(err.message, '\n'))
             fail_msg("%s: status %d, \"%s\"", bad[i].json, (int)st, err.message);
         assert_null(t);
         assert_int_equal(lt_tokenizer_from_json(&t, bad[i].json, strlen(bad[i].json), "bad.json", NULL), bad[i].code);
@@ -401,8 +432,9 @@ static void config_names_ends_and_overrules_the_prefix_space(void **state) {
     (void)state;
     lt_tokenizer *t;
     lt_err err = { 0 };
-    folder("named", BYTE_LEVEL, "{\"bos_token\":\"th\",\"eos_token\":{\"content\":\"the\",\"lstrip\":false},\"add_prefix_space\":true,"
-                                "\"model_max_length\":1000000000000000019884624838656}");
+    folder("named", BYTE_LEVEL,
+           "{\"bos_token\":\"th\",\"eos_token\":{\"content\":\"the\",\"lstrip\":false},\"add_prefix_space\":true,"
+           "\"model_max_length\":1000000000000000019884624838656}");
     assert_ok(lt_tokenizer_open(&t, test_path("named"), &err), &err);
     assert_int_equal(lt_tokenizer_bos(t), 256);
     assert_int_equal(lt_tokenizer_eos(t), 257);
@@ -443,14 +475,15 @@ done:
 
 static void every_allocation_may_fail(void **state) {
     (void)state;
-    text t = byte_tokenizer(MERGES, "\"added_tokens\":[{\"id\":261,\"content\":\"<x>\",\"special\":true}],"
-                                    "\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"Prepend\",\"prepend\":\"a\"},"
-                                    "{\"type\":\"Replace\",\"pattern\":{\"String\":\"th\"},\"content\":\"th\"}]},"
-                                    "\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"x\"}},"
-                                    "{\"Sequence\":{\"id\":\"A\"}}],\"special_tokens\":{\"x\":{\"ids\":[261]}}},"
-                                    "\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Digits\"},{\"type\":\"Split\","
-                                    "\"pattern\":{\"Regex\":\"\\\\p{N}{1,3}\"},\"behavior\":\"Isolated\"},{\"type\":\"ByteLevel\","
-                                    "\"add_prefix_space\":true}]},\"decoder\":{\"type\":\"ByteLevel\"}");
+    text t = byte_tokenizer(
+        MERGES, "\"added_tokens\":[{\"id\":261,\"content\":\"<x>\",\"special\":true}],"
+                "\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"Prepend\",\"prepend\":\"a\"},"
+                "{\"type\":\"Replace\",\"pattern\":{\"String\":\"th\"},\"content\":\"th\"}]},"
+                "\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"x\"}},"
+                "{\"Sequence\":{\"id\":\"A\"}}],\"special_tokens\":{\"x\":{\"ids\":[261]}}},"
+                "\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Digits\"},{\"type\":\"Split\","
+                "\"pattern\":{\"Regex\":\"\\\\p{N}{1,3}\"},\"behavior\":\"Isolated\"},{\"type\":\"ByteLevel\","
+                "\"add_prefix_space\":true}]},\"decoder\":{\"type\":\"ByteLevel\"}");
     assert_true(test_every_allocation_fails(whole_life, &t) > 20);
     free(t.s);
 }
@@ -471,7 +504,11 @@ static void put_string(text *g, const char *s) {
     add(g, "%s", s);
 }
 
-typedef struct gguf_in { const char *model, *pre, *const *token, *const *merge; size_t n_tokens, n_types, n_merges; uint32_t bos, type; } gguf_in;
+typedef struct gguf_in {
+    const char *model, *pre, *const *token, *const *merge;
+    size_t n_tokens, n_types, n_merges;
+    uint32_t bos, type;
+} gguf_in;
 
 static text gguf_bytes(const gguf_in *in) {
     text g = { 0 };
@@ -518,8 +555,13 @@ static lt_status from_gguf(const gguf_in *in, lt_tokenizer **t, lt_err *err) {
 
 static void bad_gguf_vocabularies_are_named(void **state) {
     (void)state;
-    static const char *const tokens[] = { "a", "b", "ab", "<s>" }, *const twice[] = { "a", "b", "ab", "a" }, *const merge[] = { "a b" }, *const bad[] = { "a c" };
-    static const struct { gguf_in in; lt_status code; const char *says; } row[] = {
+    static const char *const tokens[] = { "a", "b", "ab", "<s>" }, *const twice[] = { "a", "b", "ab", "a" },
+                             *const merge[] = { "a b" }, *const bad[] = { "a c" };
+    static const struct {
+        gguf_in in;
+        lt_status code;
+        const char *says;
+    } row[] = {
         { { "gpt2", "gpt-2", tokens, merge, 4, 4, 1, 3, 1 }, LT_OK, "" },
         { { "gpt2", "guess", tokens, merge, 4, 4, 1, 3, 1 }, LT_EUNSUPPORTED, "smollm" },
         { { "rwkv", "gpt-2", tokens, merge, 4, 4, 1, 3, 1 }, LT_EUNSUPPORTED, "rwkv" },
@@ -542,13 +584,15 @@ static void bad_gguf_vocabularies_are_named(void **state) {
 static void every_known_pre_tokenizer_opens(void **state) {
     (void)state;
     static const char *const tokens[] = { "a", "b", "ab", "<s>" }, *const merge[] = { "a b" };
-    static const char *const names[] = { "gpt-2", "phi-2", "olmo", "mpt", "llama-bpe", "llama3", "llama-v3", "dbrx", "smaug-bpe", "qwen2",
-        "deepseek-r1-qwen", "smollm", "starcoder", "refact", "deepseek-v3", "tekken", "gpt-4o", "llama4" };
+    static const char *const names[] = { "gpt-2",     "phi-2",  "olmo",        "mpt",    "llama-bpe",        "llama3",
+                                         "llama-v3",  "dbrx",   "smaug-bpe",   "qwen2",  "deepseek-r1-qwen", "smollm",
+                                         "starcoder", "refact", "deepseek-v3", "tekken", "gpt-4o",           "llama4" };
     for (size_t i = 0; i < LT_COUNTOF(names); i++) {
         lt_tokenizer *t = NULL;
         lt_err err = { 0 };
         assert_ok(from_gguf(&(gguf_in){ "gpt2", names[i], tokens, merge, 4, 4, 1, 3, 1 }, &t, &err), &err);
-        const bool front = strncmp(names[i], "llama-", 6) == 0 || strcmp(names[i], "llama3") == 0 || strcmp(names[i], "tekken") == 0;
+        const bool front =
+            strncmp(names[i], "llama-", 6) == 0 || strcmp(names[i], "llama3") == 0 || strcmp(names[i], "tekken") == 0;
         assert_ids(t, "ab", 2, front ? (int32_t[]){ 3, 2 } : (int32_t[]){ 2 }, front ? 2 : 1);
         lt_tokenizer_destroy(t);
     }

@@ -2,12 +2,17 @@
 /* Every record of the golden folders: ids, both decodings, and streamed pieces are those of the reference library. */
 #include "tok_test.h"
 
-typedef struct check { const lt_tokenizer *t; bool gguf; size_t records, wrong; } check;
+typedef struct check {
+    const lt_tokenizer *t;
+    bool gguf;
+    size_t records, wrong;
+} check;
 
 static void complain(check *c, size_t number, const char *what, const json_t *line) {
     if (c->wrong++ >= 3) return;
     char *text = json_dumps(json_object_get(line, "text"), JSON_ENCODE_ANY);
-    print_error("line %zu (%s): %s differs, text %.200s\n", number, json_string_value(json_object_get(line, "category")), what, text ? text : "");
+    print_error("line %zu (%s): %s differs, text %.200s\n", number,
+                json_string_value(json_object_get(line, "category")), what, text ? text : "");
     free(text);
 }
 
@@ -32,12 +37,14 @@ static void encode_line(const json_t *line, size_t number, void *user) {
     int32_t *ids, *want = ids_of(json_object_get(line, "ids"), &n_want);
     lt_err err = { 0 };
     c->records++;
-    if (lt_tokenizer_encode(c->t, json_string_value(text), json_string_length(text), json_is_true(json_object_get(line, "add_special")), &ids, &n,
-                            &err) != LT_OK)
+    if (lt_tokenizer_encode(c->t, json_string_value(text), json_string_length(text),
+                            json_is_true(json_object_get(line, "add_special")), &ids, &n, &err) != LT_OK)
         fail_msg("line %zu: %s", number, err.message);
     if (n != n_want || memcmp(ids, want, n * sizeof *ids) != 0) complain(c, number, "ids", line);
-    if (!decodes_to(c, want, n_want, true, json_object_get(line, "decoded_skip_special"))) complain(c, number, "decoded_skip_special", line);
-    if (!decodes_to(c, want, n_want, false, json_object_get(line, "decoded_full"))) complain(c, number, "decoded_full", line);
+    if (!decodes_to(c, want, n_want, true, json_object_get(line, "decoded_skip_special")))
+        complain(c, number, "decoded_skip_special", line);
+    if (!decodes_to(c, want, n_want, false, json_object_get(line, "decoded_full")))
+        complain(c, number, "decoded_full", line);
     lt_free(ids);
     lt_free(want);
 }
@@ -50,14 +57,18 @@ static void stream_line(const json_t *line, size_t number, void *user) {
     lt_decode_stream *s;
     if (stop) n = (size_t)json_integer_value(stop);
     c->records++;
-    assert_int_equal(lt_decode_stream_create(&s, c->t, json_is_true(json_object_get(line, "skip_special")), NULL), LT_OK);
+    assert_int_equal(lt_decode_stream_create(&s, c->t, json_is_true(json_object_get(line, "skip_special")), NULL),
+                     LT_OK);
     for (size_t i = 0; i < n; i++) {
         const char *piece;
         size_t bytes;
         const json_t *want = json_array_get(pieces, i);
         lt_err err = { 0 };
-        if (lt_decode_stream_push(s, ids[i], &piece, &bytes, &err) != LT_OK) fail_msg("line %zu: %s", number, err.message);
-        if (json_is_null(want) ? piece == NULL : piece && bytes == json_string_length(want) && memcmp(piece, json_string_value(want), bytes) == 0)
+        if (lt_decode_stream_push(s, ids[i], &piece, &bytes, &err) != LT_OK)
+            fail_msg("line %zu: %s", number, err.message);
+        if (json_is_null(want)
+                ? piece == NULL
+                : piece && bytes == json_string_length(want) && memcmp(piece, json_string_value(want), bytes) == 0)
             continue;
         complain(c, number, "piece", line);
         break;
@@ -119,16 +130,37 @@ static void released_gguf_gives_the_reference_ids(void **state) {
     lt_tokenizer_destroy(t);
 }
 
-#define FOLDER(name) { "folder " name, folder_gives_the_reference_ids, NULL, NULL, name }
-#define GGUF(name) { "gguf " name, gguf_gives_the_reference_ids, NULL, NULL, name }
+#define FOLDER(name)                                                                                                   \
+    { "folder " name, folder_gives_the_reference_ids, NULL, NULL, name }
+#define GGUF(name)                                                                                                     \
+    { "gguf " name, gguf_gives_the_reference_ids, NULL, NULL, name }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        FOLDER("gpt2"), FOLDER("llama3"), FOLDER("smollm_style"), FOLDER("smollm2"),
-        FOLDER("olmo2"), FOLDER("opt"), FOLDER("roberta"), FOLDER("bytes"), FOLDER("deepseek_v3"),
-        FOLDER("neox"), FOLDER("qwen2"), FOLDER("llama2_legacy"), FOLDER("llama2_metaspace"), FOLDER("gemma"),
-        FOLDER("unigram_t5"), FOLDER("unigram_albert"), FOLDER("unigram_bytes"), FOLDER("wordpiece"),
-        GGUF("gpt2"), GGUF("llama3"), GGUF("smollm_style"), GGUF("qwen2"), GGUF("deepseek_v3"), GGUF("llama2_legacy"),
+        FOLDER("gpt2"),
+        FOLDER("llama3"),
+        FOLDER("smollm_style"),
+        FOLDER("smollm2"),
+        FOLDER("olmo2"),
+        FOLDER("opt"),
+        FOLDER("roberta"),
+        FOLDER("bytes"),
+        FOLDER("deepseek_v3"),
+        FOLDER("neox"),
+        FOLDER("qwen2"),
+        FOLDER("llama2_legacy"),
+        FOLDER("llama2_metaspace"),
+        FOLDER("gemma"),
+        FOLDER("unigram_t5"),
+        FOLDER("unigram_albert"),
+        FOLDER("unigram_bytes"),
+        FOLDER("wordpiece"),
+        GGUF("gpt2"),
+        GGUF("llama3"),
+        GGUF("smollm_style"),
+        GGUF("qwen2"),
+        GGUF("deepseek_v3"),
+        GGUF("llama2_legacy"),
         cmocka_unit_test(released_gguf_gives_the_reference_ids),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

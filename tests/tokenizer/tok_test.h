@@ -35,7 +35,8 @@ static inline void each_line(const char *path, void (*f)(const json_t *line, siz
         json_t *line = NULL;
         end = memchr(p, '\n', (size_t)(text + bytes - p));
         if (!end) end = text + bytes;
-        if (lt_json_parse(&line, p, (size_t)(end - p), path, &err) != LT_OK) fail_msg("line %zu: %s", number, err.message);
+        if (lt_json_parse(&line, p, (size_t)(end - p), path, &err) != LT_OK)
+            fail_msg("line %zu: %s", number, err.message);
         f(line, ++number, user);
         json_decref(line);
     }
@@ -60,7 +61,8 @@ static inline lt_tokenizer *open_gguf(const char *path) {
     lt_tokenizer *t = NULL;
     lt_gguf *g = NULL;
     lt_err err = { 0 };
-    if (lt_gguf_open(&g, path, &err) != LT_OK || lt_tokenizer_from_gguf(&t, g, &err) != LT_OK) fail_msg("%s", err.message);
+    if (lt_gguf_open(&g, path, &err) != LT_OK || lt_tokenizer_from_gguf(&t, g, &err) != LT_OK)
+        fail_msg("%s", err.message);
     lt_gguf_close(g);
     return t;
 }
