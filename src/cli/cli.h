@@ -41,6 +41,7 @@ typedef struct cli_progress {
     bool quiet, terminal, drawn, muted; /* muted: text is streaming to the terminal */
     char stage[64];
     double stage_start, last_shown;
+    double last_done;
 } cli_progress;
 void cli_progress_show(cli_progress *p, const char *stage, double done, double total, const char *unit);
 void cli_progress_clear(cli_progress *p); /* before anything else is written to the terminal */

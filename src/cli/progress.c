@@ -66,11 +66,13 @@ void cli_progress_clear(cli_progress *p) {
 void cli_progress_show(cli_progress *p, const char *stage, double done, double total, const char *unit) {
     if (p->quiet || p->muted) return;
     const double t = now();
-    if (strncmp(p->stage, stage, sizeof p->stage - 1) != 0) {
+    /* a stage begins with its name, or when it counts from the start again: the next model of a table */
+    if (strncmp(p->stage, stage, sizeof p->stage - 1) != 0 || done < p->last_done) {
         snprintf(p->stage, sizeof p->stage, "%s", stage);
         p->stage_start = t;
         p->last_shown = p->terminal ? 0 : t - line_s + first_line_s;
     }
+    p->last_done = done;
     if (t - p->last_shown < (p->terminal ? redraw_s : line_s)) return;
     char text[256];
     describe(text, sizeof text, stage, done, total, unit, t - p->stage_start);
