@@ -17,6 +17,17 @@ static lt_status choose_stats(lt_stat_set *out, const lt_args *a, lt_err *err) {
     return LT_OK;
 }
 
+/* With a journal beside it, an output is the last step of a call that was killed before it could clear up: the same
+ * call may finish. */
+static lt_status check_output(const lt_call_ctx *c, const char *output, lt_err *err) {
+    char *journal = lt_asprintf("%s.partial", output);
+    const lt_status st = !journal                  ? lt_fail(err, LT_ENOMEM, "calibrate: out of memory")
+                         : lt_path_exists(journal) ? LT_OK
+                                                   : lt_output_check(c, output, err);
+    lt_free(journal);
+    return st;
+}
+
 static lt_status report(const lt_call_ctx *c, const lt_calibrate_in *in, const lt_calibrate_out *o, json_t **result,
                         lt_err *err) {
     static const char *const columns[] = { "stats", "size|B", "sites", "rows", "tokens" };
@@ -59,7 +70,7 @@ static lt_status run(lt_call_ctx *c, json_t **result, lt_err *err) {
     lt_calibrate_in in;
     char *settings = NULL;
     LT_TRY(choose_stats(&set, c->args, err));
-    if (!lt_arg_flag(c->args, "estimate")) LT_TRY(lt_output_check(c, output, err));
+    if (!lt_arg_flag(c->args, "estimate")) LT_TRY(check_output(c, output, err));
     lt_status st;
     LT_GO(lt_subject_open(&s, c, lt_arg_string(c->args, "model"), err));
     LT_GO(lt_calibration_tokens(&t, c, &s, 0, err));

@@ -100,12 +100,12 @@ static const lt_cut *find_cut(const lt_plan *p, const lt_cut *like) {
     return NULL;
 }
 
-/* What a cut says beyond kind and target, where the other says otherwise; "" for no cut. */
+/* What a cut says beyond kind and target, where the other says otherwise; "-" for no cut. */
 static json_t *differing(const lt_cut *cut, const lt_cut *other) {
-    json_t *o = json_object();
     const char *key;
     json_t *v;
     if (!cut) return json_string("-");
+    json_t *o = json_object();
     json_object_foreach(cut->json, key, v) {
         if (!other || !json_equal(v, json_object_get(other->json, key))) json_object_set(o, key, v);
     }

@@ -4,7 +4,7 @@
 valid=$REPO/share/text/wikitext2-valid-slice.txt
 cd "$TMP" || exit 1
 
-# until_done OUTPUT DELAY COMMAND...: starts it again and again, killed after DELAY, DELAY + DELAY/2 ... seconds, until it ends by itself
+# until_done OUTPUT DELAY COMMAND...: starts it again and again, killed after DELAY, 1.4 DELAY ... seconds, until it ends by itself
 kills=0
 until_done() {
     local output=$1 delay=$2 pid
@@ -21,14 +21,14 @@ until_done() {
             wait "$pid" || { fail "$(cat log)"; return; }
             return
         fi
-        delay=$(awk "BEGIN { print $delay * 1.25 }")
+        delay=$(awk "BEGIN { print $delay * 1.4 }")
     done
     fail "never done: $*"
 }
 
-calibrate=(calibrate "$TINY" --data "$valid" --seq-len 256 --max-rows 96 --threads 1)
+calibrate=(calibrate "$TINY" --data "$valid" --seq-len 128 --max-rows 32 --threads 1)
 expect 0 "" "$LATHE" "${calibrate[@]}" -o whole.safetensors
-until_done killed.safetensors 0.05 "$LATHE" "${calibrate[@]}" -o killed.safetensors
+until_done killed.safetensors 0.03 "$LATHE" "${calibrate[@]}" -o killed.safetensors
 check cmp whole.safetensors killed.safetensors
 expect 0 "" "$LATHE" plan "$TINY" --stats whole.safetensors --keep linears=0.6 -o p.json
 
@@ -37,9 +37,9 @@ expect 0 "" "$LATHE" "${apply[@]}" -o whole
 until_done killed 0.01 "$LATHE" "${apply[@]}" -o killed
 check diff -r whole/model killed/model
 check cmp whole/plan.json killed/plan.json
-compress=(compress "$TINY" --data "$valid" --seq-len 256 --max-rows 48 --keep linears=0.6 --no-speed --no-q8)
+compress=(compress "$TINY" --data "$valid" --seq-len 128 --max-rows 24 --keep linears=0.6 --no-speed --no-q8)
 expect 0 "" "$LATHE" "${compress[@]}" -o whole-c
-until_done killed-c 0.05 "$LATHE" "${compress[@]}" -o killed-c
+until_done killed-c 0.03 "$LATHE" "${compress[@]}" -o killed-c
 check cmp whole-c/model/model.safetensors killed-c/model/model.safetensors
 check cmp whole-c/plan.json killed-c/plan.json
 same_values() { diff <("$HELPER" strip "$1") <("$HELPER" strip "$2"); }
@@ -51,7 +51,8 @@ export=(export whole --to hf-dense --threads 1)
 expect 0 "" "$LATHE" "${export[@]}" -o whole-e
 until_done killed-e 0.01 "$LATHE" "${export[@]}" -o killed-e
 check diff -r whole-e/model killed-e/model
-for f in *.partial; do # a lock file may stay behind a kill, unlocked [ ! -e "$f" ] || fail "$f is left"; done
+# a lock file may stay behind a kill, unlocked
+for f in *.partial; do [ ! -e "$f" ] || fail "$f is left"; done
 echo "$kills kills"
 
 # an interrupted call says so, and other settings do not go on with its work
@@ -60,7 +61,7 @@ case $(cat code) in
 130) [ -e stopped.partial/unfinished.json ] || fail "nothing to go on with"
     expect 2 'keep "linears=0.6", this call "linears=0.7"' "$LATHE" "${compress[@]/linears=0.6/linears=0.7}" -o stopped
     one_error_line
-    expect 2 "tokens_hash" "$LATHE" compress "$TINY" --data "$REPO/share/text/wikitext2-test-slice.txt" --seq-len 256 --max-rows 48 --keep linears=0.6 \
+    expect 2 "tokens_hash" "$LATHE" compress "$TINY" --data "$REPO/share/text/wikitext2-test-slice.txt" --seq-len 128 --max-rows 24 --keep linears=0.6 \
         --no-speed --no-q8 -o stopped
     expect 0 "" "$LATHE" "${compress[@]}" --threads 2 -o stopped # threads are no setting
     check cmp whole-c/model/model.safetensors stopped/model/model.safetensors ;;
