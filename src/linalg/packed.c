@@ -39,6 +39,10 @@ static const void *stored_at(const lt_tensor *w, size_t r, size_t c) {
 /* Stored rows o .. o + rows, columns q0 .. q0 + nq, as columns of dst with stride ldd. */
 static void pack_rows(const lt_kernels *k, float *dst, size_t ldd, const lt_tensor *w, size_t o, size_t rows, size_t q0, size_t nq) {
     float strip[MOST_LANES * STRIP];
+    if (w->dtype == LT_F32 && w->rank == 2) { /* as it lies: nothing to widen */
+        k->pack(dst, ldd, stored_at(w, o, q0), w->stride[0], rows, nq);
+        return;
+    }
     for (size_t q = 0; q < nq; q += STRIP) {
         const size_t n = lt_min_size(STRIP, nq - q);
         for (size_t j = 0; j < rows; j++) k->widen(strip + j * STRIP, w->dtype, stored_at(w, o + j, q0 + q), n);
