@@ -4,7 +4,8 @@
  *
  * Sennrich, Haddow and Birch 2016, section 3.2, with the refinements of tokenizers 0.22: byte_fallback, fuse_unk,
  * ignore_merges, prefix and suffix. Short words are searched linearly, long ones with a heap over a linked list:
- * O(n log n). A span's ids are remembered for the rest of the call by where they stand in the output. */
+ * O(n log n). A span's ids are remembered for the rest of the call by where they stand in the output. Where a model has
+ * no pre-tokenizer, a span is cut between characters that no token has side by side: no merge can reach across. */
 #include "tokenizer/stage.h"
 
 #include <stdio.h>
@@ -27,8 +28,10 @@ typedef struct bpe {
     int32_t fallback[256];       /* id of <0xHH> */
     char *prefix, *suffix, *unk; /* NULL: none */
     size_t prefix_bytes, suffix_bytes;
-    int32_t unk_id; /* -1: not in the vocabulary */
-    size_t longest; /* bytes of the longest token */
+    int32_t unk_id;  /* -1: not in the vocabulary */
+    size_t longest;  /* bytes of the longest token */
+    uint64_t *touch; /* set of pairs of characters that stand side by side in some token, one bit per hash value */
+    int touch_bits;
     bool byte_fallback, fuse_unk, ignore_merges;
 } bpe;
 
@@ -36,6 +39,7 @@ static void bpe_destroy(void *self) {
     bpe *b = self;
     if (!b) return;
     lt_free(b->slot);
+    lt_free(b->touch);
     lt_free(b->prefix);
     lt_free(b->suffix);
     lt_free(b->unk);
@@ -179,6 +183,36 @@ static void find_byte_tokens(bpe *b, const lt_vocab *v) {
     }
 }
 
+/* ---- pairs of characters ---- */
+
+static inline size_t touch_bit(const bpe *b, uint32_t left, uint32_t right) {
+    return (size_t)((((uint64_t)left << 21 | right) * 0x9E3779B97F4A7C15u) >> (64 - b->touch_bits));
+}
+
+/* False only if no token has the two side by side. */
+static inline bool may_touch(const bpe *b, uint32_t left, uint32_t right) {
+    const size_t bit = touch_bit(b, left, right);
+    return b->touch[bit / 64] >> (bit % 64) & 1;
+}
+
+static lt_status collect_pairs(bpe *b, const lt_vocab *v, const char *where, lt_err *err) {
+    b->touch_bits = 12;
+    while (b->touch_bits < 24 && (size_t)1 << b->touch_bits < 8 * v->text_len) b->touch_bits++;
+    b->touch = lt_calloc(((size_t)1 << b->touch_bits) / 64, sizeof *b->touch);
+    if (!b->touch) return lt_fail(err, LT_ENOMEM, "no memory for a BPE model (%s)", where);
+    for (size_t id = 0; id < v->size; id++) {
+        const char *s = v->text + v->entry[id].start;
+        uint32_t last = 0;
+        for (size_t at = 0; at < v->entry[id].bytes; at += lt_utf8_length(s[at])) {
+            const uint32_t cp = lt_utf8_get(s + at);
+            const size_t bit = touch_bit(b, last, cp);
+            if (at > 0) b->touch[bit / 64] |= (uint64_t)1 << (bit % 64);
+            last = cp;
+        }
+    }
+    return LT_OK;
+}
+
 static lt_status parse_options(bpe *b, const json_t *j, const char *where, lt_err *err) {
     double dropout;
     LT_TRY(lt_json_double(&dropout, j, "dropout", 0.0, where, err));
@@ -207,6 +241,7 @@ static lt_status bpe_fill(bpe *b, lt_vocab *v, const json_t *j, const char *wher
     digest_options(b, digest);
     LT_TRY(parse_vocab(v, j, where, err));
     LT_TRY(parse_merges(b, v, j, where, digest, err));
+    LT_TRY(collect_pairs(b, v, where, err));
     find_byte_tokens(b, v);
     for (size_t id = 0; id < v->size; id++) b->longest = lt_max_size(b->longest, v->entry[id].bytes);
     b->unk_id = b->unk ? lt_vocab_find_model(v, b->unk, strlen(b->unk)) : -1;
@@ -487,6 +522,25 @@ static lt_status encode_cached(run *r, const char *s, size_t n, bool symbols, lt
     return LT_OK;
 }
 
+/* A long span of plain characters, cut where no merge can reach across. Both neighbours must be tokens themselves:
+ * unknown characters may be fused, and bytes are spelled with other characters than they stand for. */
+static lt_status encode_cut(run *r, const char *s, size_t n, lt_tok_ids *out, lt_err *err) {
+    size_t start = 0, before = 0;
+    uint32_t last = 0;
+    for (size_t at = 0, bytes; at < n; at += bytes) {
+        const uint32_t cp = lt_utf8_get(s + at);
+        bytes = lt_utf8_length(s[at]);
+        if (at > 0 && !may_touch(r->b, last, cp) && lt_vocab_find_model(r->v, s + before, at - before) >= 0 &&
+            lt_vocab_find_model(r->v, s + at, bytes) >= 0) {
+            LT_TRY(encode_cached(r, s + start, at - start, false, out, err));
+            start = at;
+        }
+        last = cp;
+        before = at;
+    }
+    return encode_cached(r, s + start, n - start, false, out, err);
+}
+
 /* Short texts do without: clearing the table would cost more than it saves. */
 static void make_cache(run *r, size_t text_bytes) {
     size_t slots = 256;
@@ -499,12 +553,15 @@ static void make_cache(run *r, size_t text_bytes) {
 static lt_status bpe_run(const void *self, const lt_vocab *v, lt_tok_text *t, lt_tok_ids *out, lt_err *err) {
     run r = { .b = self, .v = v };
     if (r.b->prefix || r.b->suffix) LT_TRY(lt_tok_text_spell_out(t, err));
+    const bool plain = !t->symbols && !r.b->prefix && !r.b->suffix;
     make_cache(&r, t->len);
     lt_status st = LT_OK;
     for (size_t i = 0; i < t->spans.n && st == LT_OK; i++) {
         const lt_tok_span s = t->spans.v[i];
         if (s.id >= 0)
             st = lt_tok_ids_put(out, s.id, err);
+        else if (plain && s.end - s.start > lt_max_size(SEEN_BYTES, r.b->longest)) /* longer than any whole word */
+            st = encode_cut(&r, t->data + s.start, s.end - s.start, out, err);
         else
             st = encode_cached(&r, t->data + s.start, s.end - s.start, t->symbols, out, err);
     }
