@@ -78,7 +78,7 @@ lt_status lt_tok_spans_put(lt_tok_spans *spans, lt_tok_span span, lt_err *err) {
 
 size_t lt_tok_text_most(size_t bytes) {
     size_t most;
-    return lt_mul_size(bytes, 256, &most) && lt_add_size(most, 1 << 20, &most) ? most : SIZE_MAX;
+    return lt_mul_size(bytes, 256, &most) && lt_add_size(most, 1 << 16, &most) ? most : SIZE_MAX;
 }
 
 lt_status lt_tok_text_init(lt_tok_text *t, const char *data, size_t bytes, lt_err *err) {
