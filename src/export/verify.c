@@ -71,48 +71,83 @@ static double rounded(const lt_dtype_row *d, double w) {
     return (double)back;
 }
 
-/* got [m, d] (or [d, m] when in_out) holds A·B rounded once; sums in another order may move a value to the next number.
- */
-static lt_status same_product(const lt_linear *a, const lt_linear *b, lt_team *team, lt_err *err) {
-    const size_t m = lt_linear_out(a), d = lt_linear_in(a), r = lt_linear_rank(a);
+/* A product A·B against what was written: got [m, d], or [d, m] when flipped (Conv1D). */
+typedef struct product {
+    size_t m, d, r;
+    double *a, *b, *w; /* [m, r], [r, d], [BLOCK, d] */
+    float *got, *buf;
+    bool flip;
+} product;
+
+static void product_clear(product *p) {
+    lt_free(p->a);
+    lt_free(p->b);
+    lt_free(p->w);
+    lt_free(p->got);
+    lt_free(p->buf);
+}
+
+static lt_status product_init(product *p, const lt_linear *a, const lt_linear *b, lt_err *err) {
     const lt_tensor *got = &b->stage[0].w.t;
-    const bool flip = b->stage[0].in_out;
-    const lt_dtype_row *to = lt_dtype_get(got->dtype);
-    if (lt_linear_out(b) != m || lt_linear_in(b) != d || to->block != 1 || !to->from_f32)
-        return lt_fail(err, LT_EVERIFY, "shape or dtype is not that of the product (%s)", b->stage[0].w.name);
-    const size_t widest = lt_max_size(lt_max_size(m, d), r);
-    double *fa = lt_calloc(m * r, sizeof *fa), *fb = lt_calloc(r * d, sizeof *fb), *w = lt_calloc(BLOCK * d, sizeof *w);
-    float *buf = lt_calloc(widest, sizeof *buf), *g = lt_calloc(m * d, sizeof *g);
-    lt_status st = fa && fb && w && buf && g ? LT_OK : lt_fail(err, LT_ENOMEM, "verify: out of memory (%s)", b->name);
-    if (st == LT_OK) {
-        widen_f64(fa, &a->stage[1].w.t, buf);
-        widen_f64(fb, &a->stage[0].w.t, buf);
-        for (size_t i = 0; i < lt_tensor_rows(got); i++)
-            lt_tensor_row_f32(g + i * lt_tensor_cols(got), got, i, 0, lt_tensor_cols(got));
+    const size_t cols = lt_tensor_cols(got);
+    *p = (product){ .m = lt_linear_out(a), .d = lt_linear_in(a), .r = lt_linear_rank(a), .flip = b->stage[0].in_out };
+    p->a = lt_calloc(p->m * p->r, sizeof *p->a);
+    p->b = lt_calloc(p->r * p->d, sizeof *p->b);
+    p->w = lt_calloc(BLOCK * p->d, sizeof *p->w);
+    p->got = lt_calloc(p->m * p->d, sizeof *p->got);
+    p->buf = lt_calloc(lt_max_size(p->d, p->r), sizeof *p->buf);
+    if (!p->a || !p->b || !p->w || !p->got || !p->buf)
+        return lt_fail(err, LT_ENOMEM, "verify: out of memory (%s)", b->name);
+    widen_f64(p->a, &a->stage[1].w.t, p->buf);
+    widen_f64(p->b, &a->stage[0].w.t, p->buf);
+    for (size_t i = 0; i < lt_tensor_rows(got); i++) lt_tensor_row_f32(p->got + i * cols, got, i, 0, cols);
+    return LT_OK;
+}
+
+/* Rows [i0, i0 + n). Sums in another order may move a value to the next number. */
+static lt_status same_product_rows(const product *p, const lt_param *b, size_t i0, size_t n, lt_err *err) {
+    const lt_dtype_row *to = lt_dtype_get(b->t.dtype);
+    double scale = 0.0;
+    for (size_t i = 0; i < n * p->d; i++) scale = fmax(scale, fabs(p->w[i]));
+    for (size_t i = 0; i < n * p->d; i++) {
+        const size_t row = i0 + i / p->d, col = i % p->d;
+        const double have = (double)(p->flip ? p->got[col * p->m + row] : p->got[row * p->d + col]);
+        if (!(fabs(have - p->w[i]) <= fabs(rounded(to, p->w[i]) - p->w[i]) + 1e-6 * scale))
+            return differs(err, b->name, row, "values are not the product of the factors");
     }
-    for (size_t i0 = 0; i0 < m && st == LT_OK; i0 += BLOCK) {
-        const size_t n = lt_min_size(BLOCK, m - i0);
-        lt_gemm_f64(team, false, false, n, d, r, 1.0, fa + i0 * r, r, fb, d, 0.0, w, d);
-        double scale = 0.0;
-        for (size_t i = 0; i < n * d; i++) scale = fmax(scale, fabs(w[i]));
-        for (size_t i = 0; i < n * d && st == LT_OK; i++) {
-            const size_t row = i0 + i / d, col = i % d;
-            const double have = (double)(flip ? g[col * m + row] : g[row * d + col]);
-            if (!(fabs(have - w[i]) <= fabs(rounded(to, w[i]) - w[i]) + 1e-6 * scale))
-                st = differs(err, b->stage[0].w.name, row, "values are not the product of the factors");
-        }
+    return LT_OK;
+}
+
+static lt_status same_product(const lt_linear *a, const lt_linear *b, lt_team *team, lt_err *err) {
+    const lt_param *got = &b->stage[0].w;
+    const lt_dtype_row *to = lt_dtype_get(got->t.dtype);
+    product p;
+    if (lt_linear_out(b) != lt_linear_out(a) || lt_linear_in(b) != lt_linear_in(a) || to->block != 1 || !to->from_f32)
+        return lt_fail(err, LT_EVERIFY, "shape or dtype is not that of the product (%s)", got->name);
+    lt_status st = product_init(&p, a, b, err);
+    for (size_t i0 = 0; i0 < p.m && st == LT_OK; i0 += BLOCK) {
+        const size_t n = lt_min_size(BLOCK, p.m - i0);
+        lt_gemm_f64(team, false, false, n, p.d, p.r, 1.0, p.a + i0 * p.r, p.r, p.b, p.d, 0.0, p.w, p.d);
+        st = same_product_rows(&p, got, i0, n, err);
     }
-    lt_free(fa);
-    lt_free(fb);
-    lt_free(w);
-    lt_free(buf);
-    lt_free(g);
+    product_clear(&p);
     return st;
 }
 
+/* A dense output of a model where some modules gained a bias brings zeros for the others. */
+static lt_status zero_bias(const lt_param *b, lt_err *err) {
+    for (size_t i = 0, n = lt_tensor_count(&b->t); i < n; i++) {
+        float v;
+        lt_tensor_row_f32(&v, &b->t, 0, i, 1);
+        if (v != 0.0f) return lt_fail(err, LT_EVERIFY, "a bias that its source has not (%s)", b->name);
+    }
+    return LT_OK;
+}
+
 static lt_status same_bias(const lt_linear *a, const lt_linear *b, lt_err *err) {
-    if (!a->bias.name != !b->bias.name) return lt_fail(err, LT_EVERIFY, "a bias on one side only (%s)", b->name);
-    return a->bias.name ? same_values(&a->bias, &b->bias, err) : LT_OK;
+    if (a->bias.name && b->bias.name) return same_values(&a->bias, &b->bias, err);
+    if (b->bias.name) return zero_bias(&b->bias, err);
+    return a->bias.name ? lt_fail(err, LT_EVERIFY, "the source's bias is missing (%s)", b->name) : LT_OK;
 }
 
 static lt_status same_linear(const lt_linear *a, const lt_linear *b, lt_team *team, lt_err *err) {

@@ -8,13 +8,34 @@
 #include "pipeline/subject.h"
 
 /* Option rows of both verbs; getters below read them. */
-#define LT_CALIBRATION_OPTIONS                                                                                                             \
-    { "seq-len", LT_OPT_INT, NULL, 2, 1 << 24, NULL, false, "N", "tokens per row; default: 512, or the model's positions where fewer" },  \
-    { "max-rows", LT_OPT_INT, "0", 0, 0x1p40, NULL, false, "N", "rows at most; 0: all (svdllm: 256)" },                                    \
-    { "recipe", LT_OPT_STRING, "plain", 0, 0, NULL, false, "NAME", "how text becomes rows: plain, svdllm (random excerpts), wikitext" },  \
-    { "seed", LT_OPT_INT, "3", 0, 0x1p53, NULL, false, "N", "of recipes that draw at random" },                                            \
-    { "skip-first", LT_OPT_INT, "0", 0, 1 << 20, NULL, false, "K", "leave the first K positions of each row out of the sums: attention sinks" }, \
-    { "include-head", LT_OPT_FLAG, "false", 0, 0, NULL, false, NULL, "also the output head (not when it is tied to the embedding)" }
+#define LT_CALIBRATION_OPTIONS                                                                                         \
+    { "seq-len", LT_OPT_INT, NULL,                                                                                     \
+      2,         1 << 24,    NULL,                                                                                     \
+      false,     "N",        "tokens per row; default: 512, or the model's positions where fewer" },                   \
+        { "max-rows", LT_OPT_INT, "0", 0, 0x1p40, NULL, false, "N", "rows at most; 0: all (svdllm: 256)" },            \
+        { "recipe",                                                                                                    \
+          LT_OPT_STRING,                                                                                               \
+          "plain",                                                                                                     \
+          0,                                                                                                           \
+          0,                                                                                                           \
+          NULL,                                                                                                        \
+          false,                                                                                                       \
+          "NAME",                                                                                                      \
+          "how text becomes rows: plain, svdllm (random excerpts), wikitext" },                                        \
+        { "seed", LT_OPT_INT, "3", 0, 0x1p53, NULL, false, "N", "of recipes that draw at random" },                    \
+        { "skip-first",                                                                                                \
+          LT_OPT_INT,                                                                                                  \
+          "0",                                                                                                         \
+          0,                                                                                                           \
+          1 << 20,                                                                                                     \
+          NULL,                                                                                                        \
+          false,                                                                                                       \
+          "K",                                                                                                         \
+          "leave the first K positions of each row out of the sums: attention sinks" },                                \
+    {                                                                                                                  \
+        "include-head", LT_OPT_FLAG, "false", 0, 0, NULL, false, NULL,                                                 \
+            "also the output head (not when it is tied to the embedding)"                                              \
+    }
 
 /* rows 0: --max-rows */
 lt_status lt_calibration_tokens(lt_tokens *out, const lt_call_ctx *c, const lt_subject *s, size_t rows, lt_err *err);
@@ -22,8 +43,8 @@ lt_status lt_calibration_tokens(lt_tokens *out, const lt_call_ctx *c, const lt_s
 lt_status lt_stats_of_methods(lt_stat_set *out, const char *methods, lt_err *err);
 lt_status lt_stats_of_names(lt_stat_set *out, const char *names, lt_err *err);
 /* Fills in; *settings (lt_free) is what it borrows. */
-lt_status lt_calibration_in(lt_calibrate_in *in, char **settings, const lt_call_ctx *c, const lt_subject *s, const lt_tokens *t, lt_stat_set stats,
-                            const char *out_path, lt_err *err);
+lt_status lt_calibration_in(lt_calibrate_in *in, char **settings, const lt_call_ctx *c, const lt_subject *s,
+                            const lt_tokens *t, lt_stat_set stats, const char *out_path, lt_err *err);
 lt_status lt_calibration_estimate(lt_estimate *e, const lt_calibrate_in *in, lt_err *err);
 
 #endif

@@ -5,10 +5,9 @@
  *   close A NAME B NAME ATOL         |a - b| <= ATOL everywhere, shapes equal, any float types
  *   close-grads A B RTOL             every grad.* of B stands in A; gap <= RTOL x the largest entry of all
  *   jsonl A KEY B KEY                line by line the values of two keys are equal
- *   get FILE PATH                    a value of a JSON file: "value.tokens", "ids" (compact); "a/b.c" where keys hold dots
- *   strip FILE                       a result without what may differ between runs
- *   poke FILE TENSOR INDEX VALUE     changes one number of an f32 tensor in place
- * Exit code 0: it holds. */
+ *   get FILE PATH                    a value of a JSON file: "value.tokens", "ids" (compact); "a/b.c" where keys hold
+ * dots strip FILE                       a result without what may differ between runs poke FILE TENSOR INDEX VALUE
+ * changes one number of an f32 tensor in place Exit code 0: it holds. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
