@@ -168,32 +168,51 @@ static problem make_problem(const lt_lowrank_in *in, const lt_metric_form *form)
     return (problem){ in->m, in->d, in->w, form, wide, wide ? in->m : form ? form->k : in->d };
 }
 
-/* g [m, m] = W M Wᵀ */
+/* Lower triangle of the symmetric c [n, n] = op(A) op(B), by block columns: a third of the work of the full product is left out. */
+static void symmetric_product(bool ta, bool tb, size_t n, size_t k, const double *a, size_t lda, const double *b, size_t ldb, double *c) {
+    enum { BLOCK = 128 };
+    for (size_t j = 0; j < n; j += BLOCK) {
+        const double *rows = ta ? a + j : a + j * lda, *cols = tb ? b + j * ldb : b + j;
+        lt_gemm_f64_serial(ta, tb, n - j, lt_min_size(BLOCK, n - j), k, 1.0, rows, lda, cols, ldb, 0.0, c + j * n + j, n);
+    }
+}
+
+/* Square blocks, so that columns are not walked one cache line an entry. */
+static void mirror(double *a, size_t n) {
+    enum { BLOCK = 32 };
+    for (size_t i0 = 0; i0 < n; i0 += BLOCK)
+        for (size_t j0 = 0; j0 <= i0; j0 += BLOCK)
+            for (size_t i = i0; i < lt_min_size(i0 + BLOCK, n); i++)
+                for (size_t j = j0; j < lt_min_size(j0 + BLOCK, i); j++) a[j * n + i] = a[i * n + j];
+}
+
+/* g [m, m], lower triangle, = W M Wᵀ */
 static lt_status output_gram(double *g, const problem *p, lt_err *err) {
     double *t = NULL;
     if (p->form) {
         LT_TRY(new_matrix(&t, p->m, p->d, err));
         lt_gemm_f64_serial(false, false, p->m, p->d, p->d, 1.0, p->w, p->d, p->form->c, p->d, 0.0, t, p->d);
     }
-    lt_gemm_f64_serial(false, true, p->m, p->m, p->d, 1.0, t ? t : p->w, p->d, p->w, p->d, 0.0, g, p->m);
+    symmetric_product(false, true, p->m, p->d, t ? t : p->w, p->d, p->w, p->d, g);
     lt_free(t);
     return LT_OK;
 }
 
-/* g [k, k] = Fᵀ WᵀW F */
+/* g [k, k], lower triangle, = Fᵀ WᵀW F */
 static lt_status whitened_gram(double *g, const problem *p, lt_err *err) {
     const size_t d = p->d, k = p->n;
     double *s = NULL, *t = NULL;
     lt_status st;
     if (!p->form) {
-        lt_gemm_f64_serial(true, false, d, d, p->m, 1.0, p->w, d, p->w, d, 0.0, g, d);
+        symmetric_product(true, false, d, p->m, p->w, d, p->w, d, g);
         return LT_OK;
     }
     LT_GO(new_matrix(&s, d, d, err));
     LT_GO(new_matrix(&t, d, k, err));
-    lt_gemm_f64_serial(true, false, d, d, p->m, 1.0, p->w, d, p->w, d, 0.0, s, d);
+    symmetric_product(true, false, d, p->m, p->w, d, p->w, d, s);
+    mirror(s, d);
     lt_gemm_f64_serial(false, false, d, k, d, 1.0, s, d, p->form->f, k, 0.0, t, k);
-    lt_gemm_f64_serial(true, false, k, k, d, 1.0, p->form->f, k, t, k, 0.0, g, k);
+    symmetric_product(true, false, k, d, p->form->f, k, t, k, g);
 done:
     lt_free(s);
     lt_free(t);
@@ -350,7 +369,7 @@ static lt_status balance(double *a, double *b, size_t m, size_t d, size_t r, lt_
     LT_GO(new_matrix(&s, r, 1, err));
     LT_GO(new_matrix(&pt, r, r, err));
     LT_GO(new_matrix(&t, r, lt_max_size(m, d), err));
-    lt_gemm_f64_serial(false, true, r, r, d, 1.0, b, d, b, d, 0.0, g, r);
+    symmetric_product(false, true, r, d, b, d, b, d, g);
     LT_GO(eigh(r, g, s, pt, r, err));
     if (s[0] <= 0.0) goto done; /* a zero weight */
     const double least = noise_level(r, s[0]);

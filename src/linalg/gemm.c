@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "linalg/gemm.h"
 
+#include <string.h>
+
 #include "linalg/blas.h"
 #include "linalg/packed.h"
 
@@ -295,9 +297,16 @@ void lt_column_sums_add(lt_team *team, double *sum, double *abssum, const float 
     }
 }
 
+/* The mirror is made in square blocks: whole columns would touch a new cache line with every entry. */
 void lt_unpack_lower(double *full, const double *packed, size_t n) {
-    for (size_t i = 0; i < n; i++)
-        for (size_t j = 0; j <= i; j++) full[i * n + j] = full[j * n + i] = packed[packed_at(i) + j];
+    enum { BLOCK = 32 };
+    for (size_t i0 = 0; i0 < n; i0 += BLOCK) {
+        const size_t i1 = lt_min_size(i0 + BLOCK, n);
+        for (size_t i = i0; i < i1; i++) memcpy(full + i * n, packed + packed_at(i), (i + 1) * sizeof *full);
+        for (size_t j0 = 0; j0 <= i0; j0 += BLOCK)
+            for (size_t j = j0; j < lt_min_size(j0 + BLOCK, i1); j++)
+                for (size_t i = lt_max_size(i0, j + 1); i < i1; i++) full[j * n + i] = full[i * n + j];
+    }
 }
 
 void lt_pack_lower(double *packed, const double *full, size_t n) {

@@ -356,14 +356,20 @@ static void column_sums_are_f64_in_row_order(void **state) {
 
 static void packing_round_trips(void **state) {
     (void)state;
-    double packed[10], full[16], again[10];
-    for (size_t i = 0; i < 10; i++) packed[i] = (double)i;
-    lt_unpack_lower(full, packed, 4);
-    for (size_t i = 0; i < 4; i++)
-        for (size_t j = 0; j < 4; j++) assert_true(full[i * 4 + j] == full[j * 4 + i]);
-    assert_true(full[2 * 4 + 1] == 4.0 && full[3 * 4 + 3] == 9.0);
-    lt_pack_lower(again, full, 4);
-    assert_memory_equal(packed, again, sizeof packed);
+    static const size_t sizes[] = { 1, 4, 31, 32, 33, 77, 128 };
+    for (size_t k = 0; k < LT_COUNTOF(sizes); k++) {
+        const size_t n = sizes[k], packed_n = n * (n + 1) / 2;
+        double *packed = lt_calloc(packed_n, sizeof *packed), *full = lt_calloc(n * n, sizeof *full), *again = lt_calloc(packed_n, sizeof *again);
+        for (size_t i = 0; i < packed_n; i++) packed[i] = (double)i + 1.0;
+        lt_unpack_lower(full, packed, n);
+        for (size_t i = 0; i < n; i++)
+            for (size_t j = 0; j <= i; j++) assert_true(full[i * n + j] == packed[i * (i + 1) / 2 + j] && full[j * n + i] == full[i * n + j]);
+        lt_pack_lower(again, full, n);
+        assert_memory_equal(packed, again, packed_n * sizeof *packed);
+        lt_free(packed);
+        lt_free(full);
+        lt_free(again);
+    }
 }
 
 int main(void) {
