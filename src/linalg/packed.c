@@ -8,7 +8,7 @@ enum {
     OUTPUTS = 96,     /* of one task: two panels of AVX-512 */
     STRIP = 256,      /* columns widened at a time, a multiple of every block */
     MOST_ROWS = 8, MOST_WIDE = 48, MOST_LANES = 16, /* of any table's register tile */
-    GRAM_STEP = 512, GRAM_COLUMNS = 192
+    GRAM_STEP = 512, GRAM_COLUMNS = 288
 };
 
 static size_t round_up(size_t a, size_t to) {
@@ -20,14 +20,16 @@ static size_t parts(size_t length, size_t part) {
 
 /* ---- packing: n outputs as panels one after the other, as wide as one register tile; the last may be narrower ---- */
 
+typedef struct panels { size_t n, wide, lanes; } panels;
+
 /* 64 outputs of AVX-512 are 32 + 32, not 48 + 16: wide tiles of even width keep both multipliers busy */
-static size_t panel_wide(const lt_kernels *k, size_t n) {
+static panels panels_of(const lt_kernels *k, size_t n) {
     const size_t vectors = parts(n, k->lanes);
-    return parts(vectors, parts(vectors, k->tile_vectors)) * k->lanes;
+    return (panels){ n, vectors ? parts(vectors, parts(vectors, k->tile_vectors)) * k->lanes : k->lanes, k->lanes };
 }
-/* outputs of the panel at `from`, padded to whole vectors */
-static size_t panel_stride(const lt_kernels *k, size_t n, size_t from) {
-    return round_up(lt_min_size(panel_wide(k, n), n - from), k->lanes);
+/* outputs of the panel at `from`, padded to whole vectors; lanes are a power of two, and this stands in inner loops */
+static size_t stride_at(panels p, size_t from) {
+    return lt_min_size(p.wide, (p.n - from + p.lanes - 1) & ~(p.lanes - 1));
 }
 
 /* Address of element c of stored row r; c a multiple of the block. */
@@ -50,19 +52,19 @@ static void pack_rows(const lt_kernels *k, float *dst, size_t ldd, const lt_tens
     }
 }
 
-static void pack_by_rows(const lt_kernels *k, float *dst, const lt_tensor *w, size_t o, size_t n, size_t q0, size_t nq) {
-    for (size_t from = 0; from < n; from += panel_wide(k, n)) {
-        const size_t stride = panel_stride(k, n, from);
+static void pack_by_rows(const lt_kernels *k, float *dst, panels to, const lt_tensor *w, size_t o, size_t q0, size_t nq) {
+    for (size_t from = 0; from < to.n; from += to.wide) {
+        const size_t stride = stride_at(to, from);
         for (size_t j = 0; j < stride; j += k->lanes)
-            pack_rows(k, dst + j, stride, w, o + from + j, lt_min_size(k->lanes, n - from - j), q0, nq);
+            pack_rows(k, dst + j, stride, w, o + from + j, lt_min_size(k->lanes, to.n - from - j), q0, nq);
         dst += stride * nq;
     }
 }
 
-/* Row q of every panel from n floats. */
-static void spread(const lt_kernels *k, float *dst, const float *row, size_t n, size_t q, size_t nq) {
-    for (size_t from = 0; from < n; from += panel_wide(k, n)) {
-        const size_t stride = panel_stride(k, n, from), valid = lt_min_size(stride, n - from);
+/* Row q of every panel from its floats. */
+static void spread(float *dst, panels to, const float *row, size_t q, size_t nq) {
+    for (size_t from = 0; from < to.n; from += to.wide) {
+        const size_t stride = stride_at(to, from), valid = lt_min_size(stride, to.n - from);
         memcpy(dst + q * stride, row + from, valid * sizeof *dst);
         if (valid < stride) memset(dst + q * stride + valid, 0, (stride - valid) * sizeof *dst);
         dst += stride * nq;
@@ -70,17 +72,17 @@ static void spread(const lt_kernels *k, float *dst, const float *row, size_t n, 
 }
 
 /* o and the end of a tile may lie inside a block: the blocks around them are widened. */
-static void pack_by_columns(const lt_kernels *k, float *dst, const lt_tensor *w, size_t o, size_t n, size_t q0, size_t nq) {
-    const size_t block = lt_dtype_get(w->dtype)->block, first = o / block * block, end = round_up(o + n, block);
+static void pack_by_columns(const lt_kernels *k, float *dst, panels to, const lt_tensor *w, size_t o, size_t q0, size_t nq) {
+    const size_t block = lt_dtype_get(w->dtype)->block, first = o / block * block, end = round_up(o + to.n, block);
     float strip[OUTPUTS + 2 * STRIP];
     for (size_t q = 0; q < nq; q++) {
         const void *row = stored_at(w, q0 + q, first);
         if (w->dtype == LT_F32) {
-            spread(k, dst, row, n, q, nq);
+            spread(dst, to, row, q, nq);
             continue;
         }
         k->widen(strip, w->dtype, row, end - first);
-        spread(k, dst, strip + (o - first), n, q, nq);
+        spread(dst, to, strip + (o - first), q, nq);
     }
 }
 
@@ -128,10 +130,10 @@ static void run_tile(const lt_kernels *k, const block *t, size_t at, const float
         }
 }
 
-static void run_block(const lt_kernels *k, const block *t, const float *b, size_t n) {
-    for (size_t from = 0; from < n; from += panel_wide(k, n)) {
-        const size_t stride = panel_stride(k, n, from);
-        run_tile(k, t, from, b, stride, lt_min_size(stride, n - from));
+static void run_block(const lt_kernels *k, const block *t, const float *b, panels p) {
+    for (size_t from = 0; from < p.n; from += p.wide) {
+        const size_t stride = stride_at(p, from);
+        run_tile(k, t, from, b, stride, lt_min_size(stride, p.n - from));
         b += stride * t->nq;
     }
 }
@@ -146,15 +148,16 @@ static size_t depth_of(size_t k) { /* equal passes, cut where blocks end */
 static void run_pass(const lt_kernels *k, float *b, const lt_packed *p, task t, size_t q, size_t nq) {
     const bool rows_apart = p->cs == 1;
     const float *a = p->a + t.i * p->rs + q * p->cs;
+    const panels to = panels_of(k, t.n);
     float *left = b + round_up(t.n, k->lanes) * nq;
-    if (p->by_rows) pack_by_rows(k, b, p->w, t.o, t.n, q, nq);
-    else pack_by_columns(k, b, p->w, t.o, t.n, q, nq);
+    if (p->by_rows) pack_by_rows(k, b, to, p->w, t.o, q, nq);
+    else pack_by_columns(k, b, to, p->w, t.o, q, nq);
     if (!rows_apart) pack_left(k, left, a, p->cs, t.m, nq);
     for (size_t i = 0; i < t.m; i += k->tile_rows) {
         const block r = { .c = p->y + (t.i + i) * p->ldy + t.o, .ldc = p->ldy, .alpha = p->alpha, .beta = q ? 1.0f : p->beta,
                           .a = rows_apart ? a + i * p->rs : left + i * nq, .rs = rows_apart ? p->rs : 1,
                           .cs = rows_apart ? 1 : k->tile_rows, .nq = nq, .rows = lt_min_size(k->tile_rows, t.m - i) };
-        run_block(k, &r, b, t.n);
+        run_block(k, &r, b, to);
     }
 }
 
@@ -179,12 +182,12 @@ void lt_packed_multiply(lt_team *team, const lt_packed *p) {
 
 /* ---- small products ---- */
 
-/* b as stored rows of inner indices, read where it is: columns o .. o + n, whole vectors */
-static void run_in_place(const lt_kernels *k, const lt_small *s, size_t i, size_t rows, size_t n) {
+/* b as stored rows of inner indices, read where it is; whole vectors only */
+static void run_in_place(const lt_kernels *k, const lt_small *s, size_t i, size_t rows, panels ready) {
     const block t = { .c = s->c + i * s->ldc, .ldc = s->ldc, .alpha = s->alpha, .beta = s->beta,
                       .a = s->a + (s->ta ? i : i * s->lda), .rs = s->ta ? 1 : s->lda, .cs = s->ta ? s->lda : 1, .nq = s->k, .rows = rows };
-    for (size_t from = 0; from < n; from += panel_wide(k, n))
-        run_tile(k, &t, from, s->b + from, s->ldb, lt_min_size(panel_wide(k, n), n - from));
+    for (size_t from = 0; from < ready.n; from += ready.wide)
+        run_tile(k, &t, from, s->b + from, s->ldb, lt_min_size(ready.wide, ready.n - from));
 }
 
 /* Columns from .. from + n of c over inner indices q .. q + nq, through a packed panel on the stack. */
@@ -193,7 +196,7 @@ static void run_panel(const lt_kernels *k, const lt_small *s, size_t from, size_
     const size_t stride = round_up(n, k->lanes);
     for (size_t j = 0; s->tb && j < n; j += k->lanes)
         k->pack(b + j, stride, s->b + (from + j) * s->ldb + q, s->ldb, lt_min_size(k->lanes, n - j), nq);
-    for (size_t r = 0; !s->tb && r < nq; r++) spread(k, b, s->b + (q + r) * s->ldb + from, n, r, nq);
+    for (size_t r = 0; !s->tb && r < nq; r++) spread(b, (panels){ n, stride, k->lanes }, s->b + (q + r) * s->ldb + from, r, nq);
     for (size_t i = 0; i < s->m; i += k->tile_rows) {
         const block t = { .c = s->c + i * s->ldc, .ldc = s->ldc, .alpha = s->alpha, .beta = q ? 1.0f : s->beta,
                           .a = s->a + (s->ta ? i + q * s->lda : i * s->lda + q), .rs = s->ta ? 1 : s->lda, .cs = s->ta ? s->lda : 1,
@@ -203,11 +206,11 @@ static void run_panel(const lt_kernels *k, const lt_small *s, size_t from, size_
 }
 
 void lt_small_multiply(const lt_kernels *k, const lt_small *s) {
-    const size_t ready = s->tb ? 0 : s->n / k->lanes * k->lanes; /* columns that need no packing */
-    for (size_t i = 0; ready && i < s->m; i += k->tile_rows) run_in_place(k, s, i, lt_min_size(k->tile_rows, s->m - i), ready);
-    const size_t wide = ready < s->n ? panel_wide(k, s->n - ready) : 1;
-    for (size_t from = ready; from < s->n; from += wide)
-        for (size_t q = 0; q < s->k; q += STRIP) run_panel(k, s, from, lt_min_size(wide, s->n - from), q, lt_min_size(STRIP, s->k - q));
+    const panels ready = panels_of(k, s->tb ? 0 : s->n / k->lanes * k->lanes), rest = panels_of(k, s->n - ready.n);
+    for (size_t i = 0; ready.n && i < s->m; i += k->tile_rows) run_in_place(k, s, i, lt_min_size(k->tile_rows, s->m - i), ready);
+    for (size_t from = 0; from < rest.n; from += rest.wide)
+        for (size_t q = 0; q < s->k; q += STRIP)
+            run_panel(k, s, ready.n + from, lt_min_size(rest.wide, rest.n - from), q, lt_min_size(STRIP, s->k - q));
 }
 
 /* ---- Gram ---- */
@@ -225,14 +228,15 @@ static void add_tile(const lt_kernels *k, double *acc, const float *c, size_t ld
 /* The tile (i0, j0) of one step of at most GRAM_STEP rows. */
 static void gram_step(const lt_kernels *k, float *scratch, double *acc, const float *x, size_t ldx, size_t n, size_t i0, size_t ni,
                       size_t j0, size_t nj) {
+    const panels to = panels_of(k, nj);
     float *b = scratch, *left = b + round_up(nj, k->lanes) * n, c[MOST_ROWS * MOST_WIDE];
-    for (size_t q = 0; q < n; q++) spread(k, b, x + q * ldx + j0, nj, q, n);
+    for (size_t q = 0; q < n; q++) spread(b, to, x + q * ldx + j0, q, n);
     pack_left(k, left, x + i0, ldx, ni, n);
     for (size_t i = 0; i < ni; i += k->tile_rows) {
         const size_t rows = lt_min_size(k->tile_rows, ni - i);
         const float *panel = b;
-        for (size_t from = 0; from < nj && j0 + from < i0 + i + rows; from += panel_wide(k, nj)) {
-            const size_t stride = panel_stride(k, nj, from);
+        for (size_t from = 0; from < nj && j0 + from < i0 + i + rows; from += to.wide) {
+            const size_t stride = stride_at(to, from);
             k->tile(c, stride, 1.0f, 0.0f, left + i * n, 1, k->tile_rows, panel, stride, n, rows, stride / k->lanes);
             add_tile(k, acc, c, stride, i0 + i, rows, j0 + from, lt_min_size(stride, nj - from));
             panel += stride * n;

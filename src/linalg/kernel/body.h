@@ -6,6 +6,7 @@
  * end: the order depends on W alone, not on the dtype or on how many rows of x share the weights. */
 #include <math.h>
 
+enum { AHEAD = 2048 }; /* bytes: rows of weights come from memory in order; prefetching them raised bf16 from 80 to 95 % of plain reading */
 enum { CHUNK = 512 }; /* floats of a widened piece that stays in the L1 cache; a multiple of every unit */
 
 /* ---- one unit of storage into registers; leading halves: scale, minimum ---- */
@@ -140,11 +141,13 @@ INLINE void unit_q6_k(vf *out, const uint8_t *b) {
     static void dot_##type(vf acc[4], const float *x, const uint8_t *b, size_t units) {                                \
         enum { N = (UNIT) / W, STEP = N < 4 ? 4 / N : 1 };                                                             \
         vf s[4] = { acc[0], acc[1], acc[2], acc[3] }, w[N];                                                            \
-        for (; units >= STEP; units -= STEP)                                                                           \
+        for (; units >= STEP; units -= STEP) {                                                                         \
+            for (size_t o = 0; o < STEP * (BYTES); o += 64) __builtin_prefetch(b + AHEAD + o);                         \
             for (size_t k = 0; k < STEP; k++, b += (BYTES), x += (UNIT)) {                                             \
                 unit_##type(w, b);                                                                                     \
                 for (size_t i = 0; i < N; i++) s[(k * N + i) % 4] += w[i] * load(x + i * W);                           \
             }                                                                                                          \
+        }                                                                                                              \
         for (size_t k = 0; k + 1 < STEP; k++, b += (BYTES), x += (UNIT))                                               \
             if (k < units) {                                                                                           \
                 unit_##type(w, b);                                                                                     \
