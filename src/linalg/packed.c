@@ -5,7 +5,7 @@
 
 enum {
     DEPTH = 768,      /* of one pass over the inner dimension: eight rows of a this long fit an L1 cache of 32 KiB */
-    OUTPUTS = 96,     /* of one task: two panels of AVX-512 */
+    FEW_OUTPUTS = 96, MANY_OUTPUTS = 192, /* of one task: two or four panels of AVX-512 */
     STRIP = 256,      /* columns widened at a time, a multiple of every block */
     MOST_ROWS = 8, MOST_WIDE = 48, MOST_LANES = 16, /* of any table's register tile */
     GRAM_STEP = 512, GRAM_COLUMNS = 288
@@ -74,7 +74,7 @@ static void spread(float *dst, panels to, const float *row, size_t q, size_t nq)
 /* o and the end of a tile may lie inside a block: the blocks around them are widened. */
 static void pack_by_columns(const lt_kernels *k, float *dst, panels to, const lt_tensor *w, size_t o, size_t q0, size_t nq) {
     const size_t block = lt_dtype_get(w->dtype)->block, first = o / block * block, end = round_up(o + to.n, block);
-    float strip[OUTPUTS + 2 * STRIP];
+    float strip[MANY_OUTPUTS + 2 * STRIP];
     for (size_t q = 0; q < nq; q++) {
         const void *row = stored_at(w, q0 + q, first);
         if (w->dtype == LT_F32) {
@@ -161,20 +161,25 @@ static void run_pass(const lt_kernels *k, float *b, const lt_packed *p, task t, 
     }
 }
 
+/* Wide tasks read the left matrix less often; narrow ones leave something for every thread. */
+static size_t outputs_of(size_t n) {
+    return n < 4 * MANY_OUTPUTS ? FEW_OUTPUTS : MANY_OUTPUTS;
+}
+
 /* Rows of one task. Packing costs as much as about twelve rows, so tiles have many; but few outputs leave few tasks. */
 static size_t rows_of(const lt_packed *p) {
-    const size_t across = parts(p->n, OUTPUTS), most = p->cs == 1 ? 2048 : GRAM_STEP;
+    const size_t across = parts(p->n, outputs_of(p->n)), most = p->cs == 1 ? 2048 : GRAM_STEP;
     const size_t down = lt_max_size(parts(8, across), parts(p->m, most));
     return lt_max_size(256, round_up(parts(p->m, down), MOST_ROWS));
 }
 
 void lt_packed_multiply(lt_team *team, const lt_packed *p) {
-    const size_t rows = rows_of(p), down = parts(p->m, rows), tasks = down * parts(p->n, OUTPUTS);
+    const size_t rows = rows_of(p), outputs = outputs_of(p->n), down = parts(p->m, rows), tasks = down * parts(p->n, outputs);
     const size_t depth = depth_of(p->k);
 #pragma omp parallel for num_threads(team->threads) schedule(dynamic, 1) if (tasks > 1)
     for (size_t s = 0; s < tasks; s++) {
-        const size_t i = s % down * rows, o = s / down * OUTPUTS;
-        const task t = { i, lt_min_size(rows, p->m - i), o, lt_min_size(OUTPUTS, p->n - o) };
+        const size_t i = s % down * rows, o = s / down * outputs;
+        const task t = { i, lt_min_size(rows, p->m - i), o, lt_min_size(outputs, p->n - o) };
         for (size_t q = 0; q < p->k; q += depth)
             run_pass(team->k, team->scratch[lt_team_thread()], p, t, q, lt_min_size(depth, p->k - q));
     }

@@ -4,7 +4,7 @@
  *
  * y[m, n] = alpha a b + beta y, where a[i, q] = a[i rs + q cs] in f32 and b is a stored matrix of any float dtype: its rows are
  * the outputs (by_rows: b = wᵀ) or the inner dimension (b = w). Work is cut into tiles of outputs x rows by shape; a
- * thread packs the weights of its tile (96 outputs: a few hundred KiB, which stay in the L2 cache) and runs all rows of
+ * thread packs the weights of its tile (96 or 192 outputs: a few hundred KiB, which stay in the L2 cache) and runs all rows of
  * the tile over them, eight rows (which stay in the L1 cache) at a time. An entry's bits depend on its row of a, its column of b and k
  * alone: not on threads, tiles or the other rows. Only for kernels with a tile. */
 #ifndef LT_LINALG_PACKED_H
