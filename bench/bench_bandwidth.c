@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* bench_bandwidth [THREADS [MEGABYTES]] - bytes per second that a plain loop reads, and what share of them decoding reaches.
+/* bench_bandwidth [THREADS [MEGABYTES]] - bytes per second that a plain loop reads, and what share of them decoding
+ * reaches.
  *
  * The buffer (270 MB: SmolLM2-135M in bf16) is read once per run by all threads; then the same bytes are the weights of
  * products with one row, cut into matrices of the model's widths. Best of several runs. */
@@ -12,8 +13,10 @@
 
 enum { RUNS = 12 };
 
-static const struct { const char *what; size_t in, out; } shapes[] = { { "gate, up", 576, 1536 }, { "down", 1536, 576 },
-                                                                       { "q, o", 576, 576 },      { "head", 576, 49152 } };
+static const struct {
+    const char *what;
+    size_t in, out;
+} shapes[] = { { "gate, up", 576, 1536 }, { "down", 1536, 576 }, { "q, o", 576, 576 }, { "head", 576, 49152 } };
 
 typedef struct work {
     lt_team *team;
@@ -61,7 +64,8 @@ static double rate(work *k, size_t (*run)(work *)) {
 }
 
 int main(int argc, char **argv) {
-    static const lt_dtype types[] = { LT_F32, LT_F16, LT_BF16, LT_Q8_0, LT_Q4_0, LT_Q4_1, LT_Q5_0, LT_Q5_1, LT_Q4_K, LT_Q5_K, LT_Q6_K };
+    static const lt_dtype types[] = { LT_F32,  LT_F16,  LT_BF16, LT_Q8_0, LT_Q4_0, LT_Q4_1,
+                                      LT_Q5_0, LT_Q5_1, LT_Q4_K, LT_Q5_K, LT_Q6_K };
     work k = { .rows = 1 };
     lt_err err = { 0 };
     char text[256];
@@ -76,7 +80,8 @@ int main(int argc, char **argv) {
     if (!k.bytes.data || !k.x || !k.y) return 5;
     memset(k.bytes.data, 1, k.bytes.bytes);
     const double all = rate(&k, read_all);
-    printf("%s; %zu MB, plain reading %.1f GB/s\n", lt_team_describe(k.team, text, sizeof text), k.bytes.bytes / 1000000, all);
+    printf("%s; %zu MB, plain reading %.1f GB/s\n", lt_team_describe(k.team, text, sizeof text),
+           k.bytes.bytes / 1000000, all);
     for (size_t s = 0; s < LT_COUNTOF(shapes); s++) {
         k.in = shapes[s].in;
         k.out = shapes[s].out;

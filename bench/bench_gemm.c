@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* bench_gemm [THREADS [TABLE]] - GFLOP/s of products on the shapes of SmolLM2-135M, per shape and form.
  *
- * Columns: one OpenBLAS call on one thread ("blas1"); the same cut over all threads by outputs ("blasN"); lt_gemm_f32; lt_matmul_wt with
- * weights in f32, bf16, q8_0, q4_0; lt_gram_add of the inputs (counted as n d (d + 1) operations). Best of several runs. */
+ * Columns: one OpenBLAS call on one thread ("blas1"); the same cut over all threads by outputs ("blasN"); lt_gemm_f32;
+ * lt_matmul_wt with weights in f32, bf16, q8_0, q4_0; lt_gram_add of the inputs (counted as n d (d + 1) operations).
+ * Best of several runs. */
 #include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,8 +25,8 @@ typedef struct work {
 
 static void blas_part(const work *k, size_t o, size_t n) {
     const int begun = lt_blas_begin();
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (blasint)k->n, (blasint)n, (blasint)k->in, 1.0f, k->x, (blasint)k->in,
-                k->w + o * k->in, (blasint)k->in, 0.0f, k->y + o, (blasint)k->out);
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (blasint)k->n, (blasint)n, (blasint)k->in, 1.0f, k->x,
+                (blasint)k->in, k->w + o * k->in, (blasint)k->in, 0.0f, k->y + o, (blasint)k->out);
     lt_blas_end(begun);
 }
 static void run_blas1(work *k) {
@@ -98,7 +99,8 @@ int main(int argc, char **argv) {
         fprintf(stderr, "%s\n", err.message);
         return err.code;
     }
-    printf("%s; GFLOP/s\n    n    in   out   blas1   blasN    gemm     f32    bf16    q8_0    q4_0    gram\n", lt_team_describe(team, text, sizeof text));
+    printf("%s; GFLOP/s\n    n    in   out   blas1   blasN    gemm     f32    bf16    q8_0    q4_0    gram\n",
+           lt_team_describe(team, text, sizeof text));
     for (size_t i = 0; i < LT_COUNTOF(rows); i++)
         for (size_t s = 0; s < LT_COUNTOF(shape); s++) line(team, rows[i], shape[s][0], shape[s][1]);
     line(team, 1024, 1024, 1024);

@@ -7,17 +7,28 @@
 
 #include "compress/method.h"
 
-typedef struct setup { lt_model *m; lt_stats *s; lt_team *team; lt_ctx ctx; lt_plan plan; lt_overlay *o; char hash[LT_HASH_HEX]; } setup;
+typedef struct setup {
+    lt_model *m;
+    lt_stats *s;
+    lt_team *team;
+    lt_ctx ctx;
+    lt_plan plan;
+    lt_overlay *o;
+    char hash[LT_HASH_HEX];
+} setup;
 
-/* Products and eigenproblems by the formulas of compress/lowrank.c; an eigenproblem counts 4/3 n³, with r vectors 4/3 n³ + 2 n² r. */
+/* Products and eigenproblems by the formulas of compress/lowrank.c; an eigenproblem counts 4/3 n³, with r vectors 4/3
+ * n³ + 2 n² r. */
 static double flops_of(const lt_model *m, const lt_plan *p, bool fit) {
     lt_module mod;
     double flops = 0.0;
     for (size_t i = 0; lt_model_module(m, i, &mod) && mod.layer >= 0; i++) {
-        const double out = (double)lt_linear_out(mod.linear), in = (double)lt_linear_in(mod.linear), n = out < in ? out : in;
+        const double out = (double)lt_linear_out(mod.linear), in = (double)lt_linear_in(mod.linear),
+                     n = out < in ? out : in;
         double r = 0.0;
         for (size_t c = 0; fit && c < p->n_cuts; c++)
-            if (strcmp(p->cuts[c].kind->target(&p->cuts[c]), mod.linear->name) == 0) r = (double)json_integer_value(json_object_get(p->cuts[c].json, "rank"));
+            if (strcmp(p->cuts[c].kind->target(&p->cuts[c]), mod.linear->name) == 0)
+                r = (double)json_integer_value(json_object_get(p->cuts[c].json, "rank"));
         if (fit && r == 0.0) continue;
         flops += out <= in ? 2.0 * out * in * in + 2.0 * out * out * in : 2.0 * in * in * out + 4.0 * in * in * in;
         flops += 4.0 / 3.0 * n * n * n + 2.0 * n * n * r + 2.0 * out * in * r;
@@ -34,14 +45,22 @@ static lt_status bench(setup *b, char **argv, const char *keep, int threads, con
     LT_TRY(lt_stats_open(&b->s, argv[2], err));
     LT_TRY(lt_model_hash(b->m, b->ctx.threads, b->hash, err));
     const double t1 = lt_seconds();
-    lt_plan_in in = { .model = b->m, .model_hash = b->hash, .stats = b->s, .floor = 0.5, .allow_dense = true, .align = 1, .team = b->team, .ctx = &b->ctx };
+    lt_plan_in in = { .model = b->m,
+                      .model_hash = b->hash,
+                      .stats = b->s,
+                      .floor = 0.5,
+                      .allow_dense = true,
+                      .align = 1,
+                      .team = b->team,
+                      .ctx = &b->ctx };
     LT_TRY(lt_budget_parse(&in.budget, keep, err));
     LT_TRY(lt_make_plan(&b->plan, method, &in, err));
     const double t2 = lt_seconds();
     const lt_apply_in apply = { .model = b->m, .stats = b->s, .team = b->team, .ctx = &b->ctx, .dtype = LT_N_DTYPES };
     LT_TRY(lt_overlay_create(&b->o, b->m, err));
     LT_TRY(lt_plan_apply(b->o, &b->plan, &apply, err));
-    const double t3 = lt_seconds(), plan_flops = flops_of(b->m, &b->plan, false), fit_flops = flops_of(b->m, &b->plan, true);
+    const double t3 = lt_seconds(), plan_flops = flops_of(b->m, &b->plan, false),
+                 fit_flops = flops_of(b->m, &b->plan, true);
     char *text = json_dumps(json_object_get(b->plan.head, "cost"), JSON_REAL_PRECISION(6));
     printf("threads %d, %s %s: %zu cuts\n%s\n", b->ctx.threads, method, keep, b->plan.n_cuts, text ? text : "");
     free(text);
@@ -59,7 +78,8 @@ int main(int argc, char **argv) {
         fprintf(stderr, "usage: bench_plan_apply MODEL STATS [keep] [threads] [method]\n");
         return LT_EUSAGE;
     }
-    const lt_status st = bench(&b, argv, argc > 3 ? argv[3] : "linears=0.8", argc > 4 ? atoi(argv[4]) : 0, argc > 5 ? argv[5] : "whitened", &err);
+    const lt_status st = bench(&b, argv, argc > 3 ? argv[3] : "linears=0.8", argc > 4 ? atoi(argv[4]) : 0,
+                               argc > 5 ? argv[5] : "whitened", &err);
     if (st != LT_OK) fprintf(stderr, "bench_plan_apply: %s\n", err.message);
     lt_overlay_destroy(b.o);
     lt_plan_clear(&b.plan);

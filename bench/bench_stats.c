@@ -8,14 +8,23 @@
 #include "calib/calibrate.h"
 #include "io/file.h"
 
-typedef struct setup { lt_model *m; lt_tokenizer *tok; lt_team *team; lt_ctx ctx; lt_tokens tokens; lt_batch *batches; size_t n_batches; } setup;
+typedef struct setup {
+    lt_model *m;
+    lt_tokenizer *tok;
+    lt_team *team;
+    lt_ctx ctx;
+    lt_tokens tokens;
+    lt_batch *batches;
+    size_t n_batches;
+} setup;
 
 static lt_status open_all(setup *s, char **argv, size_t rows, size_t seq_len, int threads, lt_err *err) {
     lt_ctx_init(&s->ctx);
     if (threads > 0) s->ctx.threads = threads;
     LT_TRY(lt_team_create(&s->team, s->ctx.threads, NULL, err));
     LT_TRY(lt_model_open(&s->m, argv[1], err));
-    LT_TRY(lt_model_is_gguf(s->m) ? lt_tokenizer_from_gguf(&s->tok, lt_model_gguf(s->m), err) : lt_tokenizer_open(&s->tok, argv[1], err));
+    LT_TRY(lt_model_is_gguf(s->m) ? lt_tokenizer_from_gguf(&s->tok, lt_model_gguf(s->m), err)
+                                  : lt_tokenizer_open(&s->tok, argv[1], err));
     const lt_tokens_opts o = { .recipe = "plain", .seq_len = seq_len, .max_rows = rows };
     LT_TRY(lt_tokens_from_data(&s->tokens, argv[2], s->tok, s->m->config.vocab_size, &o, err));
     return lt_tokens_batches(&s->batches, &s->n_batches, &s->tokens, 2048, err);
@@ -31,7 +40,9 @@ static double cpu_seconds(void) {
 static lt_status forward(const setup *s, double *seconds, double *flops, lt_err *err) {
     lt_run_plan plan;
     LT_TRY(lt_run_make_plan(&plan, s->m, s->batches, s->n_batches, 0, 0, 0, 0, true, err));
-    const lt_run_in in = { .model = s->m, .team = s->team, .ctx = &s->ctx, .batches = s->batches, .n_batches = s->n_batches, .plan = plan };
+    const lt_run_in in = {
+        .model = s->m, .team = s->team, .ctx = &s->ctx, .batches = s->batches, .n_batches = s->n_batches, .plan = plan
+    };
     const double start = lt_seconds();
     LT_TRY(lt_run(&in, err));
     *seconds = lt_seconds() - start;
@@ -43,7 +54,13 @@ static lt_status forward(const setup *s, double *seconds, double *flops, lt_err 
 static lt_status watched(const setup *s, const char *out_path, lt_calibrate_out *out, lt_err *err) {
     static const char *const names[] = { "count", "sum", "gram" };
     char hash[LT_HASH_HEX];
-    lt_calibrate_in in = { .model = s->m, .model_hash = hash, .tokens = &s->tokens, .team = s->team, .ctx = &s->ctx, .out_path = out_path, .settings = "{}" };
+    lt_calibrate_in in = { .model = s->m,
+                           .model_hash = hash,
+                           .tokens = &s->tokens,
+                           .team = s->team,
+                           .ctx = &s->ctx,
+                           .out_path = out_path,
+                           .settings = "{}" };
     LT_TRY(lt_model_hash(s->m, s->ctx.threads, hash, err));
     LT_TRY(lt_stat_set_parse(&in.stats, names, 3, err));
     return lt_calibrate(out, &in, err);
@@ -62,10 +79,13 @@ static lt_status bench(setup *s, char **argv, size_t rows, size_t seq_len, int t
     const double tokens = (double)s->tokens.n_ids;
     printf("tokens %.0f, threads %d\n", tokens, s->ctx.threads);
     printf("forward    %7.2f s  %7.0f tokens/s  %6.1f GFLOP/s\n", plain, tokens / plain, flops / plain * 1e-9);
-    printf("calibrate  %7.2f s  %7.0f tokens/s  %6.1f GFLOP/s\n", out.seconds, tokens / out.seconds, out.flops / out.seconds * 1e-9);
-    printf("overhead   %6.1f %% of the time, %.1f %% of the CPU time (%.2f s over %.2f s), %.1f %% of the FLOPs\n", 100.0 * (out.seconds / plain - 1.0),
-           100.0 * (watched_cpu / plain_cpu - 1.0), watched_cpu, plain_cpu, 100.0 * (out.flops / flops - 1.0));
-    printf("peak RSS   %6.1f MiB, predicted %.1f MiB\n", (double)lt_peak_rss_bytes() / 1048576.0, (double)out.predicted_bytes / 1048576.0);
+    printf("calibrate  %7.2f s  %7.0f tokens/s  %6.1f GFLOP/s\n", out.seconds, tokens / out.seconds,
+           out.flops / out.seconds * 1e-9);
+    printf("overhead   %6.1f %% of the time, %.1f %% of the CPU time (%.2f s over %.2f s), %.1f %% of the FLOPs\n",
+           100.0 * (out.seconds / plain - 1.0), 100.0 * (watched_cpu / plain_cpu - 1.0), watched_cpu, plain_cpu,
+           100.0 * (out.flops / flops - 1.0));
+    printf("peak RSS   %6.1f MiB, predicted %.1f MiB\n", (double)lt_peak_rss_bytes() / 1048576.0,
+           (double)out.predicted_bytes / 1048576.0);
     return LT_OK;
 }
 
@@ -76,8 +96,10 @@ int main(int argc, char **argv) {
         fprintf(stderr, "usage: bench_stats MODEL TEXT [rows] [seq_len] [threads] [out.stats]\n");
         return LT_EUSAGE;
     }
-    const size_t rows = argc > 3 ? strtoull(argv[3], NULL, 10) : 32, seq_len = argc > 4 ? strtoull(argv[4], NULL, 10) : 512;
-    const lt_status st = bench(&s, argv, rows, seq_len, argc > 5 ? atoi(argv[5]) : 0, argc > 6 ? argv[6] : "bench.stats", &err);
+    const size_t rows = argc > 3 ? strtoull(argv[3], NULL, 10) : 32,
+                 seq_len = argc > 4 ? strtoull(argv[4], NULL, 10) : 512;
+    const lt_status st =
+        bench(&s, argv, rows, seq_len, argc > 5 ? atoi(argv[5]) : 0, argc > 6 ? argv[6] : "bench.stats", &err);
     if (st != LT_OK) fprintf(stderr, "bench_stats: %s\n", err.message);
     lt_batches_free(s.batches, s.n_batches);
     lt_tokens_clear(&s.tokens);

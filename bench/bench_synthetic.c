@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* bench_synthetic FOLDER [layers d_model d_ff heads kv_heads vocab dtype seed]: a LLaMA-shaped checkpoint of random weights.
+/* bench_synthetic FOLDER [layers d_model d_ff heads kv_heads vocab dtype seed]: a LLaMA-shaped checkpoint of random
+ * weights.
  *
- * Matrices are N(0, 0.02), norms 1: good for memory, time and failure tests, worthless otherwise. The defaults are 3 GiB in bf16. */
+ * Matrices are N(0, 0.02), norms 1: good for memory, time and failure tests, worthless otherwise. The defaults are 3
+ * GiB in bf16. */
 #include "core/tensor.h"
 #include "io/file.h"
 #include "io/safetensors.h"
@@ -71,13 +73,14 @@ static lt_status write_tensor(lt_st_writer *w, const tensor_plan *t, const shape
 
 static lt_status write_config(const char *folder, const shape *s, lt_err *err) {
     char text[1024], path[1024];
-    const int n = snprintf(text, sizeof text,
-                           "{\n \"architectures\": [\"LlamaForCausalLM\"],\n \"model_type\": \"llama\",\n \"hidden_act\": \"silu\",\n"
-                           " \"hidden_size\": %zu,\n \"intermediate_size\": %zu,\n \"num_hidden_layers\": %zu,\n"
-                           " \"num_attention_heads\": %zu,\n \"num_key_value_heads\": %zu,\n \"vocab_size\": %zu,\n"
-                           " \"max_position_embeddings\": 4096,\n \"rms_norm_eps\": 1e-05,\n \"rope_theta\": 10000.0,\n"
-                           " \"tie_word_embeddings\": true,\n \"attention_bias\": false,\n \"mlp_bias\": false\n}\n",
-                           s->d_model, s->d_ff, s->layers, s->heads, s->kv_heads, s->vocab);
+    const int n = snprintf(
+        text, sizeof text,
+        "{\n \"architectures\": [\"LlamaForCausalLM\"],\n \"model_type\": \"llama\",\n \"hidden_act\": \"silu\",\n"
+        " \"hidden_size\": %zu,\n \"intermediate_size\": %zu,\n \"num_hidden_layers\": %zu,\n"
+        " \"num_attention_heads\": %zu,\n \"num_key_value_heads\": %zu,\n \"vocab_size\": %zu,\n"
+        " \"max_position_embeddings\": 4096,\n \"rms_norm_eps\": 1e-05,\n \"rope_theta\": 10000.0,\n"
+        " \"tie_word_embeddings\": true,\n \"attention_bias\": false,\n \"mlp_bias\": false\n}\n",
+        s->d_model, s->d_ff, s->layers, s->heads, s->kv_heads, s->vocab);
     snprintf(path, sizeof path, "%s/config.json", folder);
     return lt_file_write(path, text, (size_t)n, err);
 }

@@ -17,13 +17,17 @@ static void use(const lt_family *f, const lt_config *c) {
     json_t *out = NULL;
     if (f->write_config(&out, c, &err) != LT_OK) abort();
     lt_config again = { .raw = out };
-    if (f->read_config(&again, out, "written", &err) != LT_OK || again.d_model != c->d_model || again.layer[0].qk_dim != c->layer[0].qk_dim) abort();
+    if (f->read_config(&again, out, "written", &err) != LT_OK || again.d_model != c->d_model ||
+        again.layer[0].qk_dim != c->layer[0].qk_dim)
+        abort();
     lt_config_clear(&again);
 }
 
 static void finish(const lt_family *f, lt_config *c, lt_status st, const lt_err *err) {
-    if (st == LT_OK) use(f, c);
-    else if (err->code == LT_OK || err->message[0] == 0) abort();
+    if (st == LT_OK)
+        use(f, c);
+    else if (err->code == LT_OK || err->message[0] == 0)
+        abort();
     lt_config_clear(c);
 }
 

@@ -4,12 +4,11 @@
  *   lt_ctx_init(&ctx);
  *   char *result = NULL;
  *   lt_err err = { 0 };
- *   if (lt_call(&ctx, "compress", "{\"model\": \"./my-model\", \"keep\": \"linears=0.8\", ...}", &result, &err) != LT_OK)
- *       fprintf(stderr, "%s\n", err.message);
- *   lt_result_free(result);
+ *   if (lt_call(&ctx, "compress", "{\"model\": \"./my-model\", \"keep\": \"linears=0.8\", ...}", &result, &err) !=
+ * LT_OK) fprintf(stderr, "%s\n", err.message); lt_result_free(result);
  *
- * Options are those of `lathe VERB --help` (underscores or dashes). The library never prints, exits, installs signal handlers or
- * changes global state; two contexts in two threads work. Return codes equal the program's exit codes. */
+ * Options are those of `lathe VERB --help` (underscores or dashes). The library never prints, exits, installs signal
+ * handlers or changes global state; two contexts in two threads work. Return codes equal the program's exit codes. */
 #ifndef LATHE_LATHE_H
 #define LATHE_LATHE_H
 
@@ -47,9 +46,9 @@ typedef struct lt_err {
 
 typedef enum lt_log_level { LT_LOG_ERROR, LT_LOG_WARN, LT_LOG_INFO, LT_LOG_DEBUG } lt_log_level;
 typedef struct lt_ctx {
-    int threads;           /* >= 1; default the cgroup's cpu limit */
-    size_t max_memory;     /* bytes; default the cgroup's limit; 0 = no limit known */
-    const char *scratch;   /* folder for spill files; NULL: beside the output */
+    int threads;         /* >= 1; default the cgroup's cpu limit */
+    size_t max_memory;   /* bytes; default the cgroup's limit; 0 = no limit known */
+    const char *scratch; /* folder for spill files; NULL: beside the output */
     void (*log)(void *user, lt_log_level level, const char *line);
     /* stage, done of total (0 = unknown), unit ("tokens"); non-zero return asks to stop: LT_EINTERRUPTED */
     int (*progress)(void *user, const char *stage, double done, double total, const char *unit);
@@ -60,13 +59,15 @@ typedef struct lt_ctx {
 LT_API void lt_ctx_init(lt_ctx *ctx); /* defaults from the machine; no log, no progress */
 LT_API const char *lt_version(void);  /* "0.1.0" */
 
-/* Runs a verb ("compress", "evaluate perplexity"). options_json: an object of options; unknown or out-of-range ones are LT_EUSAGE with
- * a suggestion. *result_json: a JSON text (lathe-result/1 where something was measured), set on LT_OK, and on LT_ETARGET or LT_EVERIFY when there
- * is a result to inspect; NULL otherwise; free with lt_result_free. err may be NULL. */
+/* Runs a verb ("compress", "evaluate perplexity"). options_json: an object of options; unknown or out-of-range ones are
+ * LT_EUSAGE with a suggestion. *result_json: a JSON text (lathe-result/1 where something was measured), set on LT_OK,
+ * and on LT_ETARGET or LT_EVERIFY when there is a result to inspect; NULL otherwise; free with lt_result_free. err may
+ * be NULL. */
 LT_API lt_status lt_call(lt_ctx *ctx, const char *verb, const char *options_json, char **result_json, lt_err *err);
 LT_API void lt_result_free(char *result_json);
 
-/* The verbs and their options as JSON (what help texts and docs are made of); static lifetime is the library's, free with lt_result_free. */
+/* The verbs and their options as JSON (what help texts and docs are made of); static lifetime is the library's, free
+ * with lt_result_free. */
 LT_API char *lt_describe(void);
 
 #ifdef __cplusplus

@@ -14,12 +14,14 @@ typedef struct work {
     lt_calib_sites sites;
     lt_batch *batches;
     size_t n_batches;
-    float *weights;          /* of all tokens; NULL: all 1 */
+    float *weights; /* of all tokens; NULL: all 1 */
     lt_journal journal;
-    int layer;               /* whose accumulators are running; -1: none */
+    int layer; /* whose accumulators are running; -1: none */
 } work;
 
-static lt_status no_memory(lt_err *err) { return lt_fail(err, LT_ENOMEM, "calibrate: out of memory"); }
+static lt_status no_memory(lt_err *err) {
+    return lt_fail(err, LT_ENOMEM, "calibrate: out of memory");
+}
 
 static void work_clear(work *w) {
     lt_calib_sites_clear(&w->sites);
@@ -53,10 +55,12 @@ static lt_status check_tokens(const lt_calibrate_in *in, lt_err *err) {
     const size_t vocab = in->model->config.vocab_size, longest = in->model->config.max_positions;
     if (t->n_rows == 0) return lt_fail(err, LT_EDATA, "calibrate: no rows of tokens");
     for (size_t i = 0; i < t->n_ids; i++)
-        if (t->ids[i] < 0 || (size_t)t->ids[i] >= vocab) return lt_fail(err, LT_EDATA, "id %zu is %d, outside the vocabulary of %zu", i, t->ids[i], vocab);
+        if (t->ids[i] < 0 || (size_t)t->ids[i] >= vocab)
+            return lt_fail(err, LT_EDATA, "id %zu is %d, outside the vocabulary of %zu", i, t->ids[i], vocab);
     for (size_t r = 0; r < t->n_rows; r++)
         if (longest && t->row_start[r + 1] - t->row_start[r] > longest)
-            return lt_fail(err, LT_EDATA, "row %zu has %zu tokens, the model takes %zu", r, t->row_start[r + 1] - t->row_start[r], longest);
+            return lt_fail(err, LT_EDATA, "row %zu has %zu tokens, the model takes %zu", r,
+                           t->row_start[r + 1] - t->row_start[r], longest);
     return LT_OK;
 }
 
@@ -64,9 +68,11 @@ static lt_status work_init(work *w, const lt_calibrate_in *in, lt_err *err) {
     *w = (work){ .in = in, .layer = -1 };
     LT_TRY(check_tokens(in, err));
     LT_TRY(lt_calib_sites_init(&w->sites, in->model, in->stats, in->include_head, err));
-    LT_TRY(lt_tokens_batches(&w->batches, &w->n_batches, in->tokens, in->batch_tokens ? in->batch_tokens : BATCH_TOKENS, err));
+    LT_TRY(lt_tokens_batches(&w->batches, &w->n_batches, in->tokens, in->batch_tokens ? in->batch_tokens : BATCH_TOKENS,
+                             err));
     LT_TRY(weigh_tokens(w, err));
-    return counted_tokens(w) ? LT_OK : lt_fail(err, LT_EDATA, "calibrate: skip_first %zu leaves no token", in->skip_first);
+    return counted_tokens(w) ? LT_OK
+                             : lt_fail(err, LT_EDATA, "calibrate: skip_first %zu leaves no token", in->skip_first);
 }
 
 /* ---- memory ---- */
@@ -118,7 +124,8 @@ static lt_status parse_settings(json_t **out, const lt_calibrate_in *in, lt_err 
 /* What the file says of how it was made; merging compares it. */
 static lt_status file_settings(json_t **out, const lt_calibrate_in *in, lt_err *err) {
     LT_TRY(parse_settings(out, in, err));
-    if (json_object_set_new(*out, "stats", stat_names(in->stats)) == 0 && json_object_set_new(*out, "skip_first", json_integer((json_int_t)in->skip_first)) == 0)
+    if (json_object_set_new(*out, "stats", stat_names(in->stats)) == 0 &&
+        json_object_set_new(*out, "skip_first", json_integer((json_int_t)in->skip_first)) == 0)
         return LT_OK;
     json_decref(*out);
     *out = NULL;
@@ -129,9 +136,9 @@ static lt_status file_settings(json_t **out, const lt_calibrate_in *in, lt_err *
 static lt_status journal_settings(json_t **out, const lt_calibrate_in *in, const char *machine, lt_err *err) {
     json_t *settings;
     LT_TRY(file_settings(&settings, in, err));
-    *out = json_pack("{s:s, s:s, s:s, s:b, s:I, s:s, s:o}", "model_hash", in->model_hash, "tokenizer_hash", in->tokens->tokenizer_hash, "tokens_hash",
-                     in->tokens->hash, "include_head", (int)in->include_head, "batch_tokens", (json_int_t)in->batch_tokens, "machine", machine,
-                     "settings", settings);
+    *out = json_pack("{s:s, s:s, s:s, s:b, s:I, s:s, s:o}", "model_hash", in->model_hash, "tokenizer_hash",
+                     in->tokens->tokenizer_hash, "tokens_hash", in->tokens->hash, "include_head", (int)in->include_head,
+                     "batch_tokens", (json_int_t)in->batch_tokens, "machine", machine, "settings", settings);
     return *out ? LT_OK : no_memory(err);
 }
 
@@ -139,8 +146,10 @@ static json_t *sites_json(const lt_calib_sites *s) {
     json_t *sites = json_object();
     for (size_t i = 0; i < s->n; i++) {
         json_t *modules = json_array();
-        for (size_t k = 0; k < s->site[i].n_modules; k++) json_array_append_new(modules, json_string(s->site[i].modules[k]));
-        json_object_set_new(sites, s->site[i].name, json_pack("{s:I, s:o}", "cols", (json_int_t)s->site[i].cols, "modules", modules));
+        for (size_t k = 0; k < s->site[i].n_modules; k++)
+            json_array_append_new(modules, json_string(s->site[i].modules[k]));
+        json_object_set_new(sites, s->site[i].name,
+                            json_pack("{s:I, s:o}", "cols", (json_int_t)s->site[i].cols, "modules", modules));
     }
     return sites;
 }
@@ -167,7 +176,8 @@ static lt_status observe(void *user, const lt_obs *obs, lt_err *err) {
 static lt_status group_done(void *user, size_t first_layer, size_t n_layers, lt_err *err) {
     work *w = user;
     for (size_t l = first_layer; l < first_layer + n_layers; l++) {
-        LT_TRY(start_layer(w, (int)l, err)); /* a layer that was dropped from the model has no sites and an empty file */
+        LT_TRY(
+            start_layer(w, (int)l, err)); /* a layer that was dropped from the model has no sites and an empty file */
         LT_TRY(lt_journal_put(&w->journal, &w->sites, (int)l, err));
         lt_calib_sites_end(&w->sites, (int)l);
     }
@@ -177,7 +187,7 @@ static lt_status group_done(void *user, size_t first_layer, size_t n_layers, lt_
 
 /* The final norm is run for its taps only. */
 static lt_status batch_done(void *user, size_t batch, lt_exec *x, lt_var final, lt_err *err) {
-    (void)user, (void)batch, (void)x, (void)final, (void)err;
+    (void)user, (void)batch, (void)x, (void) final, (void)err;
     return LT_OK;
 }
 
@@ -185,9 +195,20 @@ static lt_status run(work *w, const lt_run_plan *plan, lt_err *err) {
     const lt_observer observer = { wants, observe, w };
     const bool head = !w->journal.head_done;
     if (w->journal.n_layers_done == w->sites.n_layers && !head) return LT_OK;
-    const lt_run_in in = { .model = w->in->model, .team = w->in->team, .ctx = w->in->ctx, .batches = w->batches, .n_batches = w->n_batches,
-        .observers = &observer, .n_observers = 1, .first_layer = w->journal.n_layers_done, .state_path = w->journal.state_path, .plan = *plan,
-        .group_done = group_done, .batch_done = head ? batch_done : NULL, .check_finite = true, .user = w };
+    const lt_run_in in = { .model = w->in->model,
+                           .team = w->in->team,
+                           .ctx = w->in->ctx,
+                           .batches = w->batches,
+                           .n_batches = w->n_batches,
+                           .observers = &observer,
+                           .n_observers = 1,
+                           .first_layer = w->journal.n_layers_done,
+                           .state_path = w->journal.state_path,
+                           .plan = *plan,
+                           .group_done = group_done,
+                           .batch_done = head ? batch_done : NULL,
+                           .check_finite = true,
+                           .user = w };
     if (head) LT_TRY(lt_calib_sites_begin(&w->sites, -1, err));
     LT_TRY(lt_run(&in, err));
     return head ? lt_journal_put(&w->journal, &w->sites, -1, err) : LT_OK;
@@ -201,7 +222,9 @@ static lt_status finish(work *w, const char *machine, lt_err *err) {
     text = lt_json_canonical(settings);
     if (!text || !sites) LT_GO(no_memory(err));
     const lt_tokens *t = w->in->tokens;
-    const lt_stats_head head = { { w->in->model_hash, t->tokenizer_hash, t->hash, text }, t->source ? t->source : "", machine, sites };
+    const lt_stats_head head = {
+        { w->in->model_hash, t->tokenizer_hash, t->hash, text }, t->source ? t->source : "", machine, sites
+    };
     LT_GO(lt_journal_assemble(&w->journal, &w->sites, w->in->out_path, &head, err));
     st = lt_journal_remove(&w->journal, err);
 done:
@@ -216,7 +239,8 @@ static double flops_of(const work *w) {
     for (size_t b = 0; b < w->n_batches; b++) flops += lt_model_flops(w->in->model, &w->batches[b], 0);
     for (size_t i = 0; i < w->sites.n; i++) {
         const double d = (double)w->sites.site[i].cols;
-        if (w->sites.set >> (LT_N_STATS - 1) & 1u) per_token += d * (d + 1.0); /* the Gram; other sums are of lower order */
+        if (w->sites.set >> (LT_N_STATS - 1) & 1u)
+            per_token += d * (d + 1.0); /* the Gram; other sums are of lower order */
     }
     return flops + per_token * (double)counted_tokens(w);
 }

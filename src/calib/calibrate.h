@@ -1,4 +1,5 @@
-/* calib/calibrate.h - one pass of text through the model, layer by layer, into a stats file; resumable at every layer. */
+/* calib/calibrate.h - one pass of text through the model, layer by layer, into a stats file; resumable at every layer.
+ */
 #ifndef LT_CALIB_CALIBRATE_H
 #define LT_CALIB_CALIBRATE_H
 
@@ -10,17 +11,24 @@ typedef struct lt_calibrate_in {
     const char *model_hash;
     const lt_tokens *tokens;
     lt_stat_set stats;
-    bool include_head;        /* also head_in */
-    size_t skip_first;        /* the first k positions of each row get weight 0 */
-    size_t batch_tokens;      /* 0: 2048 */
+    bool include_head;   /* also head_in */
+    size_t skip_first;   /* the first k positions of each row get weight 0 */
+    size_t batch_tokens; /* 0: 2048 */
     lt_team *team;
-    const lt_ctx *ctx;        /* max_memory is kept */
+    const lt_ctx *ctx; /* max_memory is kept */
     const char *out_path;
-    const char *settings;     /* canonical JSON of what must not change between runs */
+    const char *settings; /* canonical JSON of what must not change between runs */
 } lt_calibrate_in;
-typedef struct lt_calibrate_out { size_t tokens, rows; double seconds, flops; size_t predicted_bytes; bool resumed; size_t resumed_layer; } lt_calibrate_out;
-/* Journals finished layers in <out_path>.partial/; the same call continues there and ends with the same bytes; changed settings are LT_EUSAGE naming
- * the first that differs. A non-finite activation is LT_EDATA naming layer and site. Removes the journal when the file is committed. */
+typedef struct lt_calibrate_out {
+    size_t tokens, rows;
+    double seconds, flops;
+    size_t predicted_bytes;
+    bool resumed;
+    size_t resumed_layer;
+} lt_calibrate_out;
+/* Journals finished layers in <out_path>.partial/; the same call continues there and ends with the same bytes; changed
+ * settings are LT_EUSAGE naming the first that differs. A non-finite activation is LT_EDATA naming layer and site.
+ * Removes the journal when the file is committed. */
 lt_status lt_calibrate(lt_calibrate_out *out, const lt_calibrate_in *in, lt_err *err);
 /* Memory that the call would need (the `--estimate` of the verb). */
 lt_status lt_calibrate_predict(lt_run_plan *out, const lt_calibrate_in *in, lt_err *err);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Data files as documents. A file is JSONL when its name says so or its first line is a JSON object. A row has "text", or the members of
- * an instruction set (Taori et al., Stanford Alpaca, 2023), which its published template joins. */
+/* Data files as documents. A file is JSONL when its name says so or its first line is a JSON object. A row has "text",
+ * or the members of an instruction set (Taori et al., Stanford Alpaca, 2023), which its published template joins. */
 #include <ctype.h>
 #include <string.h>
 
@@ -11,7 +11,9 @@
 #define ALPACA_HEAD "Below is an instruction that describes a task"
 #define ALPACA_TASK "Write a response that appropriately completes the request.\n\n### Instruction:\n"
 
-static lt_status no_memory(const char *name, lt_err *err) { return lt_fail(err, LT_ENOMEM, "no memory for the text (%s)", name); }
+static lt_status no_memory(const char *name, lt_err *err) {
+    return lt_fail(err, LT_ENOMEM, "no memory for the text (%s)", name);
+}
 
 void lt_docs_clear(lt_docs *d) {
     for (size_t i = 0; i < d->n_made; i++) lt_free(d->made[i]);
@@ -41,7 +43,8 @@ static lt_status add_doc(lt_docs *d, const char *text, size_t bytes, const char 
 
 static char *alpaca_text(const char *instruction, const char *input, const char *output) {
     if (input && *input)
-        return lt_asprintf(ALPACA_HEAD ", paired with an input that provides further context. " ALPACA_TASK "%s\n\n### Input:\n%s\n\n### Response:\n%s",
+        return lt_asprintf(ALPACA_HEAD ", paired with an input that provides further context. " ALPACA_TASK
+                                       "%s\n\n### Input:\n%s\n\n### Response:\n%s",
                            instruction, input, output);
     return lt_asprintf(ALPACA_HEAD ". " ALPACA_TASK "%s\n\n### Response:\n%s", instruction, output);
 }
@@ -67,7 +70,9 @@ static lt_status add_row(lt_docs *d, const json_t *row, const char *name, lt_err
     if (json_is_string(text)) return add_doc(d, json_string_value(text), json_string_length(text), name, err);
     if (text && !json_is_null(text)) return lt_fail(err, LT_EDATA, "\"text\" is not a string (%s)", name);
     if (json_object_get(row, "messages"))
-        return lt_fail(err, LT_EUNSUPPORTED, "rows of \"messages\" need a chat template, which this version does not apply: give \"text\" (%s)", name);
+        return lt_fail(
+            err, LT_EUNSUPPORTED,
+            "rows of \"messages\" need a chat template, which this version does not apply: give \"text\" (%s)", name);
     if (json_object_get(row, "instruction")) return add_alpaca(d, row, name, err);
     return lt_fail(err, LT_EDATA, "row has neither \"text\" nor \"instruction\" and \"output\" (%s)", name);
 }
@@ -110,7 +115,8 @@ static bool looks_like_rows(const char *text, size_t bytes, const char *name) {
     while (at < bytes && isspace((unsigned char)text[at])) at++;
     if (at == bytes || text[at] != '{') return false;
     json_t *row = NULL;
-    const bool object = lt_json_parse(&row, text + at, line_length(text + at, bytes - at), name, NULL) == LT_OK && json_is_object(row);
+    const bool object =
+        lt_json_parse(&row, text + at, line_length(text + at, bytes - at), name, NULL) == LT_OK && json_is_object(row);
     json_decref(row);
     return object;
 }
@@ -119,8 +125,10 @@ lt_status lt_docs_parse(lt_docs *out, char *text, size_t bytes, const char *name
     lt_docs d = { .storage = text };
     const bool rows = looks_like_rows(text, bytes, name);
     const lt_status st = rows ? parse_rows(&d, text, bytes, name, err) : add_doc(&d, text, bytes, name, err);
-    if (st == LT_OK) *out = d;
-    else lt_docs_clear(&d);
+    if (st == LT_OK)
+        *out = d;
+    else
+        lt_docs_clear(&d);
     return st;
 }
 
@@ -150,13 +158,16 @@ static void join_lines(char *to, size_t *used, const char *text, size_t bytes) {
 
 lt_status lt_docs_join(char **text, size_t *bytes, const lt_docs *d, lt_err *err) {
     size_t cap = 1, used = 0;
-    for (size_t i = 0; i < d->n; i++) cap += (d->jsonl ? 1 : 3) * d->doc[i].bytes + 2; /* a line grows by two newlines */
+    for (size_t i = 0; i < d->n; i++)
+        cap += (d->jsonl ? 1 : 3) * d->doc[i].bytes + 2; /* a line grows by two newlines */
     char *to = lt_malloc(cap);
     if (!to) return lt_fail(err, LT_ENOMEM, "no memory for %zu bytes of text", cap);
     for (size_t i = 0; i < d->n; i++) {
         if (i > 0) append(to, &used, "\n\n", 2);
-        if (d->jsonl) append(to, &used, d->doc[i].text, d->doc[i].bytes);
-        else join_lines(to, &used, d->doc[i].text, d->doc[i].bytes);
+        if (d->jsonl)
+            append(to, &used, d->doc[i].text, d->doc[i].bytes);
+        else
+            join_lines(to, &used, d->doc[i].text, d->doc[i].bytes);
     }
     to[used] = 0;
     *text = to;

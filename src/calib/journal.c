@@ -7,7 +7,9 @@
 #include "io/file.h"
 #include "io/safetensors.h"
 
-static lt_status no_memory(lt_err *err) { return lt_fail(err, LT_ENOMEM, "journal: out of memory"); }
+static lt_status no_memory(lt_err *err) {
+    return lt_fail(err, LT_ENOMEM, "journal: out of memory");
+}
 
 static char *layer_path(const lt_journal *j, int layer) {
     if (layer < 0) return lt_asprintf("%s/head.safetensors", j->folder);
@@ -16,7 +18,10 @@ static char *layer_path(const lt_journal *j, int layer) {
 
 /* ---- one layer's file ---- */
 
-typedef struct tensor { const lt_calib_site *site; size_t stat; } tensor;
+typedef struct tensor {
+    const lt_calib_site *site;
+    size_t stat;
+} tensor;
 
 /* The tensors of a layer in order; false past the end. */
 static bool tensor_at(const lt_calib_sites *s, int layer, size_t i, tensor *out) {
@@ -29,10 +34,15 @@ static bool tensor_at(const lt_calib_sites *s, int layer, size_t i, tensor *out)
     return false;
 }
 
-static size_t doubles_of(const tensor *t) { return lt_stat_rows[t->stat]->doubles(t->site->cols); }
-static char *name_of(const tensor *t) { return lt_asprintf("%s.%s", t->site->name, lt_stat_rows[t->stat]->name); }
+static size_t doubles_of(const tensor *t) {
+    return lt_stat_rows[t->stat]->doubles(t->site->cols);
+}
+static char *name_of(const tensor *t) {
+    return lt_asprintf("%s.%s", t->site->name, lt_stat_rows[t->stat]->name);
+}
 
-static lt_status digest(char hex[LT_HASH_HEX], const lt_calib_sites *s, int layer, const lt_safetensors *file, lt_err *err) {
+static lt_status digest(char hex[LT_HASH_HEX], const lt_calib_sites *s, int layer, const lt_safetensors *file,
+                        lt_err *err) {
     tensor t;
     lt_status st = LT_OK;
     lt_hash *h = lt_hash_create();
@@ -41,9 +51,12 @@ static lt_status digest(char hex[LT_HASH_HEX], const lt_calib_sites *s, int laye
         const void *values = t.site->acc[t.stat];
         const lt_tensor *stored = NULL;
         char *name = name_of(&t);
-        if (!name) st = no_memory(err);
-        else if (file) st = lt_safetensors_get(&stored, file, name, LT_F64, 1, err);
-        if (st == LT_OK && stored && stored->size[0] != doubles_of(&t)) st = lt_fail(err, LT_EDATA, "journal: wrong size (%s)", name);
+        if (!name)
+            st = no_memory(err);
+        else if (file)
+            st = lt_safetensors_get(&stored, file, name, LT_F64, 1, err);
+        if (st == LT_OK && stored && stored->size[0] != doubles_of(&t))
+            st = lt_fail(err, LT_EDATA, "journal: wrong size (%s)", name);
         if (st == LT_OK) lt_hash_update(h, name, strlen(name));
         if (st == LT_OK) lt_hash_update(h, stored ? lt_host(stored) : values, doubles_of(&t) * sizeof(double));
         lt_free(name);
@@ -64,7 +77,8 @@ static lt_status write_layer(lt_st_writer *w, const lt_calib_sites *s, int layer
         if (st != LT_OK) return st;
     }
     LT_TRY(lt_st_writer_begin(w, err));
-    for (size_t i = 0; tensor_at(s, layer, i, &t); i++) LT_TRY(lt_st_writer_bytes(w, t.site->acc[t.stat], doubles_of(&t) * sizeof(double), err));
+    for (size_t i = 0; tensor_at(s, layer, i, &t); i++)
+        LT_TRY(lt_st_writer_bytes(w, t.site->acc[t.stat], doubles_of(&t) * sizeof(double), err));
     return LT_OK;
 }
 
@@ -120,9 +134,12 @@ static lt_status check_settings(const lt_journal *j, const char *path, const jso
     const char *key = first_difference(was, settings, &a, &b);
     lt_status st = LT_OK;
     if (key) {
-        char *x = json_dumps(json_object_get(a, key), JSON_ENCODE_ANY | JSON_COMPACT), *y = json_dumps(json_object_get(b, key), JSON_ENCODE_ANY | JSON_COMPACT);
-        st = lt_fail(err, LT_EUSAGE, "unfinished work has other settings: %s was %.80s, now %.80s; repeat the first command or remove %s", key,
-                     x ? x : "unset", y ? y : "unset", j->folder);
+        char *x = json_dumps(json_object_get(a, key), JSON_ENCODE_ANY | JSON_COMPACT),
+             *y = json_dumps(json_object_get(b, key), JSON_ENCODE_ANY | JSON_COMPACT);
+        st = lt_fail(
+            err, LT_EUSAGE,
+            "unfinished work has other settings: %s was %.80s, now %.80s; repeat the first command or remove %s", key,
+            x ? x : "unset", y ? y : "unset", j->folder);
         free(x);
         free(y);
     }
@@ -140,7 +157,8 @@ static lt_status enter(lt_journal *j, const json_t *settings, lt_err *err) {
     return st;
 }
 
-lt_status lt_journal_open(lt_journal *j, const char *out_path, const json_t *settings, const lt_calib_sites *sites, lt_err *err) {
+lt_status lt_journal_open(lt_journal *j, const char *out_path, const json_t *settings, const lt_calib_sites *sites,
+                          lt_err *err) {
     lt_status st = LT_OK;
     *j = (lt_journal){ .folder = lt_asprintf("%s.partial", out_path) };
     j->state_path = j->folder ? lt_path_join(j->folder, "state.safetensors") : NULL;
@@ -162,12 +180,19 @@ void lt_journal_close(lt_journal *j) {
     *j = (lt_journal){ 0 };
 }
 
-lt_status lt_journal_remove(lt_journal *j, lt_err *err) { return lt_remove_tree(j->folder, err); }
+lt_status lt_journal_remove(lt_journal *j, lt_err *err) {
+    return lt_remove_tree(j->folder, err);
+}
 
 /* ---- the result ---- */
 
 /* Files are opened as they are asked for, one at a time: sites come layer by layer. */
-typedef struct reader { const lt_journal *j; const lt_calib_sites *sites; int layer; lt_safetensors *file; } reader;
+typedef struct reader {
+    const lt_journal *j;
+    const lt_calib_sites *sites;
+    int layer;
+    lt_safetensors *file;
+} reader;
 
 static lt_status turn_to(reader *r, int layer, lt_err *err) {
     if (r->file && r->layer == layer) return LT_OK;
@@ -187,7 +212,8 @@ static const lt_calib_site *site_named(const lt_calib_sites *s, const char *name
     return NULL;
 }
 
-static lt_status read_sums(void *user, const char *site, size_t cols, const lt_stat *stat, const double **values, lt_err *err) {
+static lt_status read_sums(void *user, const char *site, size_t cols, const lt_stat *stat, const double **values,
+                           lt_err *err) {
     reader *r = user;
     const lt_calib_site *at = site_named(r->sites, site);
     const lt_tensor *t;
@@ -201,7 +227,8 @@ static lt_status read_sums(void *user, const char *site, size_t cols, const lt_s
     return st;
 }
 
-lt_status lt_journal_assemble(const lt_journal *j, const lt_calib_sites *sites, const char *path, const lt_stats_head *head, lt_err *err) {
+lt_status lt_journal_assemble(const lt_journal *j, const lt_calib_sites *sites, const char *path,
+                              const lt_stats_head *head, lt_err *err) {
     reader r = { .j = j, .sites = sites };
     char *whole = lt_path_join(j->folder, "stats.safetensors"); /* a kill leaves nothing beside the output */
     if (!whole) return no_memory(err);

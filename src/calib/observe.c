@@ -6,12 +6,14 @@
 
 /* Which value each linear reads. */
 static const lt_site input_of[LT_N_LINEAR_SLOTS] = {
-    [LT_SLOT_Q] = LT_SITE_MIXER_IN, [LT_SLOT_K] = LT_SITE_MIXER_IN, [LT_SLOT_V] = LT_SITE_MIXER_IN, [LT_SLOT_QKV] = LT_SITE_MIXER_IN,
-    [LT_SLOT_O] = LT_SITE_MIXER_ACT, [LT_SLOT_GATE] = LT_SITE_MLP_IN, [LT_SLOT_UP] = LT_SITE_MLP_IN, [LT_SLOT_GATE_UP] = LT_SITE_MLP_IN,
-    [LT_SLOT_DOWN] = LT_SITE_MLP_ACT,
+    [LT_SLOT_Q] = LT_SITE_MIXER_IN,   [LT_SLOT_K] = LT_SITE_MIXER_IN,     [LT_SLOT_V] = LT_SITE_MIXER_IN,
+    [LT_SLOT_QKV] = LT_SITE_MIXER_IN, [LT_SLOT_O] = LT_SITE_MIXER_ACT,    [LT_SLOT_GATE] = LT_SITE_MLP_IN,
+    [LT_SLOT_UP] = LT_SITE_MLP_IN,    [LT_SLOT_GATE_UP] = LT_SITE_MLP_IN, [LT_SLOT_DOWN] = LT_SITE_MLP_ACT,
 };
 
-static lt_status no_memory(lt_err *err) { return lt_fail(err, LT_ENOMEM, "statistics: out of memory"); }
+static lt_status no_memory(lt_err *err) {
+    return lt_fail(err, LT_ENOMEM, "statistics: out of memory");
+}
 
 /* ---- the list ---- */
 
@@ -55,7 +57,9 @@ static lt_status add_module(lt_calib_sites *s, const lt_module *m, lt_err *err) 
     lt_calib_site *at = lt_calib_sites_find(s, site, m->layer);
     const size_t cols = lt_linear_in(m->linear);
     if (!at) LT_TRY(new_site(&at, s, site, m->layer, cols, err));
-    if (at->cols != cols) return lt_fail(err, LT_EINTERNAL, "linears of one site differ in width (%s: %zu, %zu)", at->name, at->cols, cols);
+    if (at->cols != cols)
+        return lt_fail(err, LT_EINTERNAL, "linears of one site differ in width (%s: %zu, %zu)", at->name, at->cols,
+                       cols);
     at->modules[at->n_modules++] = m->linear->name;
     return LT_OK;
 }
@@ -98,7 +102,8 @@ size_t lt_calib_sites_bytes(const lt_calib_sites *s, int layer) {
 size_t lt_calib_work_bytes(const lt_calib_sites *s, size_t batch_rows) {
     size_t cols = 0;
     for (size_t i = 0; i < s->n; i++) cols = lt_max_size(cols, s->site[i].cols);
-    return sizeof(float) * cols * (2 * batch_rows + cols); /* gathered rows, twice when weights are real; the f32 products */
+    return sizeof(float) * cols *
+           (2 * batch_rows + cols); /* gathered rows, twice when weights are real; the f32 products */
 }
 
 /* ---- one observation ---- */
@@ -119,8 +124,8 @@ static lt_status check_finite(const lt_calib_site *s, const float *x, size_t ldx
         if (row_is_finite(x + i * ldx, s->cols)) continue;
         size_t j = 0;
         while (isfinite(x[i * ldx + j])) j++;
-        return lt_fail(err, LT_EDATA, "activation is not finite (layer %d: %s: row %zu, column %zu: %g)", s->layer, lt_site_name(s->site), i, j,
-                       (double)x[i * ldx + j]);
+        return lt_fail(err, LT_EDATA, "activation is not finite (layer %d: %s: row %zu, column %zu: %g)", s->layer,
+                       lt_site_name(s->site), i, j, (double)x[i * ldx + j]);
     }
     return LT_OK;
 }
@@ -135,14 +140,20 @@ static void gather(float *to, const float *x, size_t ldx, size_t cols, const flo
     }
 }
 
-typedef struct weighing { size_t n; double sum; bool all_one, zero_one; } weighing;
+typedef struct weighing {
+    size_t n;
+    double sum;
+    bool all_one, zero_one;
+} weighing;
 
 static lt_status weigh(weighing *out, const float *weight, size_t n, lt_err *err) {
     *out = (weighing){ .n = n, .sum = (double)n, .all_one = true, .zero_one = true };
     if (!weight) return LT_OK;
     *out = (weighing){ .all_one = true, .zero_one = true };
     for (size_t i = 0; i < n; i++) {
-        if (!(weight[i] >= 0.0f) || isinf(weight[i])) return lt_fail(err, LT_EUSAGE, "token weight must be finite and not negative (row %zu: %g)", i, (double)weight[i]);
+        if (!(weight[i] >= 0.0f) || isinf(weight[i]))
+            return lt_fail(err, LT_EUSAGE, "token weight must be finite and not negative (row %zu: %g)", i,
+                           (double)weight[i]);
         out->n += weight[i] != 0.0f;
         out->sum += (double)weight[i];
         out->all_one &= weight[i] == 1.0f;
@@ -156,7 +167,8 @@ static void add_to_all(lt_calib_site *s, lt_team *team, const lt_stat_in *in) {
         if (s->acc[k]) lt_stat_rows[k]->observe(s->acc[k], team, in);
 }
 
-static lt_status observe_weighted(lt_calib_site *s, lt_team *team, const float *x, size_t ldx, const float *weight, size_t n, const weighing *w, lt_err *err) {
+static lt_status observe_weighted(lt_calib_site *s, lt_team *team, const float *x, size_t ldx, const float *weight,
+                                  size_t n, const weighing *w, lt_err *err) {
     size_t floats;
     if (w->n == 0) return LT_OK;
     if (!lt_mul_size(w->n, s->cols, &floats)) return no_memory(err);
@@ -177,8 +189,10 @@ lt_status lt_calib_site_observe(lt_calib_site *s, lt_team *team, const lt_obs *o
     const float *x = lt_host(t);
     const size_t n = t->size[0], ldx = t->stride[0];
     weighing w;
-    if (!x || t->dtype != LT_F32) return lt_fail(err, LT_EUNSUPPORTED, "statistics need f32 activations on the host (%s)", s->name);
-    if (t->size[1] != s->cols) return lt_fail(err, LT_EINTERNAL, "site has %zu columns, expected %zu (%s)", t->size[1], s->cols, s->name);
+    if (!x || t->dtype != LT_F32)
+        return lt_fail(err, LT_EUNSUPPORTED, "statistics need f32 activations on the host (%s)", s->name);
+    if (t->size[1] != s->cols)
+        return lt_fail(err, LT_EINTERNAL, "site has %zu columns, expected %zu (%s)", t->size[1], s->cols, s->name);
     LT_TRY(check_finite(s, x, ldx, n, err));
     LT_TRY(weigh(&w, obs->batch->weight, n, err));
     if (!w.all_one) return observe_weighted(s, team, x, ldx, obs->batch->weight, n, &w, err);

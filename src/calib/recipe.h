@@ -8,32 +8,39 @@
 #include "calib/tokens.h"
 
 /* The texts of a data file: one for plain text, one per row for JSONL. */
-typedef struct lt_doc { const char *text; size_t bytes; } lt_doc;
+typedef struct lt_doc {
+    const char *text;
+    size_t bytes;
+} lt_doc;
 typedef struct lt_docs {
-    char *storage;      /* the file, uncompressed */
-    char **made;        /* texts made from several members (Alpaca) */
+    char *storage; /* the file, uncompressed */
+    char **made;   /* texts made from several members (Alpaca) */
     size_t n_made;
     lt_doc *doc;
     size_t n, cap;
-    bool jsonl, eos;    /* eos: the texts end where the model should stop */
-    void *json;         /* parsed rows that texts point into */
+    bool jsonl, eos; /* eos: the texts end where the model should stop */
+    void *json;      /* parsed rows that texts point into */
 } lt_docs;
 lt_status lt_docs_read(lt_docs *out, const char *path, lt_err *err);
 lt_status lt_docs_parse(lt_docs *out, char *text, size_t bytes, const char *name, lt_err *err); /* takes text */
 void lt_docs_clear(lt_docs *d);
-/* Rows as the WikiText papers see them, joined by two newlines: a text file's lines (blank ones "", the others with their newline), or the
- * texts of JSONL. lt_free. */
+/* Rows as the WikiText papers see them, joined by two newlines: a text file's lines (blank ones "", the others with
+ * their newline), or the texts of JSONL. lt_free. */
 lt_status lt_docs_join(char **text, size_t *bytes, const lt_docs *d, lt_err *err);
 
 /* Ids growing at the end. */
-typedef struct lt_ids { int32_t *id; size_t n, cap; } lt_ids;
+typedef struct lt_ids {
+    int32_t *id;
+    size_t n, cap;
+} lt_ids;
 lt_status lt_ids_add(lt_ids *ids, const int32_t *more, size_t n, lt_err *err);
 
 typedef struct lt_recipe {
     const char *name, *summary;
     bool isolated;
     /* appends whole rows of o->seq_len ids; *seen: ids of the text before cutting, for messages */
-    lt_status (*make)(lt_ids *out, size_t *seen, const lt_docs *docs, const lt_tokenizer *tok, const lt_tokens_opts *o, lt_err *err);
+    lt_status (*make)(lt_ids *out, size_t *seen, const lt_docs *docs, const lt_tokenizer *tok, const lt_tokens_opts *o,
+                      lt_err *err);
 } lt_recipe;
 extern const lt_recipe *const lt_recipes[]; /* NULL-terminated */
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The rows of published code, to the token.
- *   svdllm:   Wang et al., SVD-LLM (ICLR 2025), calibration: rows joined by two newlines; max_rows times (256) a character offset drawn with
- *             Python's randint(0, characters - seq_len - 1), 10 seq_len characters tokenised, the first seq_len ids kept, shorter ones dropped.
- *   wikitext: the block protocol of GPTQ, Wanda, SVD-LLM (spec evaluation §10): joined text, one tokenisation, whole windows. */
+ *   svdllm:   Wang et al., SVD-LLM (ICLR 2025), calibration: rows joined by two newlines; max_rows times (256) a
+ * character offset drawn with Python's randint(0, characters - seq_len - 1), 10 seq_len characters tokenised, the first
+ * seq_len ids kept, shorter ones dropped. wikitext: the block protocol of GPTQ, Wanda, SVD-LLM (spec evaluation §10):
+ * joined text, one tokenisation, whole windows. */
 #include <string.h>
 
 #include "calib/mt19937.h"
@@ -11,9 +12,14 @@
 enum { PAPER_ROWS = 256, STRIDE = 1024 };
 
 /* Byte offsets of every STRIDE-th character: Python's strings are indexed by code points. */
-typedef struct char_index { const char *text; size_t bytes, n_chars, *at; } char_index;
+typedef struct char_index {
+    const char *text;
+    size_t bytes, n_chars, *at;
+} char_index;
 
-static bool starts_char(char c) { return ((unsigned char)c & 0xc0) != 0x80; }
+static bool starts_char(char c) {
+    return ((unsigned char)c & 0xc0) != 0x80;
+}
 
 static lt_status index_chars(char_index *x, const char *text, size_t bytes, lt_err *err) {
     *x = (char_index){ text, bytes, 0, lt_calloc(bytes / STRIDE + 1, sizeof(size_t)) };
@@ -35,7 +41,8 @@ static size_t byte_of(const char_index *x, size_t c) {
     return i;
 }
 
-static lt_status add_window(lt_ids *out, const char_index *x, size_t first, const lt_tokenizer *tok, size_t seq_len, lt_err *err) {
+static lt_status add_window(lt_ids *out, const char_index *x, size_t first, const lt_tokenizer *tok, size_t seq_len,
+                            lt_err *err) {
     const size_t from = byte_of(x, first), to = byte_of(x, first + 10 * seq_len);
     int32_t *ids = NULL;
     size_t n = 0;
@@ -45,18 +52,22 @@ static lt_status add_window(lt_ids *out, const char_index *x, size_t first, cons
     return st;
 }
 
-static lt_status draw_windows(lt_ids *out, size_t *seen, const char_index *x, const lt_tokenizer *tok, const lt_tokens_opts *o, lt_err *err) {
+static lt_status draw_windows(lt_ids *out, size_t *seen, const char_index *x, const lt_tokenizer *tok,
+                              const lt_tokens_opts *o, lt_err *err) {
     lt_mt19937 rng;
     const size_t rows = o->max_rows ? o->max_rows : PAPER_ROWS;
     *seen = x->n_chars; /* at most: one token a character */
     if (x->n_chars <= o->seq_len) return LT_OK;
-    LT_REQUIRE(err, x->n_chars <= UINT32_MAX && o->seq_len <= UINT32_MAX / 10, "svdllm: text or rows are too long for its sampler");
+    LT_REQUIRE(err, x->n_chars <= UINT32_MAX && o->seq_len <= UINT32_MAX / 10,
+               "svdllm: text or rows are too long for its sampler");
     lt_mt19937_seed(&rng, o->seed);
-    for (size_t i = 0; i < rows; i++) LT_TRY(add_window(out, x, lt_mt19937_below(&rng, (uint32_t)(x->n_chars - o->seq_len)), tok, o->seq_len, err));
+    for (size_t i = 0; i < rows; i++)
+        LT_TRY(add_window(out, x, lt_mt19937_below(&rng, (uint32_t)(x->n_chars - o->seq_len)), tok, o->seq_len, err));
     return LT_OK;
 }
 
-static lt_status make_svdllm(lt_ids *out, size_t *seen, const lt_docs *docs, const lt_tokenizer *tok, const lt_tokens_opts *o, lt_err *err) {
+static lt_status make_svdllm(lt_ids *out, size_t *seen, const lt_docs *docs, const lt_tokenizer *tok,
+                             const lt_tokens_opts *o, lt_err *err) {
     char *text;
     size_t bytes;
     char_index x = { 0 };
@@ -68,7 +79,8 @@ static lt_status make_svdllm(lt_ids *out, size_t *seen, const lt_docs *docs, con
     return st;
 }
 
-static lt_status make_wikitext(lt_ids *out, size_t *seen, const lt_docs *docs, const lt_tokenizer *tok, const lt_tokens_opts *o, lt_err *err) {
+static lt_status make_wikitext(lt_ids *out, size_t *seen, const lt_docs *docs, const lt_tokenizer *tok,
+                               const lt_tokens_opts *o, lt_err *err) {
     char *text;
     size_t bytes, rows;
     LT_TRY(lt_docs_join(&text, &bytes, docs, err));
@@ -83,5 +95,7 @@ static lt_status make_wikitext(lt_ids *out, size_t *seen, const lt_docs *docs, c
 }
 
 extern const lt_recipe lt_recipe_svdllm, lt_recipe_wikitext;
-const lt_recipe lt_recipe_svdllm = { "svdllm", "256 windows at random characters (SVD-LLM's calibration)", true, make_svdllm };
-const lt_recipe lt_recipe_wikitext = { "wikitext", "one tokenisation, whole windows (the papers' perplexity)", false, make_wikitext };
+const lt_recipe lt_recipe_svdllm = { "svdllm", "256 windows at random characters (SVD-LLM's calibration)", true,
+                                     make_svdllm };
+const lt_recipe lt_recipe_wikitext = { "wikitext", "one tokenisation, whole windows (the papers' perplexity)", false,
+                                       make_wikitext };

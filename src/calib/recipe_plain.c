@@ -13,7 +13,8 @@ static lt_status add_doc(lt_ids *out, const lt_doc *doc, bool eos, const lt_toke
     return st;
 }
 
-static lt_status make(lt_ids *out, size_t *seen, const lt_docs *docs, const lt_tokenizer *tok, const lt_tokens_opts *o, lt_err *err) {
+static lt_status make(lt_ids *out, size_t *seen, const lt_docs *docs, const lt_tokenizer *tok, const lt_tokens_opts *o,
+                      lt_err *err) {
     size_t enough;
     if (o->max_rows == 0 || !lt_mul_size(o->max_rows, o->seq_len, &enough)) enough = SIZE_MAX;
     for (size_t i = 0; i < docs->n && out->n < enough; i++) LT_TRY(add_doc(out, &docs->doc[i], docs->eos, tok, err));

@@ -15,7 +15,8 @@ static lt_status find_recipe(const lt_recipe **out, const char *name, lt_err *er
     for (size_t i = 0; lt_recipes[i]; i++) {
         *out = lt_recipes[i];
         if (strcmp((*out)->name, name) == 0) return LT_OK;
-        if (used < sizeof list) used += (size_t)snprintf(list + used, sizeof list - used, "%s%s", i ? ", " : "", (*out)->name);
+        if (used < sizeof list)
+            used += (size_t)snprintf(list + used, sizeof list - used, "%s%s", i ? ", " : "", (*out)->name);
     }
     return lt_fail(err, LT_EUSAGE, "unknown recipe \"%s\" (there are: %s)", name, list);
 }
@@ -50,7 +51,8 @@ static bool is_token_file(const char *path) {
 static lt_status check_ids(const lt_tokens *t, size_t vocab_size, const char *path, lt_err *err) {
     for (size_t i = 0; i < t->n_ids; i++)
         if (t->ids[i] < 0 || (size_t)t->ids[i] >= vocab_size)
-            return lt_fail(err, LT_EDATA, "id is outside the model's vocabulary of %zu (%s: ids[%zu]: %d)", vocab_size, path, i, t->ids[i]);
+            return lt_fail(err, LT_EDATA, "id is outside the model's vocabulary of %zu (%s: ids[%zu]: %d)", vocab_size,
+                           path, i, t->ids[i]);
     return LT_OK;
 }
 
@@ -61,11 +63,13 @@ static lt_status keep_rows(lt_tokens *t, size_t max_rows, lt_err *err) {
     return lt_tokens_seal(t, err);
 }
 
-static lt_status from_token_file(lt_tokens *t, const char *path, const lt_tokenizer *tok, size_t vocab_size, size_t max_rows, lt_err *err) {
+static lt_status from_token_file(lt_tokens *t, const char *path, const lt_tokenizer *tok, size_t vocab_size,
+                                 size_t max_rows, lt_err *err) {
     LT_TRY(lt_tokens_load(t, path, err));
     const char *ours = tok ? lt_tokenizer_hash(tok) : "";
     if (t->tokenizer_hash[0] && *ours && strcmp(t->tokenizer_hash, ours) != 0)
-        return lt_fail(err, LT_EDATA, "tokens were made by another tokenizer (%s: %s, model: %s)", path, t->tokenizer_hash, ours);
+        return lt_fail(err, LT_EDATA, "tokens were made by another tokenizer (%s: %s, model: %s)", path,
+                       t->tokenizer_hash, ours);
     LT_TRY(check_ids(t, vocab_size, path, err));
     return keep_rows(t, max_rows, err);
 }
@@ -80,7 +84,8 @@ static lt_status cut_rows(lt_tokens *t, size_t seq_len, lt_err *err) {
     return LT_OK;
 }
 
-static lt_status from_text(lt_tokens *t, const char *path, const lt_tokenizer *tok, const lt_recipe *recipe, const lt_tokens_opts *o, lt_err *err) {
+static lt_status from_text(lt_tokens *t, const char *path, const lt_tokenizer *tok, const lt_recipe *recipe,
+                           const lt_tokens_opts *o, lt_err *err) {
     lt_docs docs = { 0 };
     lt_ids ids = { 0 };
     size_t seen = 0;
@@ -90,7 +95,8 @@ static lt_status from_text(lt_tokens *t, const char *path, const lt_tokenizer *t
     t->ids = ids.id; /* t's to free, also after a failure */
     t->n_ids = ids.n;
     if (st != LT_OK) LT_GO(lt_context(err, st, "%s", path));
-    if (t->n_ids == 0) LT_GO(lt_fail(err, LT_EDATA, "too little text: %zu tokens, one row needs %zu (%s)", seen, o->seq_len, path));
+    if (t->n_ids == 0)
+        LT_GO(lt_fail(err, LT_EDATA, "too little text: %zu tokens, one row needs %zu (%s)", seen, o->seq_len, path));
     LT_GO(cut_rows(t, o->seq_len, err));
     t->isolated = recipe->isolated;
     t->source = lt_strdup(lt_path_name(path));
@@ -102,7 +108,8 @@ done:
     return st;
 }
 
-lt_status lt_tokens_from_data(lt_tokens *out, const char *path, const lt_tokenizer *tok, size_t vocab_size, const lt_tokens_opts *o, lt_err *err) {
+lt_status lt_tokens_from_data(lt_tokens *out, const char *path, const lt_tokenizer *tok, size_t vocab_size,
+                              const lt_tokens_opts *o, lt_err *err) {
     const lt_recipe *recipe;
     lt_tokens t = { 0 };
     lt_status st;

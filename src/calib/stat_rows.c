@@ -6,16 +6,24 @@
 #include "calib/stats.h"
 #include "linalg/gemm.h"
 
-static size_t one(size_t cols) { return (void)cols, 1; }
-static size_t per_column(size_t cols) { return cols; }
-static size_t lower_triangle(size_t cols) { return cols * (cols + 1) / 2; }
+static size_t one(size_t cols) {
+    return (void)cols, 1;
+}
+static size_t per_column(size_t cols) {
+    return cols;
+}
+static size_t lower_triangle(size_t cols) {
+    return cols * (cols + 1) / 2;
+}
 
 static void add_count(double *acc, lt_team *team, const lt_stat_in *in) {
     (void)team;
     *acc += in->weight;
 }
 
-static void add_sum(double *acc, lt_team *team, const lt_stat_in *in) { lt_column_sums_add(team, acc, NULL, in->x, in->ldx, in->n, in->cols); }
+static void add_sum(double *acc, lt_team *team, const lt_stat_in *in) {
+    lt_column_sums_add(team, acc, NULL, in->x, in->ldx, in->n, in->cols);
+}
 
 static void add_abssum(double *acc, lt_team *team, const lt_stat_in *in) {
     (void)team;
@@ -33,7 +41,9 @@ static void add_sumsq(double *acc, lt_team *team, const lt_stat_in *in) {
     }
 }
 
-static void add_gram(double *acc, lt_team *team, const lt_stat_in *in) { lt_gram_add(team, acc, in->root, in->ld_root, in->n, in->cols); }
+static void add_gram(double *acc, lt_team *team, const lt_stat_in *in) {
+    lt_gram_add(team, acc, in->root, in->ld_root, in->n, in->cols);
+}
 
 static const lt_stat count_row = { "count", one, add_count };
 static const lt_stat sum_row = { "sum", per_column, add_sum };
@@ -47,7 +57,9 @@ lt_status lt_stat_set_parse(lt_stat_set *out, const char *const *names, size_t n
     for (size_t i = 0; i < n; i++) {
         size_t row = 0;
         while (row < LT_N_STATS && strcmp(lt_stat_rows[row]->name, names[i]) != 0) row++;
-        if (row == LT_N_STATS) return lt_fail(err, LT_EUSAGE, "unknown statistic \"%s\" (there are: count, sum, abssum, sumsq, gram)", names[i]);
+        if (row == LT_N_STATS)
+            return lt_fail(err, LT_EUSAGE, "unknown statistic \"%s\" (there are: count, sum, abssum, sumsq, gram)",
+                           names[i]);
         set |= 1u << row;
     }
     *out = set;

@@ -10,10 +10,10 @@
 
 struct lt_stats {
     lt_safetensors *file;
-    json_t *site_info;      /* the header's "sites" */
-    json_t *by_module;      /* module -> site index */
+    json_t *site_info; /* the header's "sites" */
+    json_t *by_module; /* module -> site index */
     lt_stats_site *sites;
-    const char **modules;   /* of all sites */
+    const char **modules; /* of all sites */
     size_t n_sites;
     char hash[LT_HASH_HEX];
 };
@@ -28,8 +28,12 @@ void lt_stats_close(lt_stats *s) {
     lt_free(s);
 }
 
-static const char *path_of(const lt_stats *s) { return lt_safetensors_path(s->file); }
-static lt_status no_memory(const lt_stats *s, lt_err *err) { return lt_fail(err, LT_ENOMEM, "out of memory (%s)", path_of(s)); }
+static const char *path_of(const lt_stats *s) {
+    return lt_safetensors_path(s->file);
+}
+static lt_status no_memory(const lt_stats *s, lt_err *err) {
+    return lt_fail(err, LT_ENOMEM, "out of memory (%s)", path_of(s));
+}
 
 /* ---- the header ---- */
 
@@ -39,8 +43,10 @@ static lt_status read_modules(lt_stats *s, lt_stats_site *site, const json_t *li
     for (size_t i = 0; i < site->n_modules; i++) {
         const char *name = json_string_value(json_array_get(list, i));
         if (!name) return lt_fail(err, LT_EDATA, "module %zu is not a name (%s: %s)", i, path_of(s), site->name);
-        if (json_object_get(s->by_module, name)) return lt_fail(err, LT_EDATA, "module is fed by two sites (%s: %s)", path_of(s), name);
-        if (json_object_set_new(s->by_module, name, json_integer((json_int_t)(site - s->sites))) != 0) return no_memory(s, err);
+        if (json_object_get(s->by_module, name))
+            return lt_fail(err, LT_EDATA, "module is fed by two sites (%s: %s)", path_of(s), name);
+        if (json_object_set_new(s->by_module, name, json_integer((json_int_t)(site - s->sites))) != 0)
+            return no_memory(s, err);
         s->modules[(*used)++] = name;
     }
     return LT_OK;
@@ -69,7 +75,8 @@ static lt_status read_sites(lt_stats *s, lt_err *err) {
         lt_stats_site *site = &s->sites[s->n_sites++];
         site->name = name;
         LT_TRY(lt_json_size(&site->cols, info, "cols", 0, path_of(s), err));
-        if (site->cols < 1 || site->cols > INT32_MAX) return lt_fail(err, LT_EDATA, "site has %zu columns (%s: %s)", site->cols, path_of(s), name);
+        if (site->cols < 1 || site->cols > INT32_MAX)
+            return lt_fail(err, LT_EDATA, "site has %zu columns (%s: %s)", site->cols, path_of(s), name);
         LT_TRY(read_modules(s, site, json_object_get(info, "modules"), &used, err));
     }
     return LT_OK;
@@ -77,7 +84,8 @@ static lt_status read_sites(lt_stats *s, lt_err *err) {
 
 static lt_status read_head(const lt_stats *s, lt_stats_head *head, lt_err *err) {
     const char *format = lt_safetensors_meta(s->file, "format");
-    if (!format || strcmp(format, LT_STATS_FORMAT) != 0) return lt_fail(err, LT_EDATA, "is not a " LT_STATS_FORMAT " file (%s)", path_of(s));
+    if (!format || strcmp(format, LT_STATS_FORMAT) != 0)
+        return lt_fail(err, LT_EDATA, "is not a " LT_STATS_FORMAT " file (%s)", path_of(s));
     for (size_t i = 0; i < LT_N_STATS_IDS; i++) {
         head->id[i] = lt_safetensors_meta(s->file, lt_stats_ids[i]);
         if (!head->id[i]) return lt_fail(err, LT_EDATA, "header has no %s (%s)", lt_stats_ids[i], path_of(s));
@@ -93,7 +101,8 @@ static lt_status check_count(const lt_stats *s, const char *name, const double *
 }
 
 /* One accumulator of one site: its shape, then its share of the hash. *n_found counts those that are there. */
-static lt_status read_tensor(const lt_stats *s, const lt_stats_site *site, const lt_stat *stat, lt_stats_hasher *hasher, size_t *n_found, lt_err *err) {
+static lt_status read_tensor(const lt_stats *s, const lt_stats_site *site, const lt_stat *stat, lt_stats_hasher *hasher,
+                             size_t *n_found, lt_err *err) {
     char *name = lt_asprintf("%s.%s", site->name, stat->name);
     if (!name) return no_memory(s, err);
     const lt_tensor *t = lt_safetensors_find(s->file, name);
@@ -102,7 +111,8 @@ static lt_status read_tensor(const lt_stats *s, const lt_stats_site *site, const
     if (!t) goto done;
     if (t->dtype != LT_F64 || t->rank != 1 || t->size[0] != want) {
         char shape[128];
-        LT_GO(lt_fail(err, LT_EDATA, "is %s, expected f64 [%zu] (%s: %s)", lt_tensor_describe(t, shape, sizeof shape), want, path_of(s), name));
+        LT_GO(lt_fail(err, LT_EDATA, "is %s, expected f64 [%zu] (%s: %s)", lt_tensor_describe(t, shape, sizeof shape),
+                      want, path_of(s), name));
     }
     (*n_found)++;
     if (stat == lt_stat_rows[0]) LT_GO(check_count(s, name, lt_host(t), err));
@@ -116,9 +126,11 @@ done:
 static lt_status read_tensors(lt_stats *s, lt_stats_hasher *hasher, lt_err *err) {
     size_t n_found = 0;
     for (size_t i = 0; i < s->n_sites; i++)
-        for (size_t k = 0; k < LT_N_STATS; k++) LT_TRY(read_tensor(s, &s->sites[i], lt_stat_rows[k], hasher, &n_found, err));
+        for (size_t k = 0; k < LT_N_STATS; k++)
+            LT_TRY(read_tensor(s, &s->sites[i], lt_stat_rows[k], hasher, &n_found, err));
     if (n_found == lt_safetensors_count(s->file)) return LT_OK;
-    return lt_fail(err, LT_EDATA, "holds %zu tensors that belong to no site (%s)", lt_safetensors_count(s->file) - n_found, path_of(s));
+    return lt_fail(err, LT_EDATA, "holds %zu tensors that belong to no site (%s)",
+                   lt_safetensors_count(s->file) - n_found, path_of(s));
 }
 
 static lt_status check_hash(const lt_stats *s, lt_err *err) {
@@ -147,8 +159,10 @@ static lt_status open_file(lt_stats **out, lt_safetensors *file, lt_err *err) {
     }
     s->file = file;
     const lt_status st = read_all(s, err);
-    if (st == LT_OK) *out = s;
-    else lt_stats_close(s);
+    if (st == LT_OK)
+        *out = s;
+    else
+        lt_stats_close(s);
     return st;
 }
 
@@ -166,10 +180,18 @@ lt_status lt_stats_from_memory(lt_stats **out, const void *data, size_t bytes, c
 
 /* ---- asking ---- */
 
-size_t lt_stats_n_sites(const lt_stats *s) { return s->n_sites; }
-lt_stats_site lt_stats_site_at(const lt_stats *s, size_t i) { return s->sites[i]; }
-const char *lt_stats_hash(const lt_stats *s) { return s->hash; }
-const char *lt_stats_meta(const lt_stats *s, const char *key) { return lt_safetensors_meta(s->file, key); }
+size_t lt_stats_n_sites(const lt_stats *s) {
+    return s->n_sites;
+}
+lt_stats_site lt_stats_site_at(const lt_stats *s, size_t i) {
+    return s->sites[i];
+}
+const char *lt_stats_hash(const lt_stats *s) {
+    return s->hash;
+}
+const char *lt_stats_meta(const lt_stats *s, const char *key) {
+    return lt_safetensors_meta(s->file, key);
+}
 
 bool lt_stats_site_of(const lt_stats *s, const char *module, lt_stats_site *out) {
     const json_t *index = json_object_get(s->by_module, module);
@@ -207,5 +229,6 @@ double lt_stats_count(const lt_stats *s, const char *site) {
 lt_status lt_stats_check_model(const lt_stats *s, const char *model_hash, lt_err *err) {
     const char *mine = lt_stats_meta(s, "model_hash");
     if (strcmp(mine, model_hash) == 0) return LT_OK;
-    return lt_fail(err, LT_EDATA, "stats were made from another model (%s: %s, model: %s)", path_of(s), mine, model_hash);
+    return lt_fail(err, LT_EDATA, "stats were made from another model (%s: %s, model: %s)", path_of(s), mine,
+                   model_hash);
 }

@@ -7,7 +7,9 @@
 
 const char *const lt_stats_ids[LT_N_STATS_IDS] = { "model_hash", "tokenizer_hash", "tokens_hash", "settings" };
 
-static lt_status no_memory(lt_err *err) { return lt_fail(err, LT_ENOMEM, "stats: out of memory"); }
+static lt_status no_memory(lt_err *err) {
+    return lt_fail(err, LT_ENOMEM, "stats: out of memory");
+}
 
 /* ---- the hash: the header's identity, then name and digest of each tensor ---- */
 
@@ -47,7 +49,12 @@ void lt_stats_hash_end(lt_stats_hasher *s, char hex[LT_HASH_HEX]) {
 
 /* ---- writing ---- */
 
-typedef struct visit { const lt_stats_head *head; lt_stat_set set; lt_stats_source values; void *user; } visit;
+typedef struct visit {
+    const lt_stats_head *head;
+    lt_stat_set set;
+    lt_stats_source values;
+    void *user;
+} visit;
 typedef lt_status (*visitor)(void *self, const char *name, size_t n, const double *values, lt_err *err);
 
 /* Every tensor in the file's order; values only when asked for. */
@@ -70,7 +77,9 @@ static lt_status visit_all(const visit *v, bool with_values, visitor fn, void *s
     return LT_OK;
 }
 
-static lt_status hash_one(void *self, const char *name, size_t n, const double *values, lt_err *err) { return lt_stats_hash_tensor(self, name, values, n, err); }
+static lt_status hash_one(void *self, const char *name, size_t n, const double *values, lt_err *err) {
+    return lt_stats_hash_tensor(self, name, values, n, err);
+}
 
 static lt_status declare_one(void *self, const char *name, size_t n, const double *values, lt_err *err) {
     (void)values;
@@ -87,7 +96,8 @@ static lt_status write_meta(lt_st_writer *w, const lt_stats_head *head, const ch
     lt_status st = sites ? LT_OK : no_memory(err);
     if (st == LT_OK) st = lt_st_writer_meta(w, "format", LT_STATS_FORMAT, err);
     if (st == LT_OK) st = lt_st_writer_meta(w, "kind", "input_gram", err);
-    for (size_t i = 0; i < LT_N_STATS_IDS && st == LT_OK; i++) st = lt_st_writer_meta(w, lt_stats_ids[i], head->id[i], err);
+    for (size_t i = 0; i < LT_N_STATS_IDS && st == LT_OK; i++)
+        st = lt_st_writer_meta(w, lt_stats_ids[i], head->id[i], err);
     if (st == LT_OK) st = lt_st_writer_meta(w, "source", head->source, err);
     if (st == LT_OK) st = lt_st_writer_meta(w, "machine", head->machine, err);
     if (st == LT_OK) st = lt_st_writer_meta(w, "sites", sites, err);
@@ -106,7 +116,8 @@ done:
     return st;
 }
 
-lt_status lt_stats_write(const char *path, const lt_stats_head *head, lt_stat_set set, lt_stats_source values, void *user, lt_err *err) {
+lt_status lt_stats_write(const char *path, const lt_stats_head *head, lt_stat_set set, lt_stats_source values,
+                         void *user, lt_err *err) {
     const visit v = { head, set, values, user };
     char hash[LT_HASH_HEX] = "";
     lt_st_writer *w = NULL;
@@ -134,7 +145,8 @@ static bool is_in(const char *key, const char *const *list) {
 const char *lt_settings_differ(const json_t *a, const json_t *b, const char *const *skip) {
     const char *key;
     json_t *value;
-    json_object_foreach((json_t *)a, key, value) if (!is_in(key, skip) && !json_equal(value, json_object_get(b, key))) return key;
+    json_object_foreach((json_t *)a, key,
+                        value) if (!is_in(key, skip) && !json_equal(value, json_object_get(b, key))) return key;
     json_object_foreach((json_t *)b, key, value) if (!is_in(key, skip) && !json_object_get(a, key)) return key;
     return NULL;
 }

@@ -11,20 +11,28 @@
 /* The identity metadata, in the order in which they are hashed. source is told, not hashed. */
 enum { LT_N_STATS_IDS = 4 };
 extern const char *const lt_stats_ids[LT_N_STATS_IDS]; /* model_hash, tokenizer_hash, tokens_hash, settings */
-typedef struct lt_stats_head { const char *id[LT_N_STATS_IDS], *source, *machine; json_t *sites; } lt_stats_head;
+typedef struct lt_stats_head {
+    const char *id[LT_N_STATS_IDS], *source, *machine;
+    json_t *sites;
+} lt_stats_head;
 /* sites: {"<site>": {"cols": 576, "modules": ["...", ...]}, ...} */
 
 /* Order of tensors: sites as in the header, accumulators as in the table. */
-typedef struct lt_stats_hasher { lt_hash *h; } lt_stats_hasher;
+typedef struct lt_stats_hasher {
+    lt_hash *h;
+} lt_stats_hasher;
 lt_status lt_stats_hash_begin(lt_stats_hasher *s, const lt_stats_head *head, lt_err *err);
 lt_status lt_stats_hash_tensor(lt_stats_hasher *s, const char *name, const double *values, size_t n, lt_err *err);
 void lt_stats_hash_end(lt_stats_hasher *s, char hex[LT_HASH_HEX]);
 
 /* Values of one tensor, valid until the next call; asked for twice, in order: for the hash, then to be written. */
-typedef lt_status (*lt_stats_source)(void *user, const char *site, size_t cols, const lt_stat *stat, const double **values, lt_err *err);
-lt_status lt_stats_write(const char *path, const lt_stats_head *head, lt_stat_set set, lt_stats_source values, void *user, lt_err *err);
+typedef lt_status (*lt_stats_source)(void *user, const char *site, size_t cols, const lt_stat *stat,
+                                     const double **values, lt_err *err);
+lt_status lt_stats_write(const char *path, const lt_stats_head *head, lt_stat_set set, lt_stats_source values,
+                         void *user, lt_err *err);
 
-/* First member in which two settings objects differ; members named in skip (NULL-terminated) aside. NULL: none. Borrowed from a or b. */
+/* First member in which two settings objects differ; members named in skip (NULL-terminated) aside. NULL: none.
+ * Borrowed from a or b. */
 const char *lt_settings_differ(const json_t *a, const json_t *b, const char *const *skip);
 
 #endif

@@ -7,7 +7,7 @@
 typedef struct merge {
     lt_stats **in;
     size_t n;
-    double *sum;            /* of the tensor being asked for */
+    double *sum; /* of the tensor being asked for */
     size_t cap;
     lt_stat_set set;
     json_t *sites, *settings; /* of the first */
@@ -33,12 +33,14 @@ static lt_status check_same_text(const merge *m, size_t i, const char *key, cons
     return lt_fail(err, LT_EDATA, "cannot merge: %s differs (%s: %s, %s: %s)", key, paths[0], a, paths[i], b);
 }
 
-static lt_status check_same_json(const json_t *first, const merge *m, size_t i, const char *key, const char *const *skip, const char *const *paths,
-                                 lt_err *err) {
+static lt_status check_same_json(const json_t *first, const merge *m, size_t i, const char *key,
+                                 const char *const *skip, const char *const *paths, lt_err *err) {
     json_t *other;
     LT_TRY(parse_meta(&other, m->in[i], key, paths[i], err));
     const char *differs = lt_settings_differ(first, other, skip);
-    const lt_status st = differs ? lt_fail(err, LT_EDATA, "cannot merge: %s differ in \"%s\" (%s, %s)", key, differs, paths[0], paths[i]) : LT_OK;
+    const lt_status st =
+        differs ? lt_fail(err, LT_EDATA, "cannot merge: %s differ in \"%s\" (%s, %s)", key, differs, paths[0], paths[i])
+                : LT_OK;
     json_decref(other);
     return st;
 }
@@ -56,7 +58,8 @@ static lt_stat_set stats_in(const lt_stats *s) {
     const double *values;
     lt_stat_set set = 0;
     for (size_t k = 0; k < LT_N_STATS && lt_stats_n_sites(s); k++)
-        if (lt_stats_values(&values, s, lt_stats_site_at(s, 0).name, lt_stat_rows[k]->name, NULL) == LT_OK) set |= 1u << k;
+        if (lt_stats_values(&values, s, lt_stats_site_at(s, 0).name, lt_stat_rows[k]->name, NULL) == LT_OK)
+            set |= 1u << k;
     return set;
 }
 
@@ -68,7 +71,8 @@ static lt_status open_all(merge *m, const char *const *paths, size_t n, lt_err *
     m->set = stats_in(m->in[0]);
     for (size_t i = 1; i < n; i++) {
         LT_TRY(check_same(m, i, paths, err));
-        if (stats_in(m->in[i]) != m->set) return lt_fail(err, LT_EDATA, "cannot merge: other accumulators (%s, %s)", paths[0], paths[i]);
+        if (stats_in(m->in[i]) != m->set)
+            return lt_fail(err, LT_EDATA, "cannot merge: other accumulators (%s, %s)", paths[0], paths[i]);
     }
     return LT_OK;
 }
@@ -76,12 +80,14 @@ static lt_status open_all(merge *m, const char *const *paths, size_t n, lt_err *
 static lt_status merged_tokens(merge *m, lt_err *err) {
     lt_hash *h = lt_hash_create();
     if (!h) return lt_fail(err, LT_ENOMEM, "merge: out of memory");
-    for (size_t i = 0; i < m->n; i++) lt_hash_update(h, lt_stats_meta(m->in[i], "tokens_hash"), strlen(lt_stats_meta(m->in[i], "tokens_hash")));
+    for (size_t i = 0; i < m->n; i++)
+        lt_hash_update(h, lt_stats_meta(m->in[i], "tokens_hash"), strlen(lt_stats_meta(m->in[i], "tokens_hash")));
     lt_hash_finish(h, m->tokens_hash);
     return LT_OK;
 }
 
-static lt_status sum_of(void *user, const char *site, size_t cols, const lt_stat *stat, const double **values, lt_err *err) {
+static lt_status sum_of(void *user, const char *site, size_t cols, const lt_stat *stat, const double **values,
+                        lt_err *err) {
     merge *m = user;
     const size_t n = stat->doubles(cols);
     if (n > m->cap) {
@@ -113,7 +119,9 @@ lt_status lt_stats_merge(const char *out_path, const char *const *paths, size_t 
     LT_REQUIRE(err, n >= 1, "merge: no files");
     LT_GO(open_all(&m, paths, n, err));
     LT_GO(merged_tokens(&m, err));
-    lt_stats_head head = { .sites = m.sites, .source = meta_or_empty(m.in[0], "source"), .machine = meta_or_empty(m.in[0], "machine") };
+    lt_stats_head head = { .sites = m.sites,
+                           .source = meta_or_empty(m.in[0], "source"),
+                           .machine = meta_or_empty(m.in[0], "machine") };
     for (size_t i = 0; i < LT_N_STATS_IDS; i++) head.id[i] = lt_stats_meta(m.in[0], lt_stats_ids[i]);
     head.id[2] = m.tokens_hash;
     st = lt_stats_write(out_path, &head, m.set, sum_of, &m, err);

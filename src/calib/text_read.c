@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A file as text: gzip (RFC 1952) and zstd (RFC 8878) are known by their magic numbers and undone; several members or frames in a row are one text. */
+/* A file as text: gzip (RFC 1952) and zstd (RFC 8878) are known by their magic numbers and undone; several members or
+ * frames in a row are one text. */
 #include <limits.h>
 #include <string.h>
 #include <zlib.h>
@@ -8,7 +9,11 @@
 #include "calib/tokens.h"
 #include "io/file.h"
 
-typedef struct sink { char *text; size_t used, cap; const char *path; } sink;
+typedef struct sink {
+    char *text;
+    size_t used, cap;
+    const char *path;
+} sink;
 
 static lt_status reserve(sink *s, lt_err *err) {
     if (s->cap - s->used > 1) return LT_OK; /* one stays for the NUL */
@@ -24,7 +29,8 @@ static lt_status gunzip_all(sink *s, z_stream *z, const uint8_t *data, size_t by
     int code = Z_OK;
     size_t taken = 0;
     while (code != Z_STREAM_END || taken < bytes) {
-        if (code == Z_STREAM_END && inflateReset(z) != Z_OK) return lt_fail(err, LT_EDATA, "gzip: cannot go on (%s)", s->path);
+        if (code == Z_STREAM_END && inflateReset(z) != Z_OK)
+            return lt_fail(err, LT_EDATA, "gzip: cannot go on (%s)", s->path);
         LT_TRY(reserve(s, err));
         z->next_in = (Bytef *)(uintptr_t)(data + taken);
         z->avail_in = (uInt)lt_min_size(bytes - taken, UINT_MAX);
@@ -34,7 +40,8 @@ static lt_status gunzip_all(sink *s, z_stream *z, const uint8_t *data, size_t by
         code = inflate(z, Z_NO_FLUSH);
         taken += in - z->avail_in;
         s->used += out - z->avail_out;
-        if (code != Z_OK && code != Z_STREAM_END) return lt_fail(err, LT_EDATA, "gzip: damaged or cut at byte %zu (%s)", taken, s->path);
+        if (code != Z_OK && code != Z_STREAM_END)
+            return lt_fail(err, LT_EDATA, "gzip: damaged or cut at byte %zu (%s)", taken, s->path);
     }
     return LT_OK;
 }
@@ -60,13 +67,16 @@ static lt_status unzstd(sink *s, const uint8_t *data, size_t bytes, lt_err *err)
         left = ZSTD_decompressStream(z, &out, &in);
         const bool stuck = in.pos == before && out.pos == s->used;
         s->used = out.pos;
-        if (ZSTD_isError(left) || stuck) st = lt_fail(err, LT_EDATA, "zstd: damaged or cut at byte %zu (%s)", in.pos, s->path);
+        if (ZSTD_isError(left) || stuck)
+            st = lt_fail(err, LT_EDATA, "zstd: damaged or cut at byte %zu (%s)", in.pos, s->path);
     }
     ZSTD_freeDCtx(z);
     return st;
 }
 
-static bool starts_with(const char *data, size_t bytes, const char *magic, size_t n) { return bytes >= n && memcmp(data, magic, n) == 0; }
+static bool starts_with(const char *data, size_t bytes, const char *magic, size_t n) {
+    return bytes >= n && memcmp(data, magic, n) == 0;
+}
 
 lt_status lt_text_read(char **text, size_t *bytes, const char *path, lt_err *err) {
     char *raw = NULL;

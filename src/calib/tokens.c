@@ -20,7 +20,9 @@ void lt_tokens_clear(lt_tokens *t) {
     *t = (lt_tokens){ 0 };
 }
 
-static lt_status no_memory(lt_err *err) { return lt_fail(err, LT_ENOMEM, "tokens: out of memory"); }
+static lt_status no_memory(lt_err *err) {
+    return lt_fail(err, LT_ENOMEM, "tokens: out of memory");
+}
 
 /* ---- hashes: of integers as little-endian bytes, so that they mean the same everywhere ---- */
 
@@ -64,7 +66,8 @@ lt_status lt_tokens_seal(lt_tokens *t, lt_err *err) {
     t->content_id = lt_calloc(t->n_rows + 1, sizeof *t->content_id);
     if (!t->content_id) return no_memory(err);
     for (size_t i = 0; i < t->n_rows; i++)
-        if (!hash_row(&t->content_id[i], t->ids + t->row_start[i], t->row_start[i + 1] - t->row_start[i])) return no_memory(err);
+        if (!hash_row(&t->content_id[i], t->ids + t->row_start[i], t->row_start[i + 1] - t->row_start[i]))
+            return no_memory(err);
     return LT_OK;
 }
 
@@ -80,8 +83,14 @@ static lt_status write_rows(lt_st_writer *w, const lt_tokens *t, lt_err *err) {
 }
 
 lt_status lt_tokens_save(const lt_tokens *t, const char *path, lt_err *err) {
-    const struct { const char *key, *value; } meta[] = { { "format", FORMAT }, { "tokenizer_hash", t->tokenizer_hash }, { "hash", t->hash },
-        { "source", t->source ? t->source : "" }, { "recipe", t->recipe ? t->recipe : "" }, { "isolated", t->isolated ? "true" : "false" } };
+    const struct {
+        const char *key, *value;
+    } meta[] = { { "format", FORMAT },
+                 { "tokenizer_hash", t->tokenizer_hash },
+                 { "hash", t->hash },
+                 { "source", t->source ? t->source : "" },
+                 { "recipe", t->recipe ? t->recipe : "" },
+                 { "isolated", t->isolated ? "true" : "false" } };
     const size_t n_ids[] = { t->n_ids }, n_starts[] = { t->n_rows + 1 }, n_rows[] = { t->n_rows };
     lt_st_writer *w;
     lt_status st;
@@ -101,12 +110,15 @@ done:
 static lt_status read_starts(lt_tokens *t, const lt_tensor *starts, const char *path, lt_err *err) {
     const int64_t *v = lt_host(starts);
     const size_t n = lt_tensor_count(starts);
-    if (n < 1 || v[0] != 0 || (uint64_t)v[n - 1] != t->n_ids) return lt_fail(err, LT_EDATA, "row starts do not cover the ids (%s: row_starts)", path);
+    if (n < 1 || v[0] != 0 || (uint64_t)v[n - 1] != t->n_ids)
+        return lt_fail(err, LT_EDATA, "row starts do not cover the ids (%s: row_starts)", path);
     t->n_rows = n - 1;
     t->row_start = lt_calloc(n, sizeof *t->row_start);
     if (!t->row_start) return no_memory(err);
     for (size_t i = 0; i < n; i++) {
-        if (i > 0 && v[i] <= v[i - 1]) return lt_fail(err, LT_EDATA, "row %zu is empty or runs backwards (%s: row_starts: %lld)", i - 1, path, (long long)v[i]);
+        if (i > 0 && v[i] <= v[i - 1])
+            return lt_fail(err, LT_EDATA, "row %zu is empty or runs backwards (%s: row_starts: %lld)", i - 1, path,
+                           (long long)v[i]);
         t->row_start[i] = (size_t)v[i];
     }
     return LT_OK;
@@ -138,7 +150,8 @@ static lt_status check_signs(const lt_tokens *t, const char *path, lt_err *err) 
 static lt_status read_ours(lt_tokens *t, const lt_safetensors *f, const char *path, lt_err *err) {
     const lt_tensor *ids, *starts;
     const char *hash = lt_safetensors_meta(f, "hash"), *tokenizer = lt_safetensors_meta(f, "tokenizer_hash");
-    const char *source = lt_safetensors_meta(f, "source"), *recipe = lt_safetensors_meta(f, "recipe"), *isolated = lt_safetensors_meta(f, "isolated");
+    const char *source = lt_safetensors_meta(f, "source"), *recipe = lt_safetensors_meta(f, "recipe"),
+               *isolated = lt_safetensors_meta(f, "isolated");
     LT_TRY(lt_safetensors_get(&ids, f, "input_ids", LT_I32, 1, err));
     LT_TRY(lt_safetensors_get(&starts, f, "row_starts", LT_I64, 1, err));
     LT_TRY(copy_ids(t, ids, err));
@@ -160,11 +173,14 @@ static lt_status read_matrix(lt_tokens *t, const lt_safetensors *f, const char *
     for (size_t i = 0; i < lt_safetensors_count(f); i++) {
         const lt_tensor *x = &lt_safetensors_at(f, i)->tensor;
         if (x->rank != 2 || (x->dtype != LT_I32 && x->dtype != LT_I64)) continue;
-        if (ids) return lt_fail(err, LT_EDATA, "holds more than one integer matrix (%s: %s)", path, lt_safetensors_at(f, i)->name);
+        if (ids)
+            return lt_fail(err, LT_EDATA, "holds more than one integer matrix (%s: %s)", path,
+                           lt_safetensors_at(f, i)->name);
         ids = x;
     }
     if (!ids || lt_tensor_count(ids) == 0)
-        return lt_fail(err, LT_EDATA, "is neither " FORMAT " nor a file with one integer matrix [rows, length] (%s)", path);
+        return lt_fail(err, LT_EDATA, "is neither " FORMAT " nor a file with one integer matrix [rows, length] (%s)",
+                       path);
     const lt_status st = copy_ids(t, ids, err);
     if (st != LT_OK) return lt_context(err, st, "%s", path);
     t->n_rows = ids->size[0];
@@ -186,14 +202,18 @@ lt_status lt_tokens_load(lt_tokens *t, const char *path, lt_err *err) {
     const bool ours = format && strcmp(format, FORMAT) == 0;
     const lt_status st = ours ? read_ours(&new, f, path, err) : read_matrix(&new, f, path, err);
     lt_safetensors_close(f);
-    if (st == LT_OK) *t = new;
-    else lt_tokens_clear(&new);
+    if (st == LT_OK)
+        *t = new;
+    else
+        lt_tokens_clear(&new);
     return st;
 }
 
 /* ---- batches ---- */
 
-static size_t row_len(const lt_tokens *t, size_t row) { return t->row_start[row + 1] - t->row_start[row]; }
+static size_t row_len(const lt_tokens *t, size_t row) {
+    return t->row_start[row + 1] - t->row_start[row];
+}
 
 /* Rows [first, end) make a batch: at least one, together at most max_tokens. */
 static size_t batch_end(const lt_tokens *t, size_t first, size_t max_tokens) {
@@ -214,9 +234,13 @@ lt_status lt_tokens_batches(lt_batch **out, size_t *n, const lt_tokens *t, size_
     b[0].piece = pieces; /* the list owns them through its first entry */
     for (size_t row = 0; row < t->n_rows;) {
         const size_t end = batch_end(t, row, max_tokens_per_batch), start = t->row_start[row];
-        b[count] = (lt_batch){ .n_rows = t->row_start[end] - start, .n_pieces = end - row, .ids = t->ids + start, .piece = pieces + row };
+        b[count] = (lt_batch){
+            .n_rows = t->row_start[end] - start, .n_pieces = end - row, .ids = t->ids + start, .piece = pieces + row
+        };
         for (; row < end; row++)
-            pieces[row] = (lt_piece){ .row = t->row_start[row] - start, .n = row_len(t, row), .parent = -1, .seq = (uint32_t)row };
+            pieces[row] = (lt_piece){
+                .row = t->row_start[row] - start, .n = row_len(t, row), .parent = -1, .seq = (uint32_t)row
+            };
         count++;
     }
     *out = b;

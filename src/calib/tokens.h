@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* calib/tokens.h - token files, and text made into them (docs/formats/tokens.md, "lathe-tokens/1").
  *
- * A token set is rows of ids: row i holds ids[row_start[i] .. row_start[i+1]). Rows are what the model sees at once; when `isolated`,
- * documents never share a row. Texts: plain text, JSONL ("text"; "messages" and Alpaca rows where a template row covers them), gzip and
- * zstd of them (by magic), token files, and safetensors with one integer matrix [rows, len]. */
+ * A token set is rows of ids: row i holds ids[row_start[i] .. row_start[i+1]). Rows are what the model sees at once;
+ * when `isolated`, documents never share a row. Texts: plain text, JSONL ("text"; "messages" and Alpaca rows where a
+ * template row covers them), gzip and zstd of them (by magic), token files, and safetensors with one integer matrix
+ * [rows, len]. */
 #ifndef LT_CALIB_TOKENS_H
 #define LT_CALIB_TOKENS_H
 
@@ -14,9 +15,9 @@
 typedef struct lt_tokens {
     int32_t *ids;
     size_t n_ids;
-    size_t *row_start;      /* [n_rows + 1] */
+    size_t *row_start; /* [n_rows + 1] */
     size_t n_rows;
-    uint64_t *content_id;   /* [n_rows]: first 8 bytes of SHA-256 over the row's ids as little-endian u32 */
+    uint64_t *content_id; /* [n_rows]: first 8 bytes of SHA-256 over the row's ids as little-endian u32 */
     bool isolated;
     char tokenizer_hash[LT_HASH_HEX];
     char *source, *recipe;  /* file name (no folders); "plain", "svdllm" ... */
@@ -27,19 +28,23 @@ lt_status lt_tokens_save(const lt_tokens *t, const char *path, lt_err *err);
 lt_status lt_tokens_load(lt_tokens *t, const char *path, lt_err *err);
 
 /* How text becomes rows.
- *   plain:    rows of the file joined as documents, one tokenisation per document, concatenated, cut into windows of seq_len; the tail is dropped
- *   svdllm:   spec utilized-rank §1.4: n_rows windows at random character offsets of the joined text (seed)
- *   wikitext: evaluation §10: lines, blank ones "", joined by "\n\n", one tokenisation, floor(n / seq_len) windows */
+ *   plain:    rows of the file joined as documents, one tokenisation per document, concatenated, cut into windows of
+ * seq_len; the tail is dropped svdllm:   spec utilized-rank §1.4: n_rows windows at random character offsets of the
+ * joined text (seed) wikitext: evaluation §10: lines, blank ones "", joined by "\n\n", one tokenisation, floor(n /
+ * seq_len) windows */
 typedef struct lt_tokens_opts {
-    const char *recipe;     /* a row of the recipe table */
+    const char *recipe;       /* a row of the recipe table */
     size_t seq_len, max_rows; /* max_rows 0: all */
     uint64_t seed;
 } lt_tokens_opts;
-/* path: text, JSONL, compressed text or token file (then only checked: tokenizer hash, ids below vocab_size). Too little text for one row: LT_EDATA with counts. */
-lt_status lt_tokens_from_data(lt_tokens *out, const char *path, const lt_tokenizer *tok, size_t vocab_size, const lt_tokens_opts *o, lt_err *err);
+/* path: text, JSONL, compressed text or token file (then only checked: tokenizer hash, ids below vocab_size). Too
+ * little text for one row: LT_EDATA with counts. */
+lt_status lt_tokens_from_data(lt_tokens *out, const char *path, const lt_tokenizer *tok, size_t vocab_size,
+                              const lt_tokens_opts *o, lt_err *err);
 /* Reads a whole text file, undoing gzip or zstd. lt_free. */
 lt_status lt_text_read(char **text, size_t *bytes, const char *path, lt_err *err);
-/* One lt_batch per group of rows with about max_rows_per_batch tokens (a row is never cut): pieces with pos0 0. Borrows t; lt_batches_free. */
+/* One lt_batch per group of rows with about max_rows_per_batch tokens (a row is never cut): pieces with pos0 0. Borrows
+ * t; lt_batches_free. */
 lt_status lt_tokens_batches(lt_batch **out, size_t *n, const lt_tokens *t, size_t max_tokens_per_batch, lt_err *err);
 void lt_batches_free(lt_batch *b, size_t n);
 

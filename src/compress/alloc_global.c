@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One budget for all modules: minimise sum_l w_l tau_l(r_l) subject to sum_l cost_l <= B, tau_l(r) = sum_{i>r} lambda_i (spec utilized-rank §4.3).
+/* One budget for all modules: minimise sum_l w_l tau_l(r_l) subject to sum_l cost_l <= B, tau_l(r) = sum_{i>r} lambda_i
+ * (spec utilized-rank §4.3).
  *
  *   alloc(mu):  r = clip(#{i : w lambda_i > mu c}, r_min, r_max);  dense when mu md < w tau(r) + mu c r
  *
- * lambda descends, so gains are concave and alloc(mu) minimises the Lagrangian; its cost falls as mu grows, so the least mu that fits is found
- * by bisection (over the bits of mu: positive doubles are ordered as their bits, and 64 steps are exact). Then single ranks are added by
- * gain per cost while one fits, ties to the first module. */
+ * lambda descends, so gains are concave and alloc(mu) minimises the Lagrangian; its cost falls as mu grows, so the
+ * least mu that fits is found by bisection (over the bits of mu: positive doubles are ordered as their bits, and 64
+ * steps are exact). Then single ranks are added by gain per cost while one fits, ties to the first module. */
 #include "compress/method.h"
 
 #include <math.h>
@@ -13,11 +14,16 @@
 
 typedef struct item {
     const lt_curve *curve;
-    double *tau;            /* [n + 1]: tau[r] is the sum of lambda[r..] */
-    double w, cost, dense;  /* weight; cost of one rank; cost when left as it is */
-    size_t r_min, r_max;    /* r_max 0: always dense */
+    double *tau;           /* [n + 1]: tau[r] is the sum of lambda[r..] */
+    double w, cost, dense; /* weight; cost of one rank; cost when left as it is */
+    size_t r_min, r_max;   /* r_max 0: always dense */
 } item;
-typedef struct state { item *items; size_t n; double *tails; bool allow_dense; } state;
+typedef struct state {
+    item *items;
+    size_t n;
+    double *tails;
+    bool allow_dense;
+} state;
 
 static void state_clear(state *s) {
     lt_free(s->items);
@@ -59,8 +65,10 @@ static size_t count_above(const item *it, double price) {
     size_t lo = 0, hi = it->curve->n;
     while (lo < hi) {
         const size_t mid = lo + (hi - lo) / 2;
-        if (it->w * it->curve->lambda[mid] > price) lo = mid + 1;
-        else hi = mid;
+        if (it->w * it->curve->lambda[mid] > price)
+            lo = mid + 1;
+        else
+            hi = mid;
     }
     return lo;
 }
@@ -93,8 +101,10 @@ static bool least_mu(double *mu, size_t *rank, const state *s, const lt_alloc_in
     while (lo < hi) {
         const uint64_t mid = lo + (hi - lo) / 2;
         ranks_at(rank, s, mu_of_bits(mid));
-        if (lt_alloc_cost(in, rank) <= in->budget) hi = mid;
-        else lo = mid + 1;
+        if (lt_alloc_cost(in, rank) <= in->budget)
+            hi = mid;
+        else
+            lo = mid + 1;
     }
     *mu = mu_of_bits(hi);
     ranks_at(rank, s, *mu);
@@ -154,8 +164,9 @@ static lt_status allocate(size_t *rank, const lt_alloc_in *in, lt_alloc_trace *t
     }
     state_clear(&s);
     if (fits) return LT_OK;
-    return lt_fail(err, LT_ETARGET, "the budget of %.0f cannot be met: ranks at the floor already cost %.0f (floor %g, keep %.4f)", in->budget, least,
-                   in->floor, in->keep);
+    return lt_fail(err, LT_ETARGET,
+                   "the budget of %.0f cannot be met: ranks at the floor already cost %.0f (floor %g, keep %.4f)",
+                   in->budget, least, in->floor, in->keep);
 }
 
 extern const lt_allocator lt_alloc_global;

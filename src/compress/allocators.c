@@ -9,7 +9,9 @@
 extern const lt_allocator lt_alloc_global, lt_alloc_uniform;
 const lt_allocator *const lt_allocators[] = { &lt_alloc_global, &lt_alloc_uniform, NULL };
 
-static const char *allocator_name(size_t i) { return lt_allocators[i] ? lt_allocators[i]->name : NULL; }
+static const char *allocator_name(size_t i) {
+    return lt_allocators[i] ? lt_allocators[i]->name : NULL;
+}
 
 lt_status lt_allocator_find(const lt_allocator **out, const char *name, lt_err *err) {
     size_t i;
@@ -18,10 +20,13 @@ lt_status lt_allocator_find(const lt_allocator **out, const char *name, lt_err *
     return LT_OK;
 }
 
-size_t lt_break_even_rank(size_t m, size_t d) { return (m * d + m + d - 1) / (m + d) - 1; }
+size_t lt_break_even_rank(size_t m, size_t d) {
+    return (m * d + m + d - 1) / (m + d) - 1;
+}
 
 size_t lt_uniform_rank(size_t m, size_t d, double keep) {
-    const double r = floor((double)m * (double)d * keep / (double)(m + d) + 1e-9); /* 0.7 * md in doubles may fall below its integer */
+    const double r = floor((double)m * (double)d * keep / (double)(m + d) +
+                           1e-9); /* 0.7 * md in doubles may fall below its integer */
     return r < 1.0 ? 1 : (size_t)r;
 }
 

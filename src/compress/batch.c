@@ -7,8 +7,16 @@
 #include "compress/module_weight.h"
 
 /* One site of a chunk, as its modules want it. */
-typedef struct site { lt_stats_site at; bool affine, factored; const char *module; lt_metric_form *form; } site;
-typedef struct order { double cost; size_t index; } order;
+typedef struct site {
+    lt_stats_site at;
+    bool affine, factored;
+    const char *module;
+    lt_metric_form *form;
+} site;
+typedef struct order {
+    double cost;
+    size_t index;
+} order;
 typedef struct chunk {
     const lt_batch_in *in;
     lt_lowrank_job *jobs;
@@ -20,12 +28,18 @@ typedef struct chunk {
 
 enum { CHUNK_BYTES = 128 << 20 };
 
-static size_t job_m(const lt_lowrank_job *j) { return lt_linear_out(j->linear); }
-static size_t job_d(const lt_lowrank_job *j) { return lt_linear_in(j->linear); }
+static size_t job_m(const lt_lowrank_job *j) {
+    return lt_linear_out(j->linear);
+}
+static size_t job_d(const lt_lowrank_job *j) {
+    return lt_linear_in(j->linear);
+}
 
 /* ---- cutting into chunks ---- */
 
-static size_t result_bytes(const lt_lowrank_job *j) { return sizeof(double) * (j->rank * (job_m(j) + job_d(j)) + job_m(j)); }
+static size_t result_bytes(const lt_lowrank_job *j) {
+    return sizeof(double) * (j->rank * (job_m(j) + job_d(j)) + job_m(j));
+}
 static size_t work_bytes(const lt_lowrank_job *j) {
     return lt_lowrank_scratch_bytes(job_m(j), job_d(j), j->rank) + sizeof(double) * job_m(j) * job_d(j);
 }
@@ -33,12 +47,16 @@ static size_t work_bytes(const lt_lowrank_job *j) {
 static lt_status find_site(lt_stats_site *out, const lt_lowrank_job *j, const lt_batch_in *in, lt_err *err) {
     if (!in->stats) return lt_fail(err, LT_EUSAGE, "metric \"input\" needs stats (%s)", j->linear->name);
     if (!lt_stats_site_of(in->stats, j->linear->name, out))
-        return lt_fail(err, LT_EDATA, "the stats have no site that feeds this module: calibrate it first (%s)", j->linear->name);
+        return lt_fail(err, LT_EDATA, "the stats have no site that feeds this module: calibrate it first (%s)",
+                       j->linear->name);
     if (out->cols == job_d(j)) return LT_OK;
-    return lt_fail(err, LT_EDATA, "the stats have %zu columns, the module %zu inputs (%s: %s)", out->cols, job_d(j), j->linear->name, out->name);
+    return lt_fail(err, LT_EDATA, "the stats have %zu columns, the module %zu inputs (%s: %s)", out->cols, job_d(j),
+                   j->linear->name, out->name);
 }
 
-static bool same_site(const site *s, const lt_stats_site *at, bool affine) { return s->affine == affine && strcmp(s->at.name, at->name) == 0; }
+static bool same_site(const site *s, const lt_stats_site *at, bool affine) {
+    return s->affine == affine && strcmp(s->at.name, at->name) == 0;
+}
 
 /* Adds the job's site to the chunk, or finds it there; *bytes grows by what is new. */
 static lt_status join_site(chunk *c, size_t job, size_t *bytes, lt_err *err) {
@@ -55,7 +73,8 @@ static lt_status join_site(chunk *c, size_t job, size_t *bytes, lt_err *err) {
         c->sites[c->n_sites++] = (site){ .at = at, .affine = j->affine, .module = j->linear->name };
         *bytes += lt_metric_form_bytes(at.cols, false);
     }
-    if (factored && !c->sites[i].factored) *bytes += lt_metric_form_bytes(at.cols, true) - lt_metric_form_bytes(at.cols, false);
+    if (factored && !c->sites[i].factored)
+        *bytes += lt_metric_form_bytes(at.cols, true) - lt_metric_form_bytes(at.cols, false);
     c->sites[i].factored |= factored;
     c->site_of[job] = i;
     return LT_OK;
@@ -88,11 +107,12 @@ static lt_status check_memory(const chunk *c, lt_err *err) {
     size_t need = 0, work = 0;
     if (!ctx || !ctx->max_memory) return LT_OK;
     for (size_t i = 0; i < c->n_sites; i++) need += lt_metric_form_bytes(c->sites[i].at.cols, c->sites[i].factored);
-    for (size_t i = 0; i < c->n_jobs; i++) need += result_bytes(&c->jobs[i]), work = lt_max_size(work, work_bytes(&c->jobs[i]));
+    for (size_t i = 0; i < c->n_jobs; i++)
+        need += result_bytes(&c->jobs[i]), work = lt_max_size(work, work_bytes(&c->jobs[i]));
     need += work * (size_t)c->in->team->threads + lt_current_rss_bytes();
     if (need <= ctx->max_memory) return LT_OK;
-    return lt_fail(err, LT_ENOMEM, "needs %zu MB, the limit is %zu MB: %zu MB short; fewer threads need less (%s)", need >> 20, ctx->max_memory >> 20,
-                   ((need - ctx->max_memory) >> 20) + 1, c->jobs[0].linear->name);
+    return lt_fail(err, LT_ENOMEM, "needs %zu MB, the limit is %zu MB: %zu MB short; fewer threads need less (%s)",
+                   need >> 20, ctx->max_memory >> 20, ((need - ctx->max_memory) >> 20) + 1, c->jobs[0].linear->name);
 }
 
 /* ---- running a chunk ---- */
@@ -105,7 +125,8 @@ static lt_status prepare_site(void *user, size_t i, lt_err *err) {
     lt_status st;
     LT_GO(lt_stats_values(&gram, stats, s->at.name, "gram", err));
     if (s->affine) LT_GO(lt_stats_values(&sum, stats, s->at.name, "sum", err));
-    st = lt_metric_form_create(&s->form, s->at.cols, gram, sum, lt_stats_count(stats, s->at.name), s->affine, s->factored, err);
+    st = lt_metric_form_create(&s->form, s->at.cols, gram, sum, lt_stats_count(stats, s->at.name), s->affine,
+                               s->factored, err);
     lt_stats_drop(stats, s->at.name);
 done:
     return st == LT_OK ? LT_OK : lt_context(err, st, "%s", s->module);
@@ -115,7 +136,9 @@ static lt_status new_factors(lt_lowrank_job *j, lt_err *err) {
     j->a = lt_calloc(j->rank * job_m(j), sizeof(double));
     j->b = lt_calloc(j->rank * job_d(j), sizeof(double));
     j->bias_delta = j->affine ? lt_calloc(job_m(j), sizeof(double)) : NULL;
-    return j->a && j->b && (!j->affine || j->bias_delta) ? LT_OK : lt_fail(err, LT_ENOMEM, "no memory for factors of rank %zu", j->rank);
+    return j->a && j->b && (!j->affine || j->bias_delta)
+               ? LT_OK
+               : lt_fail(err, LT_ENOMEM, "no memory for factors of rank %zu", j->rank);
 }
 
 static lt_status run_job(void *user, size_t i, lt_err *err) {
@@ -156,7 +179,8 @@ static void put_in_order(chunk *c) {
 static lt_status run_chunk(chunk *c, lt_err *err) {
     LT_TRY(check_memory(c, err));
     LT_TRY(lt_team_for(c->in->team, c->n_sites, prepare_site, c, err));
-    for (size_t i = 0; i < c->n_jobs; i++) c->jobs[i].form = c->site_of[i] == SIZE_MAX ? NULL : c->sites[c->site_of[i]].form;
+    for (size_t i = 0; i < c->n_jobs; i++)
+        c->jobs[i].form = c->site_of[i] == SIZE_MAX ? NULL : c->sites[c->site_of[i]].form;
     put_in_order(c);
     LT_TRY(lt_team_for(c->in->team, c->n_jobs, run_job, c, err));
     for (size_t i = 0; c->in->done && i < c->n_jobs; i++) LT_TRY(c->in->done(c->in->user, &c->jobs[i], err));

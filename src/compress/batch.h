@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* compress/batch.h - spectra or fits of many modules, a few layers at a time; private to the room.
  *
- * Jobs are taken in order until the metrics of their sites fill the chunk; the sites of a chunk are prepared once each, in parallel, then its
- * modules, largest first. Results do not depend on chunks or threads. */
+ * Jobs are taken in order until the metrics of their sites fill the chunk; the sites of a chunk are prepared once each,
+ * in parallel, then its modules, largest first. Results do not depend on chunks or threads. */
 #ifndef LT_COMPRESS_BATCH_H
 #define LT_COMPRESS_BATCH_H
 
@@ -12,21 +12,22 @@
 typedef struct lt_lowrank_job {
     const lt_linear *linear;
     lt_metric metric;
-    bool affine;                    /* LT_METRIC_INPUT only */
+    bool affine; /* LT_METRIC_INPUT only */
     lt_balance balance;
-    size_t rank;                    /* of a fit; 0: the spectrum is wanted */
-    double *lambda, total;          /* spectrum: [min(m, d)], the caller's memory */
-    double weight_norm2;            /* spectrum: ‖W‖² */
-    double *a, *b, *bias_delta;     /* fit: valid during done(); bias_delta when affine */
+    size_t rank;                /* of a fit; 0: the spectrum is wanted */
+    double *lambda, total;      /* spectrum: [min(m, d)], the caller's memory */
+    double weight_norm2;        /* spectrum: ‖W‖² */
+    double *a, *b, *bias_delta; /* fit: valid during done(); bias_delta when affine */
     double error;
-    const lt_metric_form *form;     /* of the chunk */
+    const lt_metric_form *form; /* of the chunk */
 } lt_lowrank_job;
 typedef struct lt_batch_in {
-    const lt_stats *stats;          /* NULL: all jobs are LT_METRIC_WEIGHT */
+    const lt_stats *stats; /* NULL: all jobs are LT_METRIC_WEIGHT */
     lt_team *team;
-    const lt_ctx *ctx;              /* progress under `stage`; max_memory decides the chunk; may be NULL */
+    const lt_ctx *ctx; /* progress under `stage`; max_memory decides the chunk; may be NULL */
     const char *stage;
-    lt_status (*done)(void *user, const lt_lowrank_job *job, lt_err *err); /* fits of a chunk, in job order; NULL: none */
+    lt_status (*done)(void *user, const lt_lowrank_job *job,
+                      lt_err *err); /* fits of a chunk, in job order; NULL: none */
     void *user;
 } lt_batch_in;
 /* Errors name the module. LT_ENOMEM when one module at a time is still too much for max_memory. */

@@ -10,8 +10,12 @@
 
 static const char *const budget_names[LT_N_BUDGETS + 1] = { "linears", "params", "bytes", NULL };
 
-const char *lt_budget_name(lt_budget_of of) { return budget_names[of]; }
-static const char *budget_name(size_t i) { return budget_names[i]; }
+const char *lt_budget_name(lt_budget_of of) {
+    return budget_names[of];
+}
+static const char *budget_name(size_t i) {
+    return budget_names[i];
+}
 
 /* strtod in the C locale's manner: digits, one '.', an exponent; no hex, inf or nan. */
 static bool parse_number(double *out, const char **text) {
@@ -35,9 +39,23 @@ static bool parse_number(double *out, const char **text) {
 
 /* "G" -> 1e9; "%" -> 1/100; "" -> 1; 0: neither */
 static double unit_of(const char *suffix, bool *percent) {
-    static const struct { const char *name; double times; } units[] = { { "", 1.0 }, { "K", 1e3 }, { "M", 1e6 }, { "G", 1e9 }, { "T", 1e12 },
-        { "KB", 1e3 }, { "MB", 1e6 }, { "GB", 1e9 }, { "TB", 1e12 }, { "KiB", 1024.0 }, { "MiB", 1048576.0 }, { "GiB", 1073741824.0 },
-        { "TiB", 1099511627776.0 }, { "B", 1.0 } };
+    static const struct {
+        const char *name;
+        double times;
+    } units[] = { { "", 1.0 },
+                  { "K", 1e3 },
+                  { "M", 1e6 },
+                  { "G", 1e9 },
+                  { "T", 1e12 },
+                  { "KB", 1e3 },
+                  { "MB", 1e6 },
+                  { "GB", 1e9 },
+                  { "TB", 1e12 },
+                  { "KiB", 1024.0 },
+                  { "MiB", 1048576.0 },
+                  { "GiB", 1073741824.0 },
+                  { "TiB", 1099511627776.0 },
+                  { "B", 1.0 } };
     *percent = strcmp(suffix, "%") == 0;
     if (*percent) return 0.01;
     for (size_t i = 0; i < LT_COUNTOF(units); i++)
@@ -51,13 +69,16 @@ static lt_status parse_value(lt_budget *b, const char *text, const char *whole, 
     const char *rest = text;
     if (!parse_number(&value, &rest)) return lt_fail(err, LT_EUSAGE, "keep: \"%s\" has no number", whole);
     const double unit = unit_of(rest, &percent);
-    if (unit == 0.0) return lt_fail(err, LT_EUSAGE, "keep: unknown unit \"%s\" in \"%s\" (%%, K, M, G, KiB, ...)", rest, whole);
+    if (unit == 0.0)
+        return lt_fail(err, LT_EUSAGE, "keep: unknown unit \"%s\" in \"%s\" (%%, K, M, G, KiB, ...)", rest, whole);
     const bool fraction = percent || (*rest == 0 && value <= 1.0);
     value = percent ? value / 100.0 : value * unit;
     if (!(value > 0.0)) return lt_fail(err, LT_EUSAGE, "keep: \"%s\" must be above 0", whole);
     if (fraction && value > 1.0) return lt_fail(err, LT_EUSAGE, "keep: \"%s\" is more than everything", whole);
-    if (fraction) b->fraction = value;
-    else b->absolute = value;
+    if (fraction)
+        b->fraction = value;
+    else
+        b->absolute = value;
     return LT_OK;
 }
 

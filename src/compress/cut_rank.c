@@ -9,7 +9,7 @@
 #include "io/json.h"
 
 typedef struct rank_cut {
-    const char *module;  /* in the cut's JSON */
+    const char *module; /* in the cut's JSON */
     size_t rank;
     lt_metric metric;
     bool affine, force;
@@ -23,7 +23,8 @@ static const char *module_of(const json_t *j) {
 }
 
 static lt_status check_members(const json_t *j, lt_err *err) {
-    static const char *const known[] = { "kind", "module", "rank", "metric", "target", "affine", "balance", "rel_error", "force" };
+    static const char *const known[] = { "kind",   "module",  "rank",      "metric", "target",
+                                         "affine", "balance", "rel_error", "force" };
     const char *key;
     json_t *value;
     json_object_foreach((json_t *)j, key, value) {
@@ -50,9 +51,11 @@ static lt_status read_cut(rank_cut *c, const json_t *j, lt_err *err) {
     LT_TRY(lt_json_double(&c->rel_error, j, "rel_error", 0.0, where, err));
     if (!c->module || !*c->module) return lt_fail(err, LT_EDATA, "needs the name of a module");
     if (c->rank < 1) return lt_fail(err, LT_EDATA, "needs a rank of at least 1");
-    if (!lt_metric_find(metric, &c->metric)) return lt_fail(err, LT_EDATA, "unknown metric \"%s\" (input, weight)", metric);
+    if (!lt_metric_find(metric, &c->metric))
+        return lt_fail(err, LT_EDATA, "unknown metric \"%s\" (input, weight)", metric);
     if (strcmp(target, "original") != 0) return lt_fail(err, LT_EDATA, "unknown target \"%s\" (original)", target);
-    if (c->balance && !lt_balance_find(c->balance, &balance)) return lt_fail(err, LT_EDATA, "unknown balance \"%s\" (orth, balanced)", c->balance);
+    if (c->balance && !lt_balance_find(c->balance, &balance))
+        return lt_fail(err, LT_EDATA, "unknown balance \"%s\" (orth, balanced)", c->balance);
     if (c->affine && c->metric != LT_METRIC_INPUT) return lt_fail(err, LT_EDATA, "affine needs metric \"input\"");
     return LT_OK;
 }
@@ -72,27 +75,34 @@ static lt_status rank_parse(lt_cut *cut, lt_err *err) {
     return lt_context(err, st, "rank cut of \"%s\"", module_of(cut->json));
 }
 
-static const char *rank_target(const lt_cut *cut) { return ((const rank_cut *)cut->parsed)->module; }
+static const char *rank_target(const lt_cut *cut) {
+    return ((const rank_cut *)cut->parsed)->module;
+}
 
-static bool rank_needs_stats(const lt_cut *cut) { return ((const rank_cut *)cut->parsed)->metric == LT_METRIC_INPUT; }
+static bool rank_needs_stats(const lt_cut *cut) {
+    return ((const rank_cut *)cut->parsed)->metric == LT_METRIC_INPUT;
+}
 
 static lt_status check_head(const lt_module *mod, const lt_model *m, lt_err *err) {
     if (mod->slot != LT_SLOT_HEAD || !m->config.tied) return LT_OK;
-    return lt_fail(err, LT_EUNSUPPORTED, "the head is tied to the embedding: factoring it would add parameters (%s)", mod->linear->name);
+    return lt_fail(err, LT_EUNSUPPORTED, "the head is tied to the embedding: factoring it would add parameters (%s)",
+                   mod->linear->name);
 }
 
 static lt_status rank_check(const lt_cut *cut, const lt_model *m, lt_err *err) {
     const rank_cut *c = cut->parsed;
     lt_module mod;
-    if (!lt_model_find_module(m, c->module, &mod)) return lt_fail(err, LT_EDATA, "the model has no such linear (plan: %s)", c->module);
+    if (!lt_model_find_module(m, c->module, &mod))
+        return lt_fail(err, LT_EDATA, "the model has no such linear (plan: %s)", c->module);
     LT_TRY(check_head(&mod, m, err));
     LT_TRY(lt_check_dense(mod.linear, err));
     const size_t out = lt_linear_out(mod.linear), in = lt_linear_in(mod.linear), best = lt_break_even_rank(out, in);
     if (c->rank > lt_min_size(out, in))
         return lt_fail(err, LT_EDATA, "rank %zu of a %zu x %zu matrix (plan: %s)", c->rank, out, in, c->module);
     if (c->rank > best && !c->force)
-        return lt_fail(err, LT_EDATA, "rank %zu saves nothing: %zu x %zu breaks even at %zu; \"force\": true allows it (plan: %s)", c->rank, out, in,
-                       best, c->module);
+        return lt_fail(err, LT_EDATA,
+                       "rank %zu saves nothing: %zu x %zu breaks even at %zu; \"force\": true allows it (plan: %s)",
+                       c->rank, out, in, best, c->module);
     return LT_OK;
 }
 
@@ -104,8 +114,10 @@ static lt_cost rank_before(const lt_cut *cut, const lt_model *m) {
     lt_module mod;
     if (!lt_model_find_module(m, rank_target(cut), &mod)) return (lt_cost){ 0 };
     const lt_linear *l = mod.linear;
-    const double bias = lt_has_bias(l) ? (double)lt_tensor_count(&l->bias.t) : 0.0, bias_bytes = lt_has_bias(l) ? (double)lt_tensor_bytes(&l->bias.t) : 0.0;
-    return cost_of(&mod, (double)lt_tensor_count(&l->stage[0].w.t), bias, (double)lt_tensor_bytes(&l->stage[0].w.t) + bias_bytes);
+    const double bias = lt_has_bias(l) ? (double)lt_tensor_count(&l->bias.t) : 0.0,
+                 bias_bytes = lt_has_bias(l) ? (double)lt_tensor_bytes(&l->bias.t) : 0.0;
+    return cost_of(&mod, (double)lt_tensor_count(&l->stage[0].w.t), bias,
+                   (double)lt_tensor_bytes(&l->stage[0].w.t) + bias_bytes);
 }
 
 static lt_cost rank_after(const lt_cut *cut, const lt_model *m) {
@@ -113,16 +125,22 @@ static lt_cost rank_after(const lt_cut *cut, const lt_model *m) {
     lt_module mod;
     if (!lt_model_find_module(m, c->module, &mod)) return (lt_cost){ 0 };
     const size_t out = lt_linear_out(mod.linear), in = lt_linear_in(mod.linear);
-    const double bias = lt_has_bias(mod.linear) || c->affine ? (double)out : 0.0, weights = (double)c->rank * (double)(out + in);
+    const double bias = lt_has_bias(mod.linear) || c->affine ? (double)out : 0.0,
+                 weights = (double)c->rank * (double)(out + in);
     const double each = (double)lt_dtype_get(lt_factor_dtype(mod.linear))->bytes;
     return cost_of(&mod, weights, bias, (weights + bias) * each);
 }
 
 /* ---- fitting ---- */
 
-typedef struct fit_state { lt_overlay *overlay; lt_dtype dtype; } fit_state;
+typedef struct fit_state {
+    lt_overlay *overlay;
+    lt_dtype dtype;
+} fit_state;
 
-static lt_dtype dtype_of(const lt_linear *l, lt_dtype asked) { return asked == LT_N_DTYPES ? lt_factor_dtype(l) : asked; }
+static lt_dtype dtype_of(const lt_linear *l, lt_dtype asked) {
+    return asked == LT_N_DTYPES ? lt_factor_dtype(l) : asked;
+}
 
 /* Spec §5.3: two factors of equal size round best in 16 bits; else the orthonormal form. */
 static lt_balance balance_of(const rank_cut *c, lt_dtype dtype) {
@@ -155,7 +173,8 @@ static lt_status rank_fit(lt_overlay *o, const lt_cut *const *cuts, size_t n, co
     for (size_t i = 0; i < n; i++) {
         const rank_cut *c = cuts[i]->parsed;
         lt_module mod;
-        if (!lt_model_find_module(in->model, c->module, &mod)) LT_GO(lt_fail(err, LT_EDATA, "the model has no such linear (plan: %s)", c->module));
+        if (!lt_model_find_module(in->model, c->module, &mod))
+            LT_GO(lt_fail(err, LT_EDATA, "the model has no such linear (plan: %s)", c->module));
         jobs[i] = (lt_lowrank_job){ .linear = mod.linear, .metric = c->metric, .affine = c->affine, .rank = c->rank };
         jobs[i].balance = balance_of(c, dtype_of(mod.linear, in->dtype));
     }
@@ -168,4 +187,5 @@ done:
 }
 
 extern const lt_cut_kind lt_cut_rank;
-const lt_cut_kind lt_cut_rank = { "rank", rank_parse, rank_clear, rank_target, rank_check, rank_before, rank_after, rank_needs_stats, rank_fit };
+const lt_cut_kind lt_cut_rank = { "rank",      rank_parse, rank_clear,       rank_target, rank_check,
+                                  rank_before, rank_after, rank_needs_stats, rank_fit };

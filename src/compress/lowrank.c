@@ -16,8 +16,12 @@ static bool find_name(const char *name, const char *const *names, int n, int *ou
     return false;
 }
 
-const char *lt_metric_name(lt_metric m) { return metric_names[m]; }
-const char *lt_balance_name(lt_balance b) { return balance_names[b]; }
+const char *lt_metric_name(lt_metric m) {
+    return metric_names[m];
+}
+const char *lt_balance_name(lt_balance b) {
+    return balance_names[b];
+}
 
 bool lt_metric_find(const char *name, lt_metric *out) {
     int i;
@@ -37,7 +41,8 @@ static lt_status new_matrix(double **out, size_t rows, size_t cols, lt_err *err)
 
 static lt_status check_finite(const double *x, size_t n, const char *what, lt_err *err) {
     for (size_t i = 0; i < n; i++)
-        if (!isfinite(x[i])) return lt_fail(err, LT_EDATA, "%s holds a value that is not finite (entry %zu: %g)", what, i, x[i]);
+        if (!isfinite(x[i]))
+            return lt_fail(err, LT_EDATA, "%s holds a value that is not finite (entry %zu: %g)", what, i, x[i]);
     return LT_OK;
 }
 
@@ -63,12 +68,17 @@ static void scale(double *x, size_t n, double by) {
 }
 
 /* Below this an eigenvalue of an n x n matrix with largest eigenvalue `top` is rounding. */
-static double noise_level(size_t n, double top) { return (double)n * DBL_EPSILON * fmax(top, 0.0); }
+static double noise_level(size_t n, double top) {
+    return (double)n * DBL_EPSILON * fmax(top, 0.0);
+}
 
 static lt_status eigh(size_t n, double *a, double *w, double *v, size_t n_vectors, lt_err *err) {
     lt_eigh_problem p = { .n = n, .a = a, .w = w, .v = v, .n_vectors = n_vectors };
     LT_TRY(lt_eigh_serial(&p, err));
-    return p.info == 0 ? LT_OK : lt_fail(err, LT_EINTERNAL, "low rank: eigenvalues of a %zu x %zu matrix did not converge (info %d)", n, n, p.info);
+    return p.info == 0
+               ? LT_OK
+               : lt_fail(err, LT_EINTERNAL, "low rank: eigenvalues of a %zu x %zu matrix did not converge (info %d)", n,
+                         n, p.info);
 }
 
 /* ---- the metric ---- */
@@ -125,8 +135,8 @@ static lt_status centre(lt_metric_form *f, const double *sum, double count, lt_e
     return LT_OK;
 }
 
-lt_status lt_metric_form_create(lt_metric_form **out, size_t d, const double *c, const double *sum, double count, bool affine,
-                                bool factored, lt_err *err) {
+lt_status lt_metric_form_create(lt_metric_form **out, size_t d, const double *c, const double *sum, double count,
+                                bool affine, bool factored, lt_err *err) {
     lt_metric_form *f = lt_calloc(1, sizeof *f);
     if (!f) return lt_fail(err, LT_ENOMEM, "low rank: no memory for a metric");
     lt_status st;
@@ -138,8 +148,10 @@ lt_status lt_metric_form_create(lt_metric_form **out, size_t d, const double *c,
     if (affine) LT_GO(centre(f, sum, count, err));
     if (factored) LT_GO(factor_metric(f, err));
 done:
-    if (st != LT_OK) lt_metric_form_destroy(f);
-    else *out = f;
+    if (st != LT_OK)
+        lt_metric_form_destroy(f);
+    else
+        *out = f;
     return st;
 }
 
@@ -151,7 +163,9 @@ void lt_metric_form_destroy(lt_metric_form *f) {
     lt_free(f);
 }
 
-size_t lt_metric_form_bytes(size_t d, bool factored) { return d * d * sizeof(double) * (factored ? 4 : 1); }
+size_t lt_metric_form_bytes(size_t d, bool factored) {
+    return d * d * sizeof(double) * (factored ? 4 : 1);
+}
 
 /* ---- one module: the eigenproblem on the smaller side ---- */
 
@@ -168,12 +182,15 @@ static problem make_problem(const lt_lowrank_in *in, const lt_metric_form *form)
     return (problem){ in->m, in->d, in->w, form, wide, wide ? in->m : form ? form->k : in->d };
 }
 
-/* Lower triangle of the symmetric c [n, n] = op(A) op(B), by block columns: a third of the work of the full product is left out. */
-static void symmetric_product(bool ta, bool tb, size_t n, size_t k, const double *a, size_t lda, const double *b, size_t ldb, double *c) {
+/* Lower triangle of the symmetric c [n, n] = op(A) op(B), by block columns: a third of the work of the full product is
+ * left out. */
+static void symmetric_product(bool ta, bool tb, size_t n, size_t k, const double *a, size_t lda, const double *b,
+                              size_t ldb, double *c) {
     enum { BLOCK = 128 };
     for (size_t j = 0; j < n; j += BLOCK) {
         const double *rows = ta ? a + j : a + j * lda, *cols = tb ? b + j * ldb : b + j;
-        lt_gemm_f64_serial(ta, tb, n - j, lt_min_size(BLOCK, n - j), k, 1.0, rows, lda, cols, ldb, 0.0, c + j * n + j, n);
+        lt_gemm_f64_serial(ta, tb, n - j, lt_min_size(BLOCK, n - j), k, 1.0, rows, lda, cols, ldb, 0.0, c + j * n + j,
+                           n);
     }
 }
 
@@ -220,7 +237,8 @@ done:
 }
 
 /* lambda [min(m, d)]; vectors: the first n_vectors as rows [n_vectors, p->n]. */
-static lt_status decompose(double *lambda, double *vectors, size_t n_vectors, double *total, const problem *p, lt_err *err) {
+static lt_status decompose(double *lambda, double *vectors, size_t n_vectors, double *total, const problem *p,
+                           lt_err *err) {
     double *g = NULL;
     lt_status st;
     LT_GO(new_matrix(&g, p->n, p->n, err));
@@ -360,8 +378,8 @@ done:
     return st;
 }
 
-/* From orthonormal A: B Bᵀ = P Σ² Pᵀ, A <- A P Σ^½, B <- Σ^-½ Pᵀ B. The product is exact whatever the accuracy of Σ, so sigmas
- * below what the eigenproblem resolves may be raised to that level. */
+/* From orthonormal A: B Bᵀ = P Σ² Pᵀ, A <- A P Σ^½, B <- Σ^-½ Pᵀ B. The product is exact whatever the accuracy of Σ, so
+ * sigmas below what the eigenproblem resolves may be raised to that level. */
 static lt_status balance(double *a, double *b, size_t m, size_t d, size_t r, lt_err *err) {
     double *g = NULL, *s = NULL, *pt = NULL, *t = NULL;
     lt_status st;
@@ -389,7 +407,8 @@ done:
 }
 
 /* delta = (W - AB) mu */
-static lt_status bias_delta_of(double *delta, const double *a, const double *b, size_t r, const problem *p, lt_err *err) {
+static lt_status bias_delta_of(double *delta, const double *a, const double *b, size_t r, const problem *p,
+                               lt_err *err) {
     double *h;
     LT_TRY(new_matrix(&h, r, 1, err));
     lt_gemm_f64_serial(false, false, p->m, 1, p->d, 1.0, p->w, p->d, p->form->mu, 1, 0.0, delta, 1);
@@ -399,7 +418,8 @@ static lt_status bias_delta_of(double *delta, const double *a, const double *b, 
     return LT_OK;
 }
 
-lt_status lt_lowrank_fit(double *a, double *b, double *bias_delta, double *error, size_t rank, const lt_lowrank_in *in, lt_err *err) {
+lt_status lt_lowrank_fit(double *a, double *b, double *bias_delta, double *error, size_t rank, const lt_lowrank_in *in,
+                         lt_err *err) {
     const size_t n = lt_min_size(in->m, in->d);
     LT_REQUIRE(err, rank >= 1 && rank <= n, "low rank: rank %zu of a %zu x %zu matrix", rank, in->m, in->d);
     lt_metric_form *made;
@@ -426,7 +446,8 @@ size_t lt_lowrank_scratch_bytes(size_t m, size_t d, size_t rank) {
     return sizeof(double) * (2 * n * big + 4 * n * n + rank * (n + 2 * big + 3 * rank));
 }
 
-lt_status lt_lowrank_error(double *error, const lt_lowrank_in *in, size_t rank, const double *a, const double *b, lt_err *err) {
+lt_status lt_lowrank_error(double *error, const lt_lowrank_in *in, size_t rank, const double *a, const double *b,
+                           lt_err *err) {
     const size_t m = in->m, d = in->d;
     double *delta = NULL, *c = NULL, *t = NULL;
     lt_status st;

@@ -12,7 +12,7 @@ typedef struct work {
     const lt_plan_in *in;
     const lt_lowrank_mode *mode;
     lt_targets targets;
-    lt_lowrank_job *jobs;   /* [targets.n] */
+    lt_lowrank_job *jobs; /* [targets.n] */
     lt_curve *curves;
     size_t *rank;
 } work;
@@ -31,7 +31,8 @@ static lt_status work_init(work *w, const lt_plan_in *in, const lt_lowrank_mode 
     w->jobs = lt_calloc(w->targets.n, sizeof *w->jobs);
     w->curves = lt_calloc(w->targets.n, sizeof *w->curves);
     w->rank = lt_calloc(w->targets.n, sizeof *w->rank);
-    return w->jobs && w->curves && w->rank ? LT_OK : lt_fail(err, LT_ENOMEM, "plan: no memory for %zu modules", w->targets.n);
+    return w->jobs && w->curves && w->rank ? LT_OK
+                                           : lt_fail(err, LT_ENOMEM, "plan: no memory for %zu modules", w->targets.n);
 }
 
 /* Outputs that are this small per token and unit weight carry nothing (spec §2): such a module is left alone. */
@@ -56,8 +57,14 @@ static lt_status make_curves(work *w, lt_err *err) {
     for (size_t i = 0; i < w->targets.n; i++) {
         const lt_lowrank_job *j = &w->jobs[i];
         const size_t m = lt_linear_out(j->linear), d = lt_linear_in(j->linear);
-        w->curves[i] = (lt_curve){ j->linear->name, m, d, lt_min_size(m, d), j->lambda, is_dead(j, in->stats) ? 0.0 : j->total,
-                                   lt_break_even_rank(m, d), lt_target_unit(j->linear, in->budget.of) };
+        w->curves[i] = (lt_curve){ j->linear->name,
+                                   m,
+                                   d,
+                                   lt_min_size(m, d),
+                                   j->lambda,
+                                   is_dead(j, in->stats) ? 0.0 : j->total,
+                                   lt_break_even_rank(m, d),
+                                   lt_target_unit(j->linear, in->budget.of) };
     }
     return LT_OK;
 }
@@ -66,7 +73,13 @@ static lt_status allocate(work *w, double budget, double keep, lt_err *err) {
     const lt_plan_in *in = w->in;
     const lt_allocator *how;
     LT_TRY(lt_allocator_find(&how, in->allocate ? in->allocate : "global", err));
-    const lt_alloc_in a = { w->curves, w->targets.n, budget, keep, in->weights ? in->weights : "relative", in->floor, in->allow_dense,
+    const lt_alloc_in a = { w->curves,
+                            w->targets.n,
+                            budget,
+                            keep,
+                            in->weights ? in->weights : "relative",
+                            in->floor,
+                            in->allow_dense,
                             lt_max_size(in->align, 1) };
     return how->allocate(w->rank, &a, NULL, err);
 }
@@ -84,9 +97,9 @@ static const char *balance_name_of(const work *w, const lt_linear *l) {
 
 static lt_status add_cut(lt_plan *p, const work *w, size_t i, double rel_error, lt_err *err) {
     const lt_lowrank_job *j = &w->jobs[i];
-    json_t *cut = json_pack("{s:s, s:s, s:I, s:s, s:s, s:b, s:s, s:f}", "kind", "rank", "module", j->linear->name, "rank", (json_int_t)w->rank[i],
-                            "metric", lt_metric_name(j->metric), "target", "original", "affine", (int)j->affine, "balance",
-                            balance_name_of(w, j->linear), "rel_error", rel_error);
+    json_t *cut = json_pack("{s:s, s:s, s:I, s:s, s:s, s:b, s:s, s:f}", "kind", "rank", "module", j->linear->name,
+                            "rank", (json_int_t)w->rank[i], "metric", lt_metric_name(j->metric), "target", "original",
+                            "affine", (int)j->affine, "balance", balance_name_of(w, j->linear), "rel_error", rel_error);
     return cut ? lt_plan_add(p, cut, err) : lt_fail(err, LT_ENOMEM, "plan: no memory for a cut (%s)", j->linear->name);
 }
 

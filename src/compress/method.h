@@ -1,82 +1,105 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* compress/method.h - how a plan is made: methods give error curves, one allocator spends the budget.
  *
- * A method is one file method_<name>.c and one line in methods.c; an allocator is one file alloc_<name>.c and one line in
- * allocators.c. Low-rank modes are data (right metric x target x centring) over one fit (lowrank.h). Spec utilized-rank §4.2, §4.3. */
+ * A method is one file method_<name>.c and one line in methods.c; an allocator is one file alloc_<name>.c and one line
+ * in allocators.c. Low-rank modes are data (right metric x target x centring) over one fit (lowrank.h). Spec
+ * utilized-rank §4.2, §4.3. */
 #ifndef LT_COMPRESS_METHOD_H
 #define LT_COMPRESS_METHOD_H
 
 #include "compress/plan.h"
 
 /* Parameters of a method or allocator: rows shared by the command line, recipes, lt_call and the docs. */
-typedef struct lt_method_param { const char *name, *type, *dflt; double lo, hi; const char *choices, *help; } lt_method_param; /* type: "real", "int", "choice", "flag"; choices separated by '|' */
+typedef struct lt_method_param {
+    const char *name, *type, *dflt;
+    double lo, hi;
+    const char *choices, *help;
+} lt_method_param; /* type: "real", "int", "choice", "flag"; choices separated by '|' */
 
 /* What a budget says (design §6): fractions in (0, 1] or absolute counts. */
 typedef enum lt_budget_of { LT_BUDGET_LINEARS, LT_BUDGET_PARAMS, LT_BUDGET_BYTES, LT_N_BUDGETS } lt_budget_of;
-typedef struct lt_budget { lt_budget_of of; double fraction; double absolute; } lt_budget; /* one of the two is > 0 */
-/* "0.8" and "params=70%": whole-model parameters; "linears=0.8"; "bytes=4.5G". A budget that is not reducible here is LT_EUSAGE. */
+typedef struct lt_budget {
+    lt_budget_of of;
+    double fraction;
+    double absolute;
+} lt_budget; /* one of the two is > 0 */
+/* "0.8" and "params=70%": whole-model parameters; "linears=0.8"; "bytes=4.5G". A budget that is not reducible here is
+ * LT_EUSAGE. */
 lt_status lt_budget_parse(lt_budget *out, const char *text, lt_err *err);
 const char *lt_budget_name(lt_budget_of of); /* "linears" */
 
 /* Error against rank of one module: what is left at rank r is the sum of lambda[r..]. */
 typedef struct lt_curve {
     const char *module;
-    size_t m, d;             /* out, in */
-    size_t n;                /* number of lambda */
-    double *lambda;          /* [n] descending, >= 0, in the unit of the method */
-    double total;            /* sum that errors are relative to: tr G; <= 0: a dead module, stays dense */
-    size_t r_max;            /* largest rank that saves: ceil(md/(m+d)) - 1 */
-    double unit;             /* what one parameter of this module costs: 1, or its bytes */
+    size_t m, d;    /* out, in */
+    size_t n;       /* number of lambda */
+    double *lambda; /* [n] descending, >= 0, in the unit of the method */
+    double total;   /* sum that errors are relative to: tr G; <= 0: a dead module, stays dense */
+    size_t r_max;   /* largest rank that saves: ceil(md/(m+d)) - 1 */
+    double unit;    /* what one parameter of this module costs: 1, or its bytes */
 } lt_curve;
 
 typedef struct lt_plan_in {
     const lt_model *model;
     const char *model_hash;
-    const lt_stats *stats;            /* may be NULL for methods that need none */
+    const lt_stats *stats; /* may be NULL for methods that need none */
     lt_budget budget;
-    const char *allocate;             /* a row of the allocator table; NULL: "global" */
-    const char *weights;              /* global: "relative" or "unit"; NULL: "relative" */
-    double floor;                     /* global: r_min = max(1, floor(floor * uniform rank)); the usual value is 0.5 */
-    bool allow_dense;                 /* global: a module may stay as it is; usually true */
-    size_t align;                     /* ranks are multiples of it; 0 or 1: off */
-    const char *const *include, *const *exclude; /* NULL-terminated POSIX extended regular expressions searched in module names; NULL: all linears of the layers */
-    bool include_head;                /* LT_EUNSUPPORTED for a tied head */
-    const json_t *params;             /* of the method; NULL: defaults */
-    const char *target_loader;        /* --for: "lathe", "hf"; stored in the plan; NULL: "lathe" */
+    const char *allocate; /* a row of the allocator table; NULL: "global" */
+    const char *weights;  /* global: "relative" or "unit"; NULL: "relative" */
+    double floor;         /* global: r_min = max(1, floor(floor * uniform rank)); the usual value is 0.5 */
+    bool allow_dense;     /* global: a module may stay as it is; usually true */
+    size_t align;         /* ranks are multiples of it; 0 or 1: off */
+    const char *const *include, *const *exclude; /* NULL-terminated POSIX extended regular expressions searched in
+                                                    module names; NULL: all linears of the layers */
+    bool include_head;                           /* LT_EUNSUPPORTED for a tied head */
+    const json_t *params;                        /* of the method; NULL: defaults */
+    const char *target_loader;                   /* --for: "lathe", "hf"; stored in the plan; NULL: "lathe" */
     lt_team *team;
     const lt_ctx *ctx;
 } lt_plan_in;
-typedef struct lt_needs { const char *const *stats; bool tokens, probe; } lt_needs; /* stats: NULL-terminated names */
+typedef struct lt_needs {
+    const char *const *stats;
+    bool tokens, probe;
+} lt_needs; /* stats: NULL-terminated names */
 typedef struct lt_method {
-    const char *name, *summary, *source;   /* paper */
-    const lt_method_param *params;         /* NULL-name-terminated; NULL: none */
+    const char *name, *summary, *source; /* paper */
+    const lt_method_param *params;       /* NULL-name-terminated; NULL: none */
     lt_needs needs;
     lt_status (*plan)(lt_plan *p, const lt_plan_in *in, lt_err *err); /* adds cuts to p */
 } lt_method;
 extern const lt_method *const lt_methods[];
-lt_status lt_method_find(const lt_method **out, const char *name, lt_err *err); /* LT_EUSAGE with the list and a suggestion */
+lt_status lt_method_find(const lt_method **out, const char *name,
+                         lt_err *err); /* LT_EUSAGE with the list and a suggestion */
 
-/* Allocators: integer ranks for curves within a budget; rank[i] = 0: stays dense. A module costs unit * r(m+d), or unit * md when dense. */
+/* Allocators: integer ranks for curves within a budget; rank[i] = 0: stays dense. A module costs unit * r(m+d), or unit
+ * * md when dense. */
 typedef struct lt_alloc_in {
     const lt_curve *curve;
     size_t n;
-    double budget;           /* in the curves' units */
-    double keep;             /* budget over the cost of all modules dense */
+    double budget; /* in the curves' units */
+    double keep;   /* budget over the cost of all modules dense */
     const char *weights;
     double floor;
     bool allow_dense;
-    size_t align;            /* >= 1 */
+    size_t align; /* >= 1 */
 } lt_alloc_in;
 /* what was reached on the way, for tests and reports; may be NULL */
-typedef struct lt_alloc_trace { double mu; size_t *before_fill; } lt_alloc_trace; /* before_fill [n] */
-typedef struct lt_allocator { const char *name, *summary, *source; lt_status (*allocate)(size_t *rank, const lt_alloc_in *in, lt_alloc_trace *trace, lt_err *err); } lt_allocator;
+typedef struct lt_alloc_trace {
+    double mu;
+    size_t *before_fill;
+} lt_alloc_trace; /* before_fill [n] */
+typedef struct lt_allocator {
+    const char *name, *summary, *source;
+    lt_status (*allocate)(size_t *rank, const lt_alloc_in *in, lt_alloc_trace *trace, lt_err *err);
+} lt_allocator;
 extern const lt_allocator *const lt_allocators[];
 lt_status lt_allocator_find(const lt_allocator **out, const char *name, lt_err *err);
-size_t lt_break_even_rank(size_t m, size_t d); /* largest r with r(m+d) < md; 0: none */
+size_t lt_break_even_rank(size_t m, size_t d);           /* largest r with r(m+d) < md; 0: none */
 size_t lt_uniform_rank(size_t m, size_t d, double keep); /* floor(keep md/(m+d)), at least 1 */
 double lt_alloc_cost(const lt_alloc_in *in, const size_t *rank);
 
-/* Fills p: head (model, stats, made_by) and cuts by `method`, then cost. LT_ETARGET with the nearest reachable when the budget cannot be met. */
+/* Fills p: head (model, stats, made_by) and cuts by `method`, then cost. LT_ETARGET with the nearest reachable when the
+ * budget cannot be met. */
 lt_status lt_make_plan(lt_plan *p, const char *method, const lt_plan_in *in, lt_err *err);
 
 #endif

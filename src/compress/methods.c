@@ -13,9 +13,15 @@ const lt_method *const lt_methods[] = { &lt_method_whitened, &lt_method_weight_s
 static const char *const loaders[] = { "lathe", "hf", NULL };
 static const char *const weightings[] = { "relative", "unit", NULL };
 
-static const char *method_name(size_t i) { return lt_methods[i] ? lt_methods[i]->name : NULL; }
-static const char *loader_name(size_t i) { return loaders[i]; }
-static const char *weighting_name(size_t i) { return weightings[i]; }
+static const char *method_name(size_t i) {
+    return lt_methods[i] ? lt_methods[i]->name : NULL;
+}
+static const char *loader_name(size_t i) {
+    return loaders[i];
+}
+static const char *weighting_name(size_t i) {
+    return weightings[i];
+}
 
 lt_status lt_method_find(const lt_method **out, const char *name, lt_err *err) {
     size_t i;
@@ -43,7 +49,8 @@ static lt_status check_param(const lt_method *m, const char *name, const json_t 
     const lt_method_param *p = find_param(m, name);
     if (!p) return lt_fail(err, LT_EUSAGE, "method %s has no parameter \"%s\"", m->name, name);
     const char *text = json_string_value(value);
-    if (!text || !in_choices(p->choices, text)) return lt_fail(err, LT_EUSAGE, "%s: %s must be one of %s", m->name, name, p->choices);
+    if (!text || !in_choices(p->choices, text))
+        return lt_fail(err, LT_EUSAGE, "%s: %s must be one of %s", m->name, name, p->choices);
     return LT_OK;
 }
 
@@ -71,8 +78,9 @@ static json_t *list_of(const char *const *text) {
 /* Everything that decided the cuts: budget and allocator, then the method's own parameters as they were used. */
 static json_t *params_of(const lt_method *m, const lt_plan_in *in) {
     const lt_budget *b = &in->budget;
-    json_t *o = json_pack("{s:{s:f}, s:s}", "keep", lt_budget_name(b->of), b->fraction > 0.0 ? b->fraction : b->absolute, "allocate",
-                          in->allocate ? in->allocate : "global");
+    json_t *o =
+        json_pack("{s:{s:f}, s:s}", "keep", lt_budget_name(b->of), b->fraction > 0.0 ? b->fraction : b->absolute,
+                  "allocate", in->allocate ? in->allocate : "global");
     if (!o) return NULL;
     if (!in->allocate || strcmp(in->allocate, "global") == 0) {
         json_object_set_new(o, "weights", json_string(in->weights ? in->weights : "relative"));
@@ -83,7 +91,8 @@ static json_t *params_of(const lt_method *m, const lt_plan_in *in) {
     if (in->include) json_object_set_new(o, "include", list_of(in->include));
     if (in->exclude) json_object_set_new(o, "exclude", list_of(in->exclude));
     if (in->include_head) json_object_set_new(o, "include_head", json_true());
-    for (const lt_method_param *p = m->params; p && p->name; p++) json_object_set_new(o, p->name, json_string(lt_method_choice(m, in->params, p->name)));
+    for (const lt_method_param *p = m->params; p && p->name; p++)
+        json_object_set_new(o, p->name, json_string(lt_method_choice(m, in->params, p->name)));
     return o;
 }
 
@@ -117,7 +126,8 @@ static lt_status check_in(const lt_method *m, const lt_plan_in *in, lt_err *err)
     LT_TRY(lt_find_row(&row, "weights", in->weights ? in->weights : "relative", weighting_name, err));
     LT_REQUIRE(err, in->floor >= 0.0 && in->floor <= 1.0, "floor must be within 0 and 1, got %g", in->floor);
     LT_REQUIRE(err, in->budget.fraction > 0.0 || in->budget.absolute > 0.0, "the budget is empty");
-    if (m->needs.stats[0] && !in->stats) return lt_fail(err, LT_EUSAGE, "method %s needs stats: calibrate first", m->name);
+    if (m->needs.stats[0] && !in->stats)
+        return lt_fail(err, LT_EUSAGE, "method %s needs stats: calibrate first", m->name);
     return in->stats ? lt_stats_check_model(in->stats, in->model_hash, err) : LT_OK;
 }
 

@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "compress/module_weight.h"
 
-bool lt_has_bias(const lt_linear *l) { return l->bias.name != NULL; }
+bool lt_has_bias(const lt_linear *l) {
+    return l->bias.name != NULL;
+}
 
 lt_status lt_check_dense(const lt_linear *l, lt_err *err) {
-    if (l->n_stages == 2) return lt_fail(err, LT_EUNSUPPORTED, "already factored (%s: rank %zu)", l->name, lt_linear_rank(l));
+    if (l->n_stages == 2)
+        return lt_fail(err, LT_EUNSUPPORTED, "already factored (%s: rank %zu)", l->name, lt_linear_rank(l));
     if (l->stage[0].n_adapters) return lt_fail(err, LT_EUNSUPPORTED, "has adapters: merge them first (%s)", l->name);
     return LT_OK;
 }

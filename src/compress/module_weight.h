@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* compress/module_weight.h - the dense weight of a linear as every formula wants it: [out, in], f64; private to the room. */
+/* compress/module_weight.h - the dense weight of a linear as every formula wants it: [out, in], f64; private to the
+ * room. */
 #ifndef LT_COMPRESS_MODULE_WEIGHT_H
 #define LT_COMPRESS_MODULE_WEIGHT_H
 

@@ -7,9 +7,13 @@
 #include "io/json.h"
 
 #define FORMAT "lathe-plan/1"
-static const char *const head_members[] = { "format", "model", "stats", "for", "made_by", "cost" }; /* in the order they are written */
+static const char *const head_members[] = {
+    "format", "model", "stats", "for", "made_by", "cost"
+}; /* in the order they are written */
 
-static lt_status no_memory(lt_err *err) { return lt_fail(err, LT_ENOMEM, "plan: out of memory"); }
+static lt_status no_memory(lt_err *err) {
+    return lt_fail(err, LT_ENOMEM, "plan: out of memory");
+}
 
 static void cut_clear(lt_cut *c) {
     if (c->kind && c->parsed) c->kind->clear(c);
@@ -42,8 +46,10 @@ static lt_status note_target(lt_plan *p, const lt_cut *c, lt_err *err) {
     char *key = lt_asprintf("%s %s", c->kind->kind, c->kind->target(c));
     if (!key) return no_memory(err);
     lt_status st = LT_OK;
-    if (json_object_get(p->targets, key)) st = lt_fail(err, LT_EDATA, "two cuts of one thing (plan: %s)", key);
-    else if (json_object_set_new(p->targets, key, json_true()) != 0) st = no_memory(err);
+    if (json_object_get(p->targets, key))
+        st = lt_fail(err, LT_EDATA, "two cuts of one thing (plan: %s)", key);
+    else if (json_object_set_new(p->targets, key, json_true()) != 0)
+        st = no_memory(err);
     lt_free(key);
     return st;
 }
@@ -84,7 +90,8 @@ bool lt_plan_needs_stats(const lt_plan *p) {
 static lt_status check_head(const json_t *head, const char *name, lt_err *err) {
     const char *key, *format = json_string_value(json_object_get(head, "format"));
     json_t *value;
-    if (!format || strcmp(format, FORMAT) != 0) return lt_fail(err, LT_EDATA, "not a plan: \"format\" is not \"" FORMAT "\" (%s)", name);
+    if (!format || strcmp(format, FORMAT) != 0)
+        return lt_fail(err, LT_EDATA, "not a plan: \"format\" is not \"" FORMAT "\" (%s)", name);
     json_object_foreach((json_t *)head, key, value) {
         bool found = strcmp(key, "cuts") == 0;
         for (size_t i = 0; i < LT_COUNTOF(head_members); i++) found |= strcmp(key, head_members[i]) == 0;
@@ -93,7 +100,8 @@ static lt_status check_head(const json_t *head, const char *name, lt_err *err) {
     static const char *const objects[] = { "model", "stats", "cost" };
     for (size_t i = 0; i < LT_COUNTOF(objects); i++) {
         const json_t *o = json_object_get(head, objects[i]);
-        if (o && !json_is_null(o) && !json_is_object(o)) return lt_fail(err, LT_EDATA, "\"%s\" must be an object (%s)", objects[i], name);
+        if (o && !json_is_null(o) && !json_is_object(o))
+            return lt_fail(err, LT_EDATA, "\"%s\" must be an object (%s)", objects[i], name);
     }
     return LT_OK;
 }
@@ -115,10 +123,13 @@ lt_status lt_plan_parse(lt_plan *p, const char *text, size_t bytes, const char *
     lt_plan q = { 0 };
     json_t *root = NULL;
     LT_TRY(lt_json_parse(&root, text, bytes, name, err));
-    const lt_status st = json_is_object(root) ? read_plan(&q, root, name, err) : lt_fail(err, LT_EDATA, "not a plan: no JSON object (%s)", name);
+    const lt_status st = json_is_object(root) ? read_plan(&q, root, name, err)
+                                              : lt_fail(err, LT_EDATA, "not a plan: no JSON object (%s)", name);
     json_decref(root);
-    if (st == LT_OK) *p = q;
-    else lt_plan_clear(&q);
+    if (st == LT_OK)
+        *p = q;
+    else
+        lt_plan_clear(&q);
     return st;
 }
 
@@ -133,15 +144,21 @@ lt_status lt_plan_load(lt_plan *p, const char *path, lt_err *err) {
 
 /* ---- writing ---- */
 
-typedef struct out { char *text; size_t used, cap; bool failed; } out;
+typedef struct out {
+    char *text;
+    size_t used, cap;
+    bool failed;
+} out;
 
 static void put(out *o, const char *s) {
     const size_t n = strlen(s);
     if (!o->failed && o->used + n + 1 > o->cap) {
         const size_t cap = 2 * (o->used + n + 1);
         char *text = lt_realloc(o->text, cap);
-        if (!text) o->failed = true;
-        else o->text = text, o->cap = cap;
+        if (!text)
+            o->failed = true;
+        else
+            o->text = text, o->cap = cap;
     }
     if (o->failed) return;
     memcpy(o->text + o->used, s, n + 1);
@@ -151,8 +168,10 @@ static void put(out *o, const char *s) {
 /* 15 digits: what people wrote (0.8) comes back as they wrote it, and a second trip changes nothing. */
 static void put_json(out *o, const json_t *j) {
     char *text = json_dumps(j, JSON_ENCODE_ANY | JSON_REAL_PRECISION(15));
-    if (text) put(o, text);
-    else o->failed = true;
+    if (text)
+        put(o, text);
+    else
+        o->failed = true;
     free(text);
 }
 
@@ -209,19 +228,24 @@ static lt_status check_cuts(const lt_plan *p, const lt_model *m, lt_err *err) {
 lt_status lt_plan_check(const lt_plan *p, const lt_model *m, const char *model_hash, const lt_stats *s, lt_err *err) {
     const char *of_model = hash_in(p, "model"), *of_stats = hash_in(p, "stats");
     if (of_model && model_hash && strcmp(of_model, model_hash) != 0)
-        return lt_fail(err, LT_EDATA, "the plan was made for another model (plan: %s, model: %s)", of_model, model_hash);
+        return lt_fail(err, LT_EDATA, "the plan was made for another model (plan: %s, model: %s)", of_model,
+                       model_hash);
     if (s && model_hash) LT_TRY(lt_stats_check_model(s, model_hash, err));
     if (of_stats && s && strcmp(of_stats, lt_stats_hash(s)) != 0)
-        return lt_fail(err, LT_EDATA, "the plan was made from other stats (plan: %s, stats: %s)", of_stats, lt_stats_hash(s));
+        return lt_fail(err, LT_EDATA, "the plan was made from other stats (plan: %s, stats: %s)", of_stats,
+                       lt_stats_hash(s));
     return check_cuts(p, m, err);
 }
 
 static lt_status set_pair(json_t *o, const char *key, double before, double after, lt_err *err) {
-    return json_object_set_new(o, key, json_pack("[I, I]", (json_int_t)before, (json_int_t)after)) == 0 ? LT_OK : no_memory(err);
+    return json_object_set_new(o, key, json_pack("[I, I]", (json_int_t)before, (json_int_t)after)) == 0
+               ? LT_OK
+               : no_memory(err);
 }
 
 lt_status lt_plan_cost(lt_plan *p, const lt_model *m, lt_err *err) {
-    const lt_cost all = { (double)lt_model_n_params(m), (double)lt_model_n_linear_params(m), (double)lt_model_bytes(m) };
+    const lt_cost all = { (double)lt_model_n_params(m), (double)lt_model_n_linear_params(m),
+                          (double)lt_model_bytes(m) };
     lt_cost left = all;
     LT_TRY(check_cuts(p, m, err));
     for (size_t i = 0; i < p->n_cuts; i++) {
@@ -230,7 +254,8 @@ lt_status lt_plan_cost(lt_plan *p, const lt_model *m, lt_err *err) {
         left.linear_params += after.linear_params - before.linear_params;
         left.bytes += after.bytes - before.bytes;
     }
-    json_t *cost = json_pack("{s:f, s:f}", "linears_kept", left.linear_params / all.linear_params, "params_kept", left.params / all.params);
+    json_t *cost = json_pack("{s:f, s:f}", "linears_kept", left.linear_params / all.linear_params, "params_kept",
+                             left.params / all.params);
     if (!cost) return no_memory(err);
     json_t *predicted = json_object_get(json_object_get(p->head, "cost"), "predicted");
     lt_status st;
@@ -245,7 +270,8 @@ done:
 
 /* ---- applying ---- */
 
-static lt_status apply_kind(const lt_cut_kind *kind, const lt_cut **mine, lt_overlay *o, const lt_plan *p, const lt_apply_in *in, lt_err *err) {
+static lt_status apply_kind(const lt_cut_kind *kind, const lt_cut **mine, lt_overlay *o, const lt_plan *p,
+                            const lt_apply_in *in, lt_err *err) {
     size_t n = 0;
     for (size_t i = 0; i < p->n_cuts; i++)
         if (p->cuts[i].kind == kind) mine[n++] = &p->cuts[i];
@@ -254,7 +280,8 @@ static lt_status apply_kind(const lt_cut_kind *kind, const lt_cut **mine, lt_ove
 
 lt_status lt_plan_apply(lt_overlay *o, const lt_plan *p, const lt_apply_in *in, lt_err *err) {
     LT_TRY(check_cuts(p, in->model, err));
-    if (lt_plan_needs_stats(p) && !in->stats) return lt_fail(err, LT_EUSAGE, "the plan's cuts are fitted from stats: give the stats file");
+    if (lt_plan_needs_stats(p) && !in->stats)
+        return lt_fail(err, LT_EUSAGE, "the plan's cuts are fitted from stats: give the stats file");
     const lt_cut **mine = lt_calloc(p->n_cuts + 1, sizeof *mine);
     if (!mine) return no_memory(err);
     lt_status st = LT_OK;

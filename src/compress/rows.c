@@ -34,8 +34,9 @@ lt_status lt_find_row(size_t *out, const char *kind, const char *name, const cha
         }
         const size_t apart = lt_edit_distance(name_at(i), name);
         if (apart < best) best = apart, nearest = name_at(i);
-        if (used < sizeof list) used += (size_t)snprintf(list + used, sizeof list - used, "%s%s", i ? ", " : "", name_at(i));
+        if (used < sizeof list)
+            used += (size_t)snprintf(list + used, sizeof list - used, "%s%s", i ? ", " : "", name_at(i));
     }
-    return lt_fail(err, LT_EUSAGE, "unknown %s \"%s\" (there are: %s%s%s%s)", kind, name, list, nearest ? "; did you mean " : "",
-                   nearest ? nearest : "", nearest ? "?" : "");
+    return lt_fail(err, LT_EUSAGE, "unknown %s \"%s\" (there are: %s%s%s%s)", kind, name, list,
+                   nearest ? "; did you mean " : "", nearest ? nearest : "", nearest ? "?" : "");
 }

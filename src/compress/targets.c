@@ -8,7 +8,10 @@
 
 /* ---- patterns ---- */
 
-typedef struct patterns { regex_t *re; size_t n; } patterns;
+typedef struct patterns {
+    regex_t *re;
+    size_t n;
+} patterns;
 
 static void patterns_clear(patterns *p) {
     for (size_t i = 0; i < p->n; i++) regfree(&p->re[i]);
@@ -59,21 +62,29 @@ lt_status lt_targets_select(lt_targets *out, const lt_plan_in *in, lt_err *err) 
     lt_module mod;
     lt_status st;
     if (in->include_head && in->model->config.tied)
-        return lt_fail(err, LT_EUNSUPPORTED, "the head is tied to the embedding: factoring it would add parameters (%s)", in->model->head.name);
+        return lt_fail(err, LT_EUNSUPPORTED,
+                       "the head is tied to the embedding: factoring it would add parameters (%s)",
+                       in->model->head.name);
     LT_GO(patterns_init(&include, in->include, err));
     LT_GO(patterns_init(&exclude, in->exclude, err));
     t.module = lt_calloc(count_modules(in->model) + 1, sizeof *t.module);
     if (!t.module) LT_GO(lt_fail(err, LT_ENOMEM, "no memory for the list of modules"));
     for (size_t i = 0; lt_model_module(in->model, i, &mod); i++) {
-        if (!eligible(&mod, in) || (include.n && !any_matches(&include, mod.linear->name)) || any_matches(&exclude, mod.linear->name)) continue;
+        if (!eligible(&mod, in) || (include.n && !any_matches(&include, mod.linear->name)) ||
+            any_matches(&exclude, mod.linear->name))
+            continue;
         t.module[t.n++] = mod;
     }
-    if (t.n == 0) st = lt_fail(err, LT_EUSAGE, "no linear to cut: the patterns select none, or all are factored already (%s)", in->model->path ? in->model->path : "model");
+    if (t.n == 0)
+        st = lt_fail(err, LT_EUSAGE, "no linear to cut: the patterns select none, or all are factored already (%s)",
+                     in->model->path ? in->model->path : "model");
 done:
     patterns_clear(&include);
     patterns_clear(&exclude);
-    if (st == LT_OK) *out = t;
-    else lt_free(t.module);
+    if (st == LT_OK)
+        *out = t;
+    else
+        lt_free(t.module);
     return st;
 }
 
@@ -85,7 +96,9 @@ static double saved_bytes(lt_dtype t) {
     return row->block > 1 ? 2.0 : (double)row->bytes;
 }
 
-double lt_target_unit(const lt_linear *l, lt_budget_of of) { return of == LT_BUDGET_BYTES ? (double)lt_dtype_get(lt_factor_dtype(l))->bytes : 1.0; }
+double lt_target_unit(const lt_linear *l, lt_budget_of of) {
+    return of == LT_BUDGET_BYTES ? (double)lt_dtype_get(lt_factor_dtype(l))->bytes : 1.0;
+}
 
 /* Everything the budget speaks of, as it is now. */
 static double whole(const lt_plan_in *in) {
@@ -94,8 +107,10 @@ static double whole(const lt_plan_in *in) {
     double sum = 0.0;
     if (in->budget.of == LT_BUDGET_PARAMS) return (double)lt_model_n_params(m);
     if (in->budget.of == LT_BUDGET_LINEARS)
-        return (double)lt_model_n_linear_params(m) + (in->include_head ? (double)lt_tensor_count(&m->head.stage[0].w.t) : 0.0);
-    for (size_t i = 0; lt_model_param(m, i, &p); i++) sum += saved_bytes(p.param->t.dtype) * (double)lt_tensor_count(&p.param->t);
+        return (double)lt_model_n_linear_params(m) +
+               (in->include_head ? (double)lt_tensor_count(&m->head.stage[0].w.t) : 0.0);
+    for (size_t i = 0; lt_model_param(m, i, &p); i++)
+        sum += saved_bytes(p.param->t.dtype) * (double)lt_tensor_count(&p.param->t);
     return sum;
 }
 
@@ -109,10 +124,12 @@ lt_status lt_targets_budget(double *budget, double *keep, const lt_targets *t, c
         dense += unit * m * d;
         least += unit * fmin(m + d, m * d);
     }
-    const double allowed = b->fraction > 0.0 ? floor(b->fraction * all + 1e-9) : b->absolute; /* 0.7 * n in doubles may fall below its integer */
+    const double allowed = b->fraction > 0.0 ? floor(b->fraction * all + 1e-9)
+                                             : b->absolute; /* 0.7 * n in doubles may fall below its integer */
     *budget = allowed - (all - dense);
     *keep = b->fraction > 0.0 && all == dense ? b->fraction : *budget / dense;
     if (*budget >= least) return LT_OK;
-    return lt_fail(err, LT_ETARGET, "keep %s=%.6g of %.0f cannot be met: rank 1 everywhere still leaves %.0f, or %.4f", lt_budget_name(b->of),
-                   b->fraction > 0.0 ? b->fraction : b->absolute, all, all - dense + least, (all - dense + least) / all);
+    return lt_fail(err, LT_ETARGET, "keep %s=%.6g of %.0f cannot be met: rank 1 everywhere still leaves %.0f, or %.4f",
+                   lt_budget_name(b->of), b->fraction > 0.0 ? b->fraction : b->absolute, all, all - dense + least,
+                   (all - dense + least) / all);
 }

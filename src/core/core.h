@@ -22,31 +22,37 @@
  * failed call left unset is not read. */
 void lt_set_err(lt_err *err, lt_status code, const char *format, ...) __attribute__((format(printf, 3, 4)));
 void lt_add_context(lt_err *err, const char *format, ...) __attribute__((format(printf, 2, 3)));
-static inline lt_status lt_failed_(int ignored, lt_status code) { return (void)ignored, code; }
+static inline lt_status lt_failed_(int ignored, lt_status code) {
+    return (void)ignored, code;
+}
 
 /* Bytes of the well-formed UTF-8 sequence (RFC 3629) that p[0..n) begins with, 1 to 4; 0: there is none. */
 size_t lt_utf8_step(const char *p, size_t n);
 
 /* A caller's mistake: returns LT_EUSAGE with the message from the enclosing function. */
-#define LT_REQUIRE(err, cond, ...)                                                                 \
-    do {                                                                                           \
-        if (!(cond)) return lt_fail((err), LT_EUSAGE, __VA_ARGS__);                                \
+#define LT_REQUIRE(err, cond, ...)                                                                                     \
+    do {                                                                                                               \
+        if (!(cond)) return lt_fail((err), LT_EUSAGE, __VA_ARGS__);                                                    \
     } while (0)
 /* Forwards a failure from the enclosing function. */
-#define LT_TRY(call)                                                                               \
-    do {                                                                                           \
-        lt_status lt_try_status_ = (call);                                                         \
-        if (lt_try_status_ != LT_OK) return lt_try_status_;                                        \
+#define LT_TRY(call)                                                                                                   \
+    do {                                                                                                               \
+        lt_status lt_try_status_ = (call);                                                                             \
+        if (lt_try_status_ != LT_OK) return lt_try_status_;                                                            \
     } while (0)
 /* The same towards a cleanup label `done`; needs a variable `st`. */
-#define LT_GO(call)                                                                                \
-    do {                                                                                           \
-        if ((st = (call)) != LT_OK) goto done;                                                     \
+#define LT_GO(call)                                                                                                    \
+    do {                                                                                                               \
+        if ((st = (call)) != LT_OK) goto done;                                                                         \
     } while (0)
 
 #define LT_COUNTOF(a) (sizeof(a) / sizeof((a)[0]))
-static inline size_t lt_min_size(size_t a, size_t b) { return a < b ? a : b; }
-static inline size_t lt_max_size(size_t a, size_t b) { return a > b ? a : b; }
+static inline size_t lt_min_size(size_t a, size_t b) {
+    return a < b ? a : b;
+}
+static inline size_t lt_max_size(size_t a, size_t b) {
+    return a > b ? a : b;
+}
 
 /* Checked sizes: false on overflow, *out untouched. */
 static inline bool lt_mul_size(size_t a, size_t b, size_t *out) {
@@ -75,7 +81,9 @@ void lt_alloc_fail_after(size_t n);
 
 /* Bump arena with mark and release; grows by chunks, never moves what it gave out. */
 typedef struct lt_arena lt_arena;
-typedef struct lt_arena_mark { size_t chunk, used; } lt_arena_mark;
+typedef struct lt_arena_mark {
+    size_t chunk, used;
+} lt_arena_mark;
 lt_arena *lt_arena_create(size_t chunk_bytes);
 void lt_arena_destroy(lt_arena *a);
 void *lt_arena_alloc(lt_arena *a, size_t bytes);              /* 64-byte aligned, uninitialised */
@@ -85,27 +93,28 @@ void lt_arena_release(lt_arena *a, lt_arena_mark m); /* everything since m is gi
 size_t lt_arena_peak_bytes(const lt_arena *a);
 
 /* ---- context: one per use of the library; two in two threads do not meet ---- */
-void lt_log(const lt_ctx *ctx, lt_log_level level, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
+void lt_log(const lt_ctx *ctx, lt_log_level level, const char *format, ...) __attribute__((format(printf, 3, 4)));
 /* Reports progress; LT_EINTERRUPTED when the callback asks to stop. ctx may be NULL. */
-lt_status lt_progress(const lt_ctx *ctx, lt_err *err, const char *stage, double done, double total,
-                      const char *unit);
+lt_status lt_progress(const lt_ctx *ctx, lt_err *err, const char *stage, double done, double total, const char *unit);
 
 /* Machine facts: cgroup v1/v2 aware. */
 int lt_machine_cpus(void);
-size_t lt_machine_memory(void);   /* bytes that may be used: min(cgroup limit, physical) */
-size_t lt_peak_rss_bytes(void);   /* of this process so far (VmHWM) */
+size_t lt_machine_memory(void); /* bytes that may be used: min(cgroup limit, physical) */
+size_t lt_peak_rss_bytes(void); /* of this process so far (VmHWM) */
 size_t lt_current_rss_bytes(void);
-double lt_seconds(void);          /* monotonic clock */
+double lt_seconds(void); /* monotonic clock */
 
 /* ---- randomness: Philox 4x32-10 (Salmon et al., SC'11), counter-based: keyed by what, not by when ---- */
-typedef struct lt_rng { uint32_t key[2], counter[4], block[4]; unsigned used; } lt_rng;
+typedef struct lt_rng {
+    uint32_t key[2], counter[4], block[4];
+    unsigned used;
+} lt_rng;
 /* purpose: a small constant per use (LT_RNG_*), so that streams of one seed never meet */
 enum { LT_RNG_TEST = 1, LT_RNG_SAMPLE = 2, LT_RNG_DATA = 3, LT_RNG_INIT = 4, LT_RNG_METHOD = 5 };
 lt_rng lt_rng_at(uint64_t seed, uint32_t purpose, uint32_t step, uint32_t index);
 uint32_t lt_rng_u32(lt_rng *r);
-double lt_rng_uniform(lt_rng *r);                  /* [0,1), 53 bits */
-double lt_rng_normal(lt_rng *r);                   /* Box-Muller */
-uint64_t lt_rng_below(lt_rng *r, uint64_t n);      /* [0,n), unbiased; n >= 1 */
+double lt_rng_uniform(lt_rng *r);             /* [0,1), 53 bits */
+double lt_rng_normal(lt_rng *r);              /* Box-Muller */
+uint64_t lt_rng_below(lt_rng *r, uint64_t n); /* [0,n), unbiased; n >= 1 */
 
 #endif

@@ -11,8 +11,25 @@
 #include "core/core.h"
 
 typedef enum lt_dtype {
-    LT_F64, LT_F32, LT_F16, LT_BF16, LT_I64, LT_I32, LT_U32, LT_U16, LT_I8, LT_U8, LT_BOOL,
-    LT_Q8_0, LT_Q4_0, LT_Q4_1, LT_Q5_0, LT_Q5_1, LT_Q4_K, LT_Q5_K, LT_Q6_K,
+    LT_F64,
+    LT_F32,
+    LT_F16,
+    LT_BF16,
+    LT_I64,
+    LT_I32,
+    LT_U32,
+    LT_U16,
+    LT_I8,
+    LT_U8,
+    LT_BOOL,
+    LT_Q8_0,
+    LT_Q4_0,
+    LT_Q4_1,
+    LT_Q5_0,
+    LT_Q5_1,
+    LT_Q4_K,
+    LT_Q5_K,
+    LT_Q6_K,
     LT_N_DTYPES
 } lt_dtype;
 
@@ -22,15 +39,19 @@ typedef struct lt_dtype_row {
     int gguf;                /* ggml_type number; -1: none */
     size_t block, bytes;     /* elements per block (1 for plain types), bytes per block */
     bool is_float;           /* real values: to_f32 is meaningful for compute */
-    void (*to_f32)(float *restrict dst, const void *src, size_t n);   /* n a multiple of block; portable, exact by the format */
+    void (*to_f32)(float *restrict dst, const void *src,
+                   size_t n); /* n a multiple of block; portable, exact by the format */
     void (*from_f32)(void *dst, const float *restrict src, size_t n); /* round to nearest even; NULL: not written */
 } lt_dtype_row;
 const lt_dtype_row *lt_dtype_get(lt_dtype t);
-bool lt_dtype_find(const char *name, lt_dtype *out);        /* by name or safetensors name */
+bool lt_dtype_find(const char *name, lt_dtype *out); /* by name or safetensors name */
 bool lt_dtype_find_gguf(uint32_t ggml_type, lt_dtype *out);
 
 static inline float lt_bf16_to_f32(uint16_t h) {
-    union { uint32_t u; float f; } v = { .u = (uint32_t)h << 16 };
+    union {
+        uint32_t u;
+        float f;
+    } v = { .u = (uint32_t)h << 16 };
     return v.f;
 }
 uint16_t lt_f32_to_bf16(float f); /* nearest even, NaN stays NaN */
@@ -39,9 +60,9 @@ uint16_t lt_f32_to_f16(float f);
 
 #define LT_MAX_RANK 6
 typedef struct lt_buffer {
-    void *data;       /* host bytes; NULL for a device buffer */
+    void *data; /* host bytes; NULL for a device buffer */
     size_t bytes;
-    bool mapped;      /* read-only file pages: may be dropped and come back */
+    bool mapped; /* read-only file pages: may be dropped and come back */
 } lt_buffer;
 
 typedef struct lt_tensor {
@@ -54,11 +75,11 @@ typedef struct lt_tensor {
 } lt_tensor;
 
 lt_tensor lt_tensor_dense(lt_dtype t, int rank, const size_t *size, lt_buffer *buffer, size_t offset);
-size_t lt_tensor_count(const lt_tensor *t);  /* elements */
-size_t lt_tensor_bytes(const lt_tensor *t);  /* of the elements, dense */
+size_t lt_tensor_count(const lt_tensor *t); /* elements */
+size_t lt_tensor_bytes(const lt_tensor *t); /* of the elements, dense */
 bool lt_tensor_is_dense(const lt_tensor *t);
-size_t lt_tensor_rows(const lt_tensor *t);   /* product of all but the last size; 1 for rank 1 */
-size_t lt_tensor_cols(const lt_tensor *t);   /* last size; 1 for rank 0 */
+size_t lt_tensor_rows(const lt_tensor *t); /* product of all but the last size; 1 for rank 1 */
+size_t lt_tensor_cols(const lt_tensor *t); /* last size; 1 for rank 0 */
 /* Host address of the tensor; NULL when it is not on the host. */
 const void *lt_host(const lt_tensor *t);
 /* Host address of row r (leading dimensions unravelled); the row is dense. */

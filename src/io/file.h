@@ -28,9 +28,9 @@ bool lt_path_is_dir(const char *path);
 char *lt_path_join(const char *a, const char *b); /* lt_free */
 const char *lt_path_name(const char *path);       /* after the last '/' */
 lt_status lt_make_dirs(const char *path, lt_err *err);
-lt_status lt_remove_tree(const char *path, lt_err *err); /* missing is fine */
-lt_status lt_rename(const char *from, const char *to, lt_err *err); /* and fsync of the folder */
-lt_status lt_copy_file(const char *from, const char *to, lt_err *err); /* byte for byte, atomic */
+lt_status lt_remove_tree(const char *path, lt_err *err);                        /* missing is fine */
+lt_status lt_rename(const char *from, const char *to, lt_err *err);             /* and fsync of the folder */
+lt_status lt_copy_file(const char *from, const char *to, lt_err *err);          /* byte for byte, atomic */
 lt_status lt_list_dir(char ***names, size_t *n, const char *path, lt_err *err); /* sorted; lt_free each and the list */
 /* size and mtime in ns: the key under which hashes are cached */
 lt_status lt_file_stat(const char *path, uint64_t *bytes, int64_t *mtime_ns, lt_err *err);

@@ -10,17 +10,35 @@
 
 #include "core/tensor.h"
 
-typedef enum lt_gguf_type { LT_GGUF_U8, LT_GGUF_I8, LT_GGUF_U16, LT_GGUF_I16, LT_GGUF_U32, LT_GGUF_I32, LT_GGUF_F32,
-    LT_GGUF_BOOL, LT_GGUF_STRING, LT_GGUF_ARRAY, LT_GGUF_U64, LT_GGUF_I64, LT_GGUF_F64 } lt_gguf_type;
+typedef enum lt_gguf_type {
+    LT_GGUF_U8,
+    LT_GGUF_I8,
+    LT_GGUF_U16,
+    LT_GGUF_I16,
+    LT_GGUF_U32,
+    LT_GGUF_I32,
+    LT_GGUF_F32,
+    LT_GGUF_BOOL,
+    LT_GGUF_STRING,
+    LT_GGUF_ARRAY,
+    LT_GGUF_U64,
+    LT_GGUF_I64,
+    LT_GGUF_F64
+} lt_gguf_type;
 typedef struct lt_gguf lt_gguf;
-typedef struct lt_gguf_entry { const char *name; lt_tensor tensor; } lt_gguf_entry;
+typedef struct lt_gguf_entry {
+    const char *name;
+    lt_tensor tensor;
+} lt_gguf_entry;
 
 lt_status lt_gguf_open(lt_gguf **out, const char *path, lt_err *err);
 lt_status lt_gguf_from_memory(lt_gguf **out, const void *data, size_t bytes, const char *name, lt_err *err);
 void lt_gguf_close(lt_gguf *g);
 const char *lt_gguf_path(const lt_gguf *g);
 size_t lt_gguf_count(const lt_gguf *g);
-const lt_gguf_entry *lt_gguf_at(const lt_gguf *g, size_t i); /* file order; unsupported ggml types are an error at open that names tensor and type */
+const lt_gguf_entry *
+lt_gguf_at(const lt_gguf *g,
+           size_t i); /* file order; unsupported ggml types are an error at open that names tensor and type */
 const lt_tensor *lt_gguf_find(const lt_gguf *g, const char *name);
 
 /* Metadata. find: NULL / false when absent or of another kind (integers convert between widths). */

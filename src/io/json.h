@@ -20,7 +20,8 @@ lt_status lt_json_size(size_t *out, const json_t *o, const char *key, size_t dfl
 lt_status lt_json_double(double *out, const json_t *o, const char *key, double dflt, const char *where, lt_err *err);
 lt_status lt_json_bool(bool *out, const json_t *o, const char *key, bool dflt, const char *where, lt_err *err);
 /* borrowed from o */
-lt_status lt_json_string(const char **out, const json_t *o, const char *key, const char *dflt, const char *where, lt_err *err);
+lt_status lt_json_string(const char **out, const json_t *o, const char *key, const char *dflt, const char *where,
+                         lt_err *err);
 /* Finds a required member of any type; LT_EDATA when missing. Borrowed. */
 lt_status lt_json_need(json_t **out, const json_t *o, const char *key, const char *where, lt_err *err);
 

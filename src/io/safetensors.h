@@ -11,18 +11,23 @@
 
 #include "core/tensor.h"
 
-typedef struct lt_st_entry { const char *name; lt_tensor tensor; } lt_st_entry; /* borrowed from the file */
+typedef struct lt_st_entry {
+    const char *name;
+    lt_tensor tensor;
+} lt_st_entry; /* borrowed from the file */
 typedef struct lt_safetensors lt_safetensors;
 
 lt_status lt_safetensors_open(lt_safetensors **out, const char *path, lt_err *err);
 /* Fuzzing and tests: parses bytes in memory, which must outlive the object. */
-lt_status lt_safetensors_from_memory(lt_safetensors **out, const void *data, size_t bytes, const char *name, lt_err *err);
+lt_status lt_safetensors_from_memory(lt_safetensors **out, const void *data, size_t bytes, const char *name,
+                                     lt_err *err);
 void lt_safetensors_close(lt_safetensors *st);
 size_t lt_safetensors_count(const lt_safetensors *st);
-const lt_st_entry *lt_safetensors_at(const lt_safetensors *st, size_t i); /* sorted by name */
+const lt_st_entry *lt_safetensors_at(const lt_safetensors *st, size_t i);         /* sorted by name */
 const lt_tensor *lt_safetensors_find(const lt_safetensors *st, const char *name); /* NULL: absent */
 /* Finds a tensor that must be there, with that dtype and rank (LT_N_DTYPES / -1: any). */
-lt_status lt_safetensors_get(const lt_tensor **out, const lt_safetensors *st, const char *name, lt_dtype t, int rank, lt_err *err);
+lt_status lt_safetensors_get(const lt_tensor **out, const lt_safetensors *st, const char *name, lt_dtype t, int rank,
+                             lt_err *err);
 const char *lt_safetensors_meta(const lt_safetensors *st, const char *key); /* NULL: absent */
 const char *lt_safetensors_path(const lt_safetensors *st);
 
@@ -31,7 +36,8 @@ const char *lt_safetensors_path(const lt_safetensors *st);
 typedef struct lt_st_writer lt_st_writer;
 lt_status lt_st_writer_create(lt_st_writer **out, const char *path, lt_err *err);
 lt_status lt_st_writer_meta(lt_st_writer *w, const char *key, const char *value, lt_err *err);
-lt_status lt_st_writer_declare(lt_st_writer *w, const char *name, lt_dtype t, int rank, const size_t *size, lt_err *err);
+lt_status lt_st_writer_declare(lt_st_writer *w, const char *name, lt_dtype t, int rank, const size_t *size,
+                               lt_err *err);
 lt_status lt_st_writer_begin(lt_st_writer *w, lt_err *err); /* header goes out */
 lt_status lt_st_writer_bytes(lt_st_writer *w, const void *data, size_t bytes, lt_err *err);
 /* LT_EINTERNAL when the bytes given are not those declared. Atomic as lt_writer_commit; frees w. */

@@ -6,16 +6,19 @@
 
 #include "linalg/blas.h"
 
-/* OpenBLAS's own LAPACK, column-major; character arguments carry hidden lengths. A row-major matrix is its transpose there. */
+/* OpenBLAS's own LAPACK, column-major; character arguments carry hidden lengths. A row-major matrix is its transpose
+ * there. */
 typedef blasint lpint;
 void dsyevd_(const char *jobz, const char *uplo, const lpint *n, double *a, const lpint *lda, double *w, double *work,
              const lpint *lwork, lpint *iwork, const lpint *liwork, lpint *info, size_t, size_t);
 void dgesdd_(const char *jobz, const lpint *m, const lpint *n, double *a, const lpint *lda, double *s, double *u,
-             const lpint *ldu, double *vt, const lpint *ldvt, double *work, const lpint *lwork, lpint *iwork, lpint *info, size_t);
+             const lpint *ldu, double *vt, const lpint *ldvt, double *work, const lpint *lwork, lpint *iwork,
+             lpint *info, size_t);
 void dpotrf_(const char *uplo, const lpint *n, double *a, const lpint *lda, lpint *info, size_t);
-void dgeqrf_(const lpint *m, const lpint *n, double *a, const lpint *lda, double *tau, double *work, const lpint *lwork, lpint *info);
-void dorgqr_(const lpint *m, const lpint *n, const lpint *k, double *a, const lpint *lda, const double *tau, double *work,
-             const lpint *lwork, lpint *info);
+void dgeqrf_(const lpint *m, const lpint *n, double *a, const lpint *lda, double *tau, double *work, const lpint *lwork,
+             lpint *info);
+void dorgqr_(const lpint *m, const lpint *n, const lpint *k, double *a, const lpint *lda, const double *tau,
+             double *work, const lpint *lwork, lpint *info);
 
 static double *doubles(size_t n) {
     size_t bytes;
@@ -44,8 +47,9 @@ static double sign_of(const double *v, size_t n, size_t stride) {
 
 /* ---- eigenproblems ---- */
 
-/* dsyevd: for all vectors and for values alone it is as fast as dsyevr on the sizes of language models, and for a quarter of the
- * vectors not slower by more than a fifth (docs/performance.md). Ascending order turns into descending rows here. */
+/* dsyevd: for all vectors and for values alone it is as fast as dsyevr on the sizes of language models, and for a
+ * quarter of the vectors not slower by more than a fifth (docs/performance.md). Ascending order turns into descending
+ * rows here. */
 static void take_vectors(lt_eigh_problem *p) {
     const size_t n = p->n;
     for (size_t r = 0; r < p->n_vectors; r++) {
@@ -80,7 +84,8 @@ lt_status lt_eigh_serial(lt_eigh_problem *p, lt_err *err) {
         p->info = (int)info;
         reverse(p->w, p->n);
         take_vectors(p);
-    } else st = lt_fail(err, LT_ENOMEM, "workspace of an eigenproblem of %zu", p->n);
+    } else
+        st = lt_fail(err, LT_ENOMEM, "workspace of an eigenproblem of %zu", p->n);
     lt_free(work);
     lt_free(iwork);
     return st;
@@ -98,7 +103,10 @@ static size_t place(const lt_eigh_problem *p, size_t n_problems, size_t i) {
     return before;
 }
 
-typedef struct batch { lt_eigh_problem *p; const size_t *order; } batch;
+typedef struct batch {
+    lt_eigh_problem *p;
+    const size_t *order;
+} batch;
 
 static lt_status solve_one(void *user, size_t i, lt_err *err) {
     const batch *b = user;
@@ -117,8 +125,8 @@ lt_status lt_eigh_batch(lt_team *team, lt_eigh_problem *p, size_t n_problems, lt
 
 /* ---- singular values ---- */
 
-/* Row-major a is column-major aᵀ = v s uᵀ: LAPACK's left vectors [n,k] are the rows of vt, its right ones [k,m] the columns of u.
- * Signs: the largest entry of each row of vt is positive. */
+/* Row-major a is column-major aᵀ = v s uᵀ: LAPACK's left vectors [n,k] are the rows of vt, its right ones [k,m] the
+ * columns of u. Signs: the largest entry of each row of vt is positive. */
 static void fix_signs(size_t m, size_t n, size_t k, double *u, double *vt) {
     for (size_t r = 0; r < k; r++) {
         if (sign_of(vt + r * n, n, 1) > 0) continue;
@@ -147,7 +155,8 @@ lt_status lt_svd_serial(size_t m, size_t n, double *a, double *u, double *s, dou
         lt_blas_end(begun);
         *info = (int)status;
         if (u && status == 0) fix_signs(m, n, k, u, vt);
-    } else st = lt_fail(err, LT_ENOMEM, "workspace of an svd of [%zu, %zu]", m, n);
+    } else
+        st = lt_fail(err, LT_ENOMEM, "workspace of an svd of [%zu, %zu]", m, n);
     lt_free(work);
     lt_free(iwork);
     return st;
@@ -197,7 +206,8 @@ lt_status lt_orth_serial(size_t m, size_t n, double *a, lt_err *err) {
         transpose(q, a, m, n);
         householder(m, n, q, tau, work, (lpint)lwork);
         transpose(a, q, n, m);
-    } else st = lt_fail(err, LT_ENOMEM, "workspace of an orthonormal basis of [%zu, %zu]", m, n);
+    } else
+        st = lt_fail(err, LT_ENOMEM, "workspace of an orthonormal basis of [%zu, %zu]", m, n);
     lt_free(q);
     lt_free(tau);
     lt_free(work);

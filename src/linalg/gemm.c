@@ -7,10 +7,10 @@
 #include "linalg/packed.h"
 
 enum {
-    FEW = 8,            /* rows of x that multiply straight from storage */
-    ROW_TILE = 32,      /* stored rows of one task */
-    COLUMN_TILE = 256,  /* stored columns of one task, a multiple of every block */
-    SMALL = 32768       /* weights; fewer are not worth a parallel region */
+    FEW = 8,           /* rows of x that multiply straight from storage */
+    ROW_TILE = 32,     /* stored rows of one task */
+    COLUMN_TILE = 256, /* stored columns of one task, a multiple of every block */
+    SMALL = 32768      /* weights; fewer are not worth a parallel region */
 };
 
 /* ---- one call: own register tiles, or OpenBLAS where the table has none ---- */
@@ -23,8 +23,8 @@ static void blas_f32(bool ta, bool tb, size_t m, size_t n, size_t k, float alpha
     lt_blas_end(begun);
 }
 
-static void serial_f32(const lt_kernels *kernels, bool ta, bool tb, size_t m, size_t n, size_t k, float alpha, const float *a,
-                       size_t lda, const float *b, size_t ldb, float beta, float *c, size_t ldc) {
+static void serial_f32(const lt_kernels *kernels, bool ta, bool tb, size_t m, size_t n, size_t k, float alpha,
+                       const float *a, size_t lda, const float *b, size_t ldb, float beta, float *c, size_t ldc) {
     if (m == 0 || n == 0) return;
     if (!kernels->tile || k == 0) {
         blas_f32(ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
@@ -51,7 +51,9 @@ void lt_gemm_f64_serial(bool ta, bool tb, size_t m, size_t n, size_t k, double a
 /* ---- tiles ---- */
 
 /* C cut into tiles of rows x cols: by shape only, so that results are the same bytes for every number of threads. */
-typedef struct grid { size_t rows, cols, down, across; } grid;
+typedef struct grid {
+    size_t rows, cols, down, across;
+} grid;
 
 static size_t round_up(size_t a, size_t to) {
     return (a + to - 1) / to * to;
@@ -81,14 +83,26 @@ static bool packs(const lt_team *team, size_t m, size_t n, size_t k) {
 static void gemm_packed(lt_team *team, bool ta, bool tb, size_t m, size_t n, size_t k, float alpha, const float *a,
                         size_t lda, const float *b, size_t ldb, float beta, float *c, size_t ldc) {
     lt_buffer host = { .data = (void *)(uintptr_t)b, .bytes = SIZE_MAX };
-    const lt_tensor w = { .dtype = LT_F32, .rank = 2, .size = { tb ? n : k, tb ? k : n }, .stride = { ldb, 1 }, .buffer = &host };
-    const lt_packed p = { .y = c, .ldy = ldc, .m = m, .n = n, .k = k, .alpha = alpha, .beta = beta, .a = a, .rs = ta ? 1 : lda,
-                          .cs = ta ? lda : 1, .w = &w, .by_rows = tb };
+    const lt_tensor w = {
+        .dtype = LT_F32, .rank = 2, .size = { tb ? n : k, tb ? k : n }, .stride = { ldb, 1 }, .buffer = &host
+    };
+    const lt_packed p = { .y = c,
+                          .ldy = ldc,
+                          .m = m,
+                          .n = n,
+                          .k = k,
+                          .alpha = alpha,
+                          .beta = beta,
+                          .a = a,
+                          .rs = ta ? 1 : lda,
+                          .cs = ta ? lda : 1,
+                          .w = &w,
+                          .by_rows = tb };
     lt_packed_multiply(team, &p);
 }
 
-void lt_gemm_f32(lt_team *team, bool ta, bool tb, size_t m, size_t n, size_t k, float alpha, const float *a,
-                 size_t lda, const float *b, size_t ldb, float beta, float *c, size_t ldc) {
+void lt_gemm_f32(lt_team *team, bool ta, bool tb, size_t m, size_t n, size_t k, float alpha, const float *a, size_t lda,
+                 const float *b, size_t ldb, float beta, float *c, size_t ldc) {
     if (packs(team, m, n, k)) {
         gemm_packed(team, ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
         return;
@@ -148,7 +162,8 @@ static void few_by_columns(const product *p, size_t c0, size_t c1) {
     for (size_t r = 0; r < p->rows; r++) {
         const char *row = lt_tensor_row(p->w, r);
         p->team->k->widen(w, p->w->dtype, row + c0 / type->block * type->bytes, c1 - c0);
-        for (size_t j = 0; j < p->n; j++) p->team->k->axpy(p->y + j * p->ldy + c0, p->x[j * p->ldx + r], LT_F32, w, c1 - c0);
+        for (size_t j = 0; j < p->n; j++)
+            p->team->k->axpy(p->y + j * p->ldy + c0, p->x[j * p->ldx + r], LT_F32, w, c1 - c0);
     }
 }
 
@@ -157,8 +172,10 @@ static void few(const product *p, bool by_rows) {
 #pragma omp parallel for num_threads(p->team->threads) schedule(static) if (p->rows * p->cols > SMALL)
     for (size_t t = 0; t < tiles_in(length, tile); t++) {
         const size_t end = lt_min_size(length, (t + 1) * tile);
-        if (by_rows) few_by_rows(p, t * tile, end);
-        else few_by_columns(p, t * tile, end);
+        if (by_rows)
+            few_by_rows(p, t * tile, end);
+        else
+            few_by_columns(p, t * tile, end);
     }
 }
 
@@ -215,20 +232,41 @@ static void many(const product *p, bool by_rows) {
 }
 
 static void many_packed(const product *p, bool by_rows) {
-    const lt_packed q = { .y = p->y, .ldy = p->ldy, .m = p->n, .n = by_rows ? p->rows : p->cols, .k = by_rows ? p->cols : p->rows,
-                          .alpha = 1.0f, .beta = p->add ? 1.0f : 0.0f, .a = p->x, .rs = p->ldx, .cs = 1, .w = p->w, .by_rows = by_rows };
+    const lt_packed q = { .y = p->y,
+                          .ldy = p->ldy,
+                          .m = p->n,
+                          .n = by_rows ? p->rows : p->cols,
+                          .k = by_rows ? p->cols : p->rows,
+                          .alpha = 1.0f,
+                          .beta = p->add ? 1.0f : 0.0f,
+                          .a = p->x,
+                          .rs = p->ldx,
+                          .cs = 1,
+                          .w = p->w,
+                          .by_rows = by_rows };
     lt_packed_multiply(p->team, &q);
 }
 
 /* by_rows: y = x wᵀ, each stored row is one output; else y = x w, each stored column is one. */
 static void multiply(lt_team *team, float *y, size_t ldy, const float *x, size_t ldx, size_t n, const lt_tensor *w,
                      bool by_rows, bool add) {
-    const product p = { .team = team, .y = y, .x = x, .ldy = ldy, .ldx = ldx, .n = n, .w = w,
-                        .rows = lt_tensor_rows(w), .cols = lt_tensor_cols(w), .add = add };
+    const product p = { .team = team,
+                        .y = y,
+                        .x = x,
+                        .ldy = ldy,
+                        .ldx = ldx,
+                        .n = n,
+                        .w = w,
+                        .rows = lt_tensor_rows(w),
+                        .cols = lt_tensor_cols(w),
+                        .add = add };
     if (n == 0 || (by_rows ? p.rows : p.cols) == 0) return;
-    if (n <= FEW) few(&p, by_rows);
-    else if (packs(team, n, by_rows ? p.rows : p.cols, by_rows ? p.cols : p.rows)) many_packed(&p, by_rows);
-    else many(&p, by_rows);
+    if (n <= FEW)
+        few(&p, by_rows);
+    else if (packs(team, n, by_rows ? p.rows : p.cols, by_rows ? p.cols : p.rows))
+        many_packed(&p, by_rows);
+    else
+        many(&p, by_rows);
 }
 
 void lt_matmul_wt(lt_team *team, float *y, size_t ldy, const float *x, size_t ldx, size_t n, const lt_tensor *w,
@@ -250,18 +288,21 @@ static size_t packed_at(size_t i) {
 }
 
 /* Rows of the tile (i0, j0) of XᵀX over rows of x, in f32. */
-static void gram_products(float *tile, size_t ni, size_t nj, bool diagonal, const float *x, size_t ldx, size_t n, size_t i0, size_t j0) {
+static void gram_products(float *tile, size_t ni, size_t nj, bool diagonal, const float *x, size_t ldx, size_t n,
+                          size_t i0, size_t j0) {
     if (!diagonal) {
         blas_f32(true, false, ni, nj, n, 1.0f, x + i0, ldx, x + j0, ldx, 0.0f, tile, nj);
         return;
     }
     const int begun = lt_blas_begin();
-    cblas_ssyrk(CblasRowMajor, CblasLower, CblasTrans, (blasint)ni, (blasint)n, 1.0f, x + i0, (blasint)ldx, 0.0f, tile, (blasint)nj);
+    cblas_ssyrk(CblasRowMajor, CblasLower, CblasTrans, (blasint)ni, (blasint)n, 1.0f, x + i0, (blasint)ldx, 0.0f, tile,
+                (blasint)nj);
     lt_blas_end(begun);
 }
 
 /* All row steps of one tile in turn, so that its f64 sums stay in the cache. */
-static void gram_tile(lt_team *team, double *acc, const float *x, size_t ldx, size_t n, size_t d, size_t i0, size_t j0) {
+static void gram_tile(lt_team *team, double *acc, const float *x, size_t ldx, size_t n, size_t d, size_t i0,
+                      size_t j0) {
     float *tile = team->scratch[lt_team_thread()];
     const size_t ni = lt_min_size(GRAM_TILE, d - i0), nj = lt_min_size(GRAM_TILE, d - j0);
     for (size_t r = 0; r < n; r += GRAM_ROWS) {

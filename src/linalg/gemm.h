@@ -8,8 +8,8 @@
 #include "linalg/team.h"
 
 /* C[m,n] = alpha op(A) op(B) + beta C. ta: A is stored [k,m]; tb: B is stored [n,k]. ld*: row strides. */
-void lt_gemm_f32(lt_team *team, bool ta, bool tb, size_t m, size_t n, size_t k, float alpha, const float *a,
-                 size_t lda, const float *b, size_t ldb, float beta, float *c, size_t ldc);
+void lt_gemm_f32(lt_team *team, bool ta, bool tb, size_t m, size_t n, size_t k, float alpha, const float *a, size_t lda,
+                 const float *b, size_t ldb, float beta, float *c, size_t ldc);
 void lt_gemm_f64(lt_team *team, bool ta, bool tb, size_t m, size_t n, size_t k, double alpha, const double *a,
                  size_t lda, const double *b, size_t ldb, double beta, double *c, size_t ldc);
 /* On the calling thread alone, for use inside a parallel region; the f32 one has this machine's best kernels. */
@@ -27,7 +27,8 @@ void lt_matmul_w(lt_team *team, float *dx, size_t ldx, const float *dy, size_t l
                  bool in_out, bool add);
 
 /* acc += XᵀX: x [n, d] with row stride ldx, n <= 512 per internal step (f32 products, f64 sums; longer inputs
- * are cut at 512 rows). acc: packed lower triangle, row i holds d_i0..d_ii, d(d+1)/2 doubles. At most the work of one ssyrk. */
+ * are cut at 512 rows). acc: packed lower triangle, row i holds d_i0..d_ii, d(d+1)/2 doubles. At most the work of one
+ * ssyrk. */
 void lt_gram_add(lt_team *team, double *acc, const float *x, size_t ldx, size_t n, size_t d);
 /* sum[j] += sum_i x[i,j]; abssum may be NULL. f64 sums in row order. */
 void lt_column_sums_add(lt_team *team, double *sum, double *abssum, const float *x, size_t ldx, size_t n, size_t d);

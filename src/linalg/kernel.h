@@ -13,7 +13,8 @@ typedef struct lt_kernels {
     void (*widen)(float *restrict dst, lt_dtype t, const void *src, size_t n);
     /* y[j] = sum_i x[j*ldx + i] * w[i], j < rows <= 8, i < n: one stored row against a few f32 rows, straight
      * from the storage dtype (f32 f16 bf16 and every block type); f32 accumulators in a fixed lane order */
-    void (*dot_rows)(float *y, size_t ldy, const float *x, size_t ldx, size_t rows, lt_dtype t, const void *w, size_t n);
+    void (*dot_rows)(float *y, size_t ldy, const float *x, size_t ldx, size_t rows, lt_dtype t, const void *w,
+                     size_t n);
     /* y[i] += a * w[i]: rows of stored V, or in_out weights, times a scalar */
     void (*axpy)(float *y, float a, lt_dtype t, const void *w, size_t n);
     void (*exp_rows)(float *y, const float *x, size_t n); /* y = exp(x), <= 2 ulp on [-87, 88]; -inf gives 0 */
@@ -21,19 +22,20 @@ typedef struct lt_kernels {
     float (*exp_sum)(float *y, const float *x, float scale, float m, size_t n);
     float (*max)(const float *x, size_t n); /* -INFINITY for n = 0 */
     double (*sumsq)(const float *x, size_t n);
-    void (*scale)(float *y, const float *x, float a, size_t n);              /* y = a*x */
+    void (*scale)(float *y, const float *x, float a, size_t n);               /* y = a*x */
     void (*mul)(float *y, const float *x, const float *w, float a, size_t n); /* y = a*x*w, the tail of rms norm */
     void (*add)(float *y, const float *a, const float *b, size_t n);
-    void (*silu_mul)(float *y, const float *g, const float *u, size_t n);    /* silu(g)*u; u NULL: silu(g) */
+    void (*silu_mul)(float *y, const float *g, const float *u, size_t n); /* silu(g)*u; u NULL: silu(g) */
     /* half-split rotation of one head: x[0..r), r even; cs = cos[r/2], sn = sin[r/2]; y may be x */
     void (*rope)(float *y, const float *x, const float *cs, const float *sn, size_t r);
     /* acc[i] += x[i], f64 += f32 */
     void (*add_f64)(double *acc, const float *x, size_t n);
     /* ---- products; all 0 in "ref", which leaves them to OpenBLAS ---- */
     size_t lanes, tile_rows, tile_vectors; /* a register tile is at most tile_rows x (tile_vectors * lanes) */
-    /* c[r, j] = alpha sum_q a[r rs + q cs] b[q ldb + j] + beta c[r, j], r < rows, j < vectors lanes, q < k; beta 0: c is not read */
-    void (*tile)(float *c, size_t ldc, float alpha, float beta, const float *a, size_t rs, size_t cs, const float *b, size_t ldb,
-                 size_t k, size_t rows, size_t vectors);
+    /* c[r, j] = alpha sum_q a[r rs + q cs] b[q ldb + j] + beta c[r, j], r < rows, j < vectors lanes, q < k; beta 0: c
+     * is not read */
+    void (*tile)(float *c, size_t ldc, float alpha, float beta, const float *a, size_t rs, size_t cs, const float *b,
+                 size_t ldb, size_t k, size_t rows, size_t vectors);
     /* dst[q ldd + j] = src[j lds + q], j < lanes, q < n: a few stored rows as columns of b; zeros for j >= rows */
     void (*pack)(float *dst, size_t ldd, const float *src, size_t lds, size_t rows, size_t n);
 } lt_kernels;

@@ -4,11 +4,15 @@
 #include <string.h>
 
 enum {
-    DEPTH = 768,      /* of one pass over the inner dimension: eight rows of a this long fit an L1 cache of 32 KiB */
-    FEW_OUTPUTS = 96, MANY_OUTPUTS = 192, /* of one task: two or four panels of AVX-512 */
-    STRIP = 256,      /* columns widened at a time, a multiple of every block */
-    MOST_ROWS = 8, MOST_WIDE = 48, MOST_LANES = 16, /* of any table's register tile */
-    GRAM_STEP = 512, GRAM_COLUMNS = 288
+    DEPTH = 768, /* of one pass over the inner dimension: eight rows of a this long fit an L1 cache of 32 KiB */
+    FEW_OUTPUTS = 96,
+    MANY_OUTPUTS = 192, /* of one task: two or four panels of AVX-512 */
+    STRIP = 256,        /* columns widened at a time, a multiple of every block */
+    MOST_ROWS = 8,
+    MOST_WIDE = 48,
+    MOST_LANES = 16, /* of any table's register tile */
+    GRAM_STEP = 512,
+    GRAM_COLUMNS = 288
 };
 
 static size_t round_up(size_t a, size_t to) {
@@ -20,7 +24,9 @@ static size_t parts(size_t length, size_t part) {
 
 /* ---- packing: n outputs as panels one after the other, as wide as one register tile; the last may be narrower ---- */
 
-typedef struct panels { size_t n, wide, lanes; } panels;
+typedef struct panels {
+    size_t n, wide, lanes;
+} panels;
 
 /* 64 outputs of AVX-512 are 32 + 32, not 48 + 16: wide tiles of even width keep both multipliers busy */
 static panels panels_of(const lt_kernels *k, size_t n) {
@@ -39,7 +45,8 @@ static const void *stored_at(const lt_tensor *w, size_t r, size_t c) {
 }
 
 /* Stored rows o .. o + rows, columns q0 .. q0 + nq, as columns of dst with stride ldd. */
-static void pack_rows(const lt_kernels *k, float *dst, size_t ldd, const lt_tensor *w, size_t o, size_t rows, size_t q0, size_t nq) {
+static void pack_rows(const lt_kernels *k, float *dst, size_t ldd, const lt_tensor *w, size_t o, size_t rows, size_t q0,
+                      size_t nq) {
     float strip[MOST_LANES * STRIP];
     if (w->dtype == LT_F32 && w->rank == 2) { /* as it lies: nothing to widen */
         k->pack(dst, ldd, stored_at(w, o, q0), w->stride[0], rows, nq);
@@ -52,7 +59,8 @@ static void pack_rows(const lt_kernels *k, float *dst, size_t ldd, const lt_tens
     }
 }
 
-static void pack_by_rows(const lt_kernels *k, float *dst, panels to, const lt_tensor *w, size_t o, size_t q0, size_t nq) {
+static void pack_by_rows(const lt_kernels *k, float *dst, panels to, const lt_tensor *w, size_t o, size_t q0,
+                         size_t nq) {
     for (size_t from = 0; from < to.n; from += to.wide) {
         const size_t stride = stride_at(to, from);
         for (size_t j = 0; j < stride; j += k->lanes)
@@ -72,7 +80,8 @@ static void spread(float *dst, panels to, const float *row, size_t q, size_t nq)
 }
 
 /* o and the end of a tile may lie inside a block: the blocks around them are widened. */
-static void pack_by_columns(const lt_kernels *k, float *dst, panels to, const lt_tensor *w, size_t o, size_t q0, size_t nq) {
+static void pack_by_columns(const lt_kernels *k, float *dst, panels to, const lt_tensor *w, size_t o, size_t q0,
+                            size_t nq) {
     const size_t block = lt_dtype_get(w->dtype)->block, first = o / block * block, end = round_up(o + to.n, block);
     float strip[MANY_OUTPUTS + 2 * STRIP];
     for (size_t q = 0; q < nq; q++) {
@@ -86,12 +95,16 @@ static void pack_by_columns(const lt_kernels *k, float *dst, panels to, const lt
     }
 }
 
-/* n rows of one block of the left matrix; constant sizes, because a call of memcpy for 32 bytes costs more than the copy */
+/* n rows of one block of the left matrix; constant sizes, because a call of memcpy for 32 bytes costs more than the
+ * copy */
 static void copy_block(float *dst, const float *a, size_t ld, size_t rows, size_t valid, size_t n) {
     for (size_t q = 0; q < n; q++, dst += rows, a += ld)
-        if (valid == 8) memcpy(dst, a, 8 * sizeof *dst);
-        else if (valid == 6) memcpy(dst, a, 6 * sizeof *dst);
-        else memcpy(dst, a, valid * sizeof *dst);
+        if (valid == 8)
+            memcpy(dst, a, 8 * sizeof *dst);
+        else if (valid == 6)
+            memcpy(dst, a, 6 * sizeof *dst);
+        else
+            memcpy(dst, a, valid * sizeof *dst);
 }
 
 /* m columns of a stored [nq, m] (stride ld) as blocks of tile_rows, so that a tile reads them in order. */
@@ -100,7 +113,8 @@ static void pack_left(const lt_kernels *k, float *dst, const float *a, size_t ld
     const size_t rows = k->tile_rows;
     for (size_t q = 0; q < nq; q += SOME)
         for (size_t i = 0; i < m; i += rows)
-            copy_block(dst + i * nq + q * rows, a + q * ld + i, ld, rows, lt_min_size(rows, m - i), lt_min_size(SOME, nq - q));
+            copy_block(dst + i * nq + q * rows, a + q * ld + i, ld, rows, lt_min_size(rows, m - i),
+                       lt_min_size(SOME, nq - q));
 }
 
 /* ---- products ---- */
@@ -138,7 +152,9 @@ static void run_block(const lt_kernels *k, const block *t, const float *b, panel
     }
 }
 
-typedef struct task { size_t i, m, o, n; } task; /* rows i .. i + m, outputs o .. o + n */
+typedef struct task {
+    size_t i, m, o, n;
+} task; /* rows i .. i + m, outputs o .. o + n */
 
 static size_t depth_of(size_t k) { /* equal passes, cut where blocks end */
     return round_up(parts(k, parts(k, DEPTH)), STRIP);
@@ -150,13 +166,21 @@ static void run_pass(const lt_kernels *k, float *b, const lt_packed *p, task t, 
     const float *a = p->a + t.i * p->rs + q * p->cs;
     const panels to = panels_of(k, t.n);
     float *left = b + round_up(t.n, k->lanes) * nq;
-    if (p->by_rows) pack_by_rows(k, b, to, p->w, t.o, q, nq);
-    else pack_by_columns(k, b, to, p->w, t.o, q, nq);
+    if (p->by_rows)
+        pack_by_rows(k, b, to, p->w, t.o, q, nq);
+    else
+        pack_by_columns(k, b, to, p->w, t.o, q, nq);
     if (!rows_apart) pack_left(k, left, a, p->cs, t.m, nq);
     for (size_t i = 0; i < t.m; i += k->tile_rows) {
-        const block r = { .c = p->y + (t.i + i) * p->ldy + t.o, .ldc = p->ldy, .alpha = p->alpha, .beta = q ? 1.0f : p->beta,
-                          .a = rows_apart ? a + i * p->rs : left + i * nq, .rs = rows_apart ? p->rs : 1,
-                          .cs = rows_apart ? 1 : k->tile_rows, .nq = nq, .rows = lt_min_size(k->tile_rows, t.m - i) };
+        const block r = { .c = p->y + (t.i + i) * p->ldy + t.o,
+                          .ldc = p->ldy,
+                          .alpha = p->alpha,
+                          .beta = q ? 1.0f : p->beta,
+                          .a = rows_apart ? a + i * p->rs : left + i * nq,
+                          .rs = rows_apart ? p->rs : 1,
+                          .cs = rows_apart ? 1 : k->tile_rows,
+                          .nq = nq,
+                          .rows = lt_min_size(k->tile_rows, t.m - i) };
         run_block(k, &r, b, to);
     }
 }
@@ -174,7 +198,8 @@ static size_t rows_of(const lt_packed *p) {
 }
 
 void lt_packed_multiply(lt_team *team, const lt_packed *p) {
-    const size_t rows = rows_of(p), outputs = outputs_of(p->n), down = parts(p->m, rows), tasks = down * parts(p->n, outputs);
+    const size_t rows = rows_of(p), outputs = outputs_of(p->n), down = parts(p->m, rows),
+                 tasks = down * parts(p->n, outputs);
     const size_t depth = depth_of(p->k);
 #pragma omp parallel for num_threads(team->threads) schedule(dynamic, 1) if (tasks > 1)
     for (size_t s = 0; s < tasks; s++) {
@@ -189,8 +214,15 @@ void lt_packed_multiply(lt_team *team, const lt_packed *p) {
 
 /* b as stored rows of inner indices, read where it is; whole vectors only */
 static void run_in_place(const lt_kernels *k, const lt_small *s, size_t i, size_t rows, panels ready) {
-    const block t = { .c = s->c + i * s->ldc, .ldc = s->ldc, .alpha = s->alpha, .beta = s->beta,
-                      .a = s->a + (s->ta ? i : i * s->lda), .rs = s->ta ? 1 : s->lda, .cs = s->ta ? s->lda : 1, .nq = s->k, .rows = rows };
+    const block t = { .c = s->c + i * s->ldc,
+                      .ldc = s->ldc,
+                      .alpha = s->alpha,
+                      .beta = s->beta,
+                      .a = s->a + (s->ta ? i : i * s->lda),
+                      .rs = s->ta ? 1 : s->lda,
+                      .cs = s->ta ? s->lda : 1,
+                      .nq = s->k,
+                      .rows = rows };
     for (size_t from = 0; from < ready.n; from += ready.wide)
         run_tile(k, &t, from, s->b + from, s->ldb, lt_min_size(ready.wide, ready.n - from));
 }
@@ -201,18 +233,26 @@ static void run_panel(const lt_kernels *k, const lt_small *s, size_t from, size_
     const size_t stride = round_up(n, k->lanes);
     for (size_t j = 0; s->tb && j < n; j += k->lanes)
         k->pack(b + j, stride, s->b + (from + j) * s->ldb + q, s->ldb, lt_min_size(k->lanes, n - j), nq);
-    for (size_t r = 0; !s->tb && r < nq; r++) spread(b, (panels){ n, stride, k->lanes }, s->b + (q + r) * s->ldb + from, r, nq);
+    for (size_t r = 0; !s->tb && r < nq; r++)
+        spread(b, (panels){ n, stride, k->lanes }, s->b + (q + r) * s->ldb + from, r, nq);
     for (size_t i = 0; i < s->m; i += k->tile_rows) {
-        const block t = { .c = s->c + i * s->ldc, .ldc = s->ldc, .alpha = s->alpha, .beta = q ? 1.0f : s->beta,
-                          .a = s->a + (s->ta ? i + q * s->lda : i * s->lda + q), .rs = s->ta ? 1 : s->lda, .cs = s->ta ? s->lda : 1,
-                          .nq = nq, .rows = lt_min_size(k->tile_rows, s->m - i) };
+        const block t = { .c = s->c + i * s->ldc,
+                          .ldc = s->ldc,
+                          .alpha = s->alpha,
+                          .beta = q ? 1.0f : s->beta,
+                          .a = s->a + (s->ta ? i + q * s->lda : i * s->lda + q),
+                          .rs = s->ta ? 1 : s->lda,
+                          .cs = s->ta ? s->lda : 1,
+                          .nq = nq,
+                          .rows = lt_min_size(k->tile_rows, s->m - i) };
         run_tile(k, &t, from, b, stride, n);
     }
 }
 
 void lt_small_multiply(const lt_kernels *k, const lt_small *s) {
     const panels ready = panels_of(k, s->tb ? 0 : s->n / k->lanes * k->lanes), rest = panels_of(k, s->n - ready.n);
-    for (size_t i = 0; ready.n && i < s->m; i += k->tile_rows) run_in_place(k, s, i, lt_min_size(k->tile_rows, s->m - i), ready);
+    for (size_t i = 0; ready.n && i < s->m; i += k->tile_rows)
+        run_in_place(k, s, i, lt_min_size(k->tile_rows, s->m - i), ready);
     for (size_t from = 0; from < rest.n; from += rest.wide)
         for (size_t q = 0; q < s->k; q += STRIP)
             run_panel(k, s, ready.n + from, lt_min_size(rest.wide, rest.n - from), q, lt_min_size(STRIP, s->k - q));
@@ -225,14 +265,15 @@ static size_t packed_at(size_t i) {
 }
 
 /* acc += a register tile of XᵀX with corner (i, j): what lies on and below the diagonal */
-static void add_tile(const lt_kernels *k, double *acc, const float *c, size_t ldc, size_t i, size_t rows, size_t j, size_t cols) {
+static void add_tile(const lt_kernels *k, double *acc, const float *c, size_t ldc, size_t i, size_t rows, size_t j,
+                     size_t cols) {
     for (size_t r = 0; r < rows; r++)
         if (i + r >= j) k->add_f64(acc + packed_at(i + r) + j, c + r * ldc, lt_min_size(cols, i + r - j + 1));
 }
 
 /* The tile (i0, j0) of one step of at most GRAM_STEP rows. */
-static void gram_step(const lt_kernels *k, float *scratch, double *acc, const float *x, size_t ldx, size_t n, size_t i0, size_t ni,
-                      size_t j0, size_t nj) {
+static void gram_step(const lt_kernels *k, float *scratch, double *acc, const float *x, size_t ldx, size_t n, size_t i0,
+                      size_t ni, size_t j0, size_t nj) {
     const panels to = panels_of(k, nj);
     float *b = scratch, *left = b + round_up(nj, k->lanes) * n, c[MOST_ROWS * MOST_WIDE];
     for (size_t q = 0; q < n; q++) spread(b, to, x + q * ldx + j0, q, n);
@@ -257,7 +298,7 @@ void lt_packed_gram(lt_team *team, double *acc, const float *x, size_t ldx, size
         while (packed_at(i + 1) <= t) i++;
         const size_t i0 = i * GRAM_COLUMNS, j0 = (t - packed_at(i)) * GRAM_COLUMNS;
         for (size_t r = 0; r < n; r += GRAM_STEP) /* all steps of a tile in turn: its f64 sums stay in the cache */
-            gram_step(team->k, team->scratch[lt_team_thread()], acc, x + r * ldx, ldx, lt_min_size(GRAM_STEP, n - r), i0,
-                      lt_min_size(GRAM_COLUMNS, d - i0), j0, lt_min_size(GRAM_COLUMNS, d - j0));
+            gram_step(team->k, team->scratch[lt_team_thread()], acc, x + r * ldx, ldx, lt_min_size(GRAM_STEP, n - r),
+                      i0, lt_min_size(GRAM_COLUMNS, d - i0), j0, lt_min_size(GRAM_COLUMNS, d - j0));
     }
 }

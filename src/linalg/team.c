@@ -24,8 +24,10 @@ lt_status lt_team_create(lt_team **out, int threads, const char *isa, lt_err *er
     if (!t) return lt_fail(err, LT_ENOMEM, "a team of threads");
     t->threads = threads;
     const lt_status st = fill(t, isa, err);
-    if (st == LT_OK) *out = t;
-    else lt_team_destroy(t);
+    if (st == LT_OK)
+        *out = t;
+    else
+        lt_team_destroy(t);
     return st;
 }
 

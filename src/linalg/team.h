@@ -1,8 +1,8 @@
 /* linalg/team.h - the threads of one computation: how many, which kernels, scratch for each.
  *
- * OpenMP is used only inside linalg/ and nn/ kernels, always `num_threads(team->threads)` with
- * schedule(static) over tiles whose shapes do not depend on the thread count, so results are the same
- * bytes for every thread count. Every BLAS/LAPACK call is single-threaded. No mutable globals. */
+ * OpenMP is used only inside linalg/ and nn/ kernels, always `num_threads(team->threads)` over tiles whose shapes do
+ * not depend on the thread count and that do not touch each other's results (or schedule(static) in a fixed order), so
+ * results are the same bytes for every thread count. Every BLAS/LAPACK call is single-threaded (linalg/blas.h). */
 #ifndef LT_LINALG_TEAM_H
 #define LT_LINALG_TEAM_H
 
@@ -23,9 +23,11 @@ lt_status lt_team_create(lt_team **out, int threads, const char *isa, lt_err *er
 void lt_team_destroy(lt_team *t);
 int lt_team_thread(void); /* index of the calling thread inside a parallel region */
 
-/* Runs fn(user, i, e) for i < n: items are handed out in order, each by one thread (BLAS calls inside are serial anyway). Items must not
- * touch each other's results. All items before the first failing one run; err is that one's, whatever the thread count. */
-lt_status lt_team_for(lt_team *team, size_t n, lt_status (*fn)(void *user, size_t i, lt_err *err), void *user, lt_err *err);
+/* Runs fn(user, i, e) for i < n: items are handed out in order, each by one thread (BLAS calls inside are serial
+ * anyway). Items must not touch each other's results. All items before the first failing one run; err is that one's,
+ * whatever the thread count. */
+lt_status lt_team_for(lt_team *team, size_t n, lt_status (*fn)(void *user, size_t i, lt_err *err), void *user,
+                      lt_err *err);
 
 /* What the start-up line of -v says: "OpenBLAS 0.3.21 SkylakeX, kernels avx512, 2 threads". */
 const char *lt_team_describe(const lt_team *t, char *buf, size_t cap);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "linalg/team.h"
 
-lt_status lt_team_for(lt_team *team, size_t n, lt_status (*fn)(void *user, size_t i, lt_err *err), void *user, lt_err *err) {
+lt_status lt_team_for(lt_team *team, size_t n, lt_status (*fn)(void *user, size_t i, lt_err *err), void *user,
+                      lt_err *err) {
     size_t first_bad = n;
     lt_err worst = { 0 };
 #pragma omp parallel for num_threads(team->threads) schedule(dynamic, 1)

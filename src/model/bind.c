@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* From named tensors to the slots of the block: each row of the family's map asks for its tensors, in whichever form they are stored. */
+/* From named tensors to the slots of the block: each row of the family's map asks for its tensors, in whichever form
+ * they are stored. */
 #include "model/weights.h"
 
 #include <stdio.h>
@@ -9,7 +10,8 @@
 
 enum { NAME_CAP = 192 };
 
-/* How a factored linear may be called (spec utilized-rank 6.2): names are the module's, or its stem's ("_proj" taken off), plus these. */
+/* How a factored linear may be called (spec utilized-rank 6.2): names are the module's, or its stem's ("_proj" taken
+ * off), plus these. */
 static const struct form {
     const char *a, *b, *bias; /* A [out, r], B [r, in] */
     bool stem;
@@ -45,14 +47,14 @@ static lt_status take(const binder *b, lt_param *p, lt_weight *e, size_t rows, s
     char got[128];
     const lt_tensor *t = &e->tensor;
     if (!lt_dtype_get(t->dtype)->is_float)
-        return lt_fail(b->err, LT_EUNSUPPORTED, "weights of this dtype are not supported (%s: %s: %s)", e->file, e->name,
-                       lt_dtype_get(t->dtype)->name);
+        return lt_fail(b->err, LT_EUNSUPPORTED, "weights of this dtype are not supported (%s: %s: %s)", e->file,
+                       e->name, lt_dtype_get(t->dtype)->name);
     if (cols == 0 && !(t->rank == 1 && t->size[0] == rows))
-        return lt_fail(b->err, LT_EDATA, "shape is %s, the config says [%zu] (%s: %s)", lt_tensor_describe(t, got, sizeof got), rows, e->file,
-                       e->name);
+        return lt_fail(b->err, LT_EDATA, "shape is %s, the config says [%zu] (%s: %s)",
+                       lt_tensor_describe(t, got, sizeof got), rows, e->file, e->name);
     if (cols > 0 && !(t->rank >= 2 && lt_tensor_rows(t) == rows && lt_tensor_cols(t) == cols))
-        return lt_fail(b->err, LT_EDATA, "shape is %s, the config says [%zu, %zu] (%s: %s)", lt_tensor_describe(t, got, sizeof got), rows,
-                       cols, e->file, e->name);
+        return lt_fail(b->err, LT_EDATA, "shape is %s, the config says [%zu, %zu] (%s: %s)",
+                       lt_tensor_describe(t, got, sizeof got), rows, cols, e->file, e->name);
     *p = (lt_param){ .name = e->name, .t = *t };
     e->used = true;
     return LT_OK;
@@ -66,7 +68,10 @@ static lt_status missing(const binder *b, const char *module, const struct form 
 
 /* ---- linears ---- */
 
-typedef struct found { const struct form *form; lt_weight *a, *b, *dense; } found;
+typedef struct found {
+    const struct form *form;
+    lt_weight *a, *b, *dense;
+} found;
 
 static lt_status find_linear(found *out, const binder *b, const char *module) {
     *out = (found){ .dense = find(b, module, NULL, ".weight") };
@@ -81,7 +86,8 @@ static lt_status find_linear(found *out, const binder *b, const char *module) {
         if (!ea || !eb) {
             char name[NAME_CAP];
             (void)form_name(name, module, f, ea ? f->b : f->a);
-            return lt_fail(b->err, LT_EDATA, "one factor without the other (%s: %s without %s)", here->file, here->name, name);
+            return lt_fail(b->err, LT_EDATA, "one factor without the other (%s: %s without %s)", here->file, here->name,
+                           name);
         }
         out->form = f;
         out->a = ea;
@@ -95,8 +101,8 @@ static lt_status take_factors(const binder *b, lt_linear *l, const found *f, siz
     char sa[128], sb[128];
     if (rank == 0 || rank != inner || f->a->tensor.rank < 2 || f->b->tensor.rank < 2)
         return lt_fail(b->err, LT_EDATA, "factors do not agree in rank: %s and %s (%s: %s, %s)",
-                       lt_tensor_describe(&f->a->tensor, sa, sizeof sa), lt_tensor_describe(&f->b->tensor, sb, sizeof sb), f->a->file,
-                       f->a->name, f->b->name);
+                       lt_tensor_describe(&f->a->tensor, sa, sizeof sa),
+                       lt_tensor_describe(&f->b->tensor, sb, sizeof sb), f->a->file, f->a->name, f->b->name);
     l->n_stages = 2;
     LT_TRY(take(b, &l->stage[0].w, f->b, rank, in));
     return take(b, &l->stage[1].w, f->a, out, rank);
@@ -112,13 +118,15 @@ static lt_status take_bias(const binder *b, lt_linear *l, const lt_map_row *row,
     return take(b, &l->bias, e, out, 0);
 }
 
-static lt_status bind_linear(const binder *b, lt_linear *l, const lt_map_row *row, const char *module, size_t out, size_t in) {
+static lt_status bind_linear(const binder *b, lt_linear *l, const lt_map_row *row, const char *module, size_t out,
+                             size_t in) {
     found f;
     l->name = lt_weights_strdup(b->w, module);
     if (!l->name) return lt_fail(b->err, LT_ENOMEM, "out of memory (%s)", module);
     LT_TRY(find_linear(&f, b, module));
     l->layout = row->layout;
-    if (f.form) LT_TRY(take_factors(b, l, &f, out, in));
+    if (f.form)
+        LT_TRY(take_factors(b, l, &f, out, in));
     else {
         l->n_stages = 1;
         l->stage[0].in_out = row->in_out;
@@ -138,7 +146,8 @@ static lt_status bind_norm(const binder *b, lt_norm_params *n, const lt_map_row 
     n->kind = b->m->family->block.norm;
     n->eps = b->m->config.norm_eps;
     LT_TRY(bind_vector(b, &n->w, module, ".weight", size));
-    return row->has_bias && lt_when_holds(row->bias, &b->m->config) ? bind_vector(b, &n->b, module, ".bias", size) : LT_OK;
+    return row->has_bias && lt_when_holds(row->bias, &b->m->config) ? bind_vector(b, &n->b, module, ".bias", size)
+                                                                    : LT_OK;
 }
 
 static lt_status bind_row(const binder *b, const lt_map_row *row, size_t layer) {
@@ -146,16 +155,19 @@ static lt_status bind_row(const binder *b, const lt_map_row *row, size_t layer) 
     const lt_layer_config *lc = &m->config.layer[layer];
     const size_t out = lt_axis_size(row->out, &m->config, lc), in = lt_axis_size(row->in, &m->config, lc);
     char module[NAME_CAP];
-    if (!lt_map_name(module, sizeof module, row->hf, layer)) return lt_fail(b->err, LT_EINTERNAL, "tensor name is too long (%s)", row->hf);
+    if (!lt_map_name(module, sizeof module, row->hf, layer))
+        return lt_fail(b->err, LT_EINTERNAL, "tensor name is too long (%s)", row->hf);
     if (row->slot == LT_SLOT_HEAD) return bind_linear(b, &m->head, row, module, out, in);
     if (row->slot < LT_N_LINEAR_SLOTS) return bind_linear(b, &m->layer[layer].linear[row->slot], row, module, out, in);
     if (row->slot == LT_SLOT_FINAL_NORM) return bind_norm(b, &m->final_norm, row, module, out);
-    if (lt_slot_in_layer(row->slot)) return bind_norm(b, &m->layer[layer].norm[row->slot - LT_N_LINEAR_SLOTS], row, module, out);
+    if (lt_slot_in_layer(row->slot))
+        return bind_norm(b, &m->layer[layer].norm[row->slot - LT_N_LINEAR_SLOTS], row, module, out);
     lt_weight *e = find(b, module, NULL, ".weight");
     return e ? take(b, &m->embed, e, out, in) : missing(b, module, NULL, ".weight");
 }
 
-/* A tied model has one table. A file may hold a second copy of it; a different one means that the config or the file is wrong. */
+/* A tied model has one table. A file may hold a second copy of it; a different one means that the config or the file is
+ * wrong. */
 static lt_status bind_tied_head(const binder *b, const lt_map_row *row) {
     lt_model *m = b->m;
     m->head = (lt_linear){ .name = lt_weights_strdup(b->w, row->hf), .n_stages = 1, .stage = { { .w = m->embed } } };
@@ -164,8 +176,11 @@ static lt_status bind_tied_head(const binder *b, const lt_map_row *row) {
     if (!e) return LT_OK;
     lt_param copy;
     LT_TRY(take(b, &copy, e, lt_tensor_rows(&m->embed.t), lt_tensor_cols(&m->embed.t)));
-    if (copy.t.dtype == m->embed.t.dtype && memcmp(lt_host(&copy.t), lt_host(&m->embed.t), lt_tensor_bytes(&copy.t)) == 0) return LT_OK;
-    return lt_fail(b->err, LT_EDATA, "head is tied by the config, but differs from the embedding (%s: %s)", e->file, e->name);
+    if (copy.t.dtype == m->embed.t.dtype &&
+        memcmp(lt_host(&copy.t), lt_host(&m->embed.t), lt_tensor_bytes(&copy.t)) == 0)
+        return LT_OK;
+    return lt_fail(b->err, LT_EDATA, "head is tied by the config, but differs from the embedding (%s: %s)", e->file,
+                   e->name);
 }
 
 /* Buffers that old checkpoints carry along and nothing reads. */
@@ -181,13 +196,15 @@ static bool is_known_leftover(const binder *b, const char *name) {
 static lt_status check_rank(const binder *b, const char *field, const char *module, const json_t *value) {
     lt_module mod;
     const json_t *r = json_is_object(value) ? json_object_get(value, "rank") : value;
-    if (!json_is_integer(r)) return lt_fail(b->err, LT_EDATA, "%s has no integer rank (%s: %s)", field, b->m->path, module);
+    if (!json_is_integer(r))
+        return lt_fail(b->err, LT_EDATA, "%s has no integer rank (%s: %s)", field, b->m->path, module);
     if (!lt_model_find_module(b->m, module, &mod))
-        return lt_fail(b->err, LT_EDATA, "%s names a module that the model has not (%s: %s)", field, b->m->path, module);
+        return lt_fail(b->err, LT_EDATA, "%s names a module that the model has not (%s: %s)", field, b->m->path,
+                       module);
     const size_t stored = lt_linear_rank(mod.linear);
     if (stored > 0 && (json_int_t)stored == json_integer_value(r)) return LT_OK;
-    return lt_fail(b->err, LT_EDATA, "%s gives rank %lld, stored is %zu (0: dense) (%s: %s)", field, (long long)json_integer_value(r), stored,
-                   b->m->path, module);
+    return lt_fail(b->err, LT_EDATA, "%s gives rank %lld, stored is %zu (0: dense) (%s: %s)", field,
+                   (long long)json_integer_value(r), stored, b->m->path, module);
 }
 
 /* A table of ranks, when given, lists exactly the factored modules. */
@@ -201,7 +218,8 @@ static lt_status check_rank_table(const binder *b, const char *field) {
     lt_module mod;
     for (size_t i = 0; lt_model_module(b->m, i, &mod); i++)
         if (lt_linear_rank(mod.linear) > 0 && !json_object_get(table, mod.linear->name))
-            return lt_fail(b->err, LT_EDATA, "module is factored but not in %s (%s: %s)", field, b->m->path, mod.linear->name);
+            return lt_fail(b->err, LT_EDATA, "module is factored but not in %s (%s: %s)", field, b->m->path,
+                           mod.linear->name);
     return LT_OK;
 }
 
@@ -233,7 +251,8 @@ lt_status lt_model_bind(lt_model *m, lt_err *err) {
     if (m->config.tied && head) LT_TRY(bind_tied_head(&b, head));
     for (size_t i = 0; i < m->weights->n_weights; i++) {
         const lt_weight *e = &m->weights->weight[i];
-        if (!e->used && !is_known_leftover(&b, e->name)) return lt_fail(err, LT_EDATA, "unknown tensor (%s: %s)", e->file, e->name);
+        if (!e->used && !is_known_leftover(&b, e->name))
+            return lt_fail(err, LT_EDATA, "unknown tensor (%s: %s)", e->file, e->name);
     }
     return check_lowrank(&b);
 }

@@ -20,9 +20,13 @@ static const lt_norm_params *norm_of(const block_arg *b, lt_slot slot) {
     return n->w.name ? n : NULL;
 }
 
-static const lt_linear *linear_of(const block_arg *b, lt_slot slot) { return &b->m->layer[b->layer].linear[slot]; }
+static const lt_linear *linear_of(const block_arg *b, lt_slot slot) {
+    return &b->m->layer[b->layer].linear[slot];
+}
 
-static void tap(lt_exec *x, const block_arg *b, lt_site site, int sub, lt_var v) { lt_tap(x, site, (int)b->layer, sub, v); }
+static void tap(lt_exec *x, const block_arg *b, lt_site site, int sub, lt_var v) {
+    lt_tap(x, site, (int)b->layer, sub, v);
+}
 
 /* Norm in front of the mixer or MLP, where the placement has one. */
 static lt_var before(lt_exec *x, const block_arg *b, lt_slot slot, lt_var in) {
@@ -41,7 +45,9 @@ static lt_var after(lt_exec *x, const block_arg *b, lt_slot slot, int sub, lt_va
 
 /* ---- softmax attention ---- */
 
-typedef struct qkv { lt_var q, k, v; } qkv;
+typedef struct qkv {
+    lt_var q, k, v;
+} qkv;
 
 static qkv project(lt_exec *x, const block_arg *b, lt_var in) {
     const lt_layer_config *c = &b->m->config.layer[b->layer];
@@ -85,15 +91,22 @@ static void remember(lt_exec *x, const block_arg *b, lt_var k, lt_var v) {
         const lt_piece *p = &batch->piece[i];
         if (!batch->past[i]) continue;
         lt_err err = { 0 };
-        const lt_status st = lt_session_append((lt_session *)batch->past[i], (int)b->layer, kd + p->row * ck, ck, vd + p->row * cv, cv, p->n, &err);
+        const lt_status st = lt_session_append((lt_session *)batch->past[i], (int)b->layer, kd + p->row * ck, ck,
+                                               vd + p->row * cv, cv, p->n, &err);
         if (st != LT_OK) lt_exec_fail(x, st, "%s", err.message);
     }
 }
 
 static lt_var attend(lt_exec *x, const block_arg *b, lt_var in) {
     const lt_layer_config *c = &b->m->config.layer[b->layer];
-    const lt_attn_params attn = { .layer = (int)b->layer, .n_q_heads = c->n_q_heads, .n_kv_heads = c->n_k_heads, .qk_dim = c->qk_dim,
-                                  .v_dim = c->v_dim, .scale = c->qk_scale, .softcap = b->m->family->block.softcap, .window = c->window };
+    const lt_attn_params attn = { .layer = (int)b->layer,
+                                  .n_q_heads = c->n_q_heads,
+                                  .n_kv_heads = c->n_k_heads,
+                                  .qk_dim = c->qk_dim,
+                                  .v_dim = c->v_dim,
+                                  .scale = c->qk_scale,
+                                  .softcap = b->m->family->block.softcap,
+                                  .window = c->window };
     qkv p = project(x, b, in);
     p.q = norm_heads(x, b, LT_SLOT_NORM_Q, p.q);
     p.k = norm_heads(x, b, LT_SLOT_NORM_K, p.k);
@@ -156,7 +169,8 @@ static lt_var block(lt_exec *x, lt_var in, const void *arg) {
 /* ---- the model ---- */
 
 lt_var lt_model_embed(lt_exec *x, const lt_model *m) {
-    return lt_embed(x, (lt_param *)&m->embed, m->config.embed_scale); /* only the gradient of a trainable table is written */
+    return lt_embed(x, (lt_param *)&m->embed,
+                    m->config.embed_scale); /* only the gradient of a trainable table is written */
 }
 
 lt_var lt_model_layer(lt_exec *x, const lt_model *m, size_t layer, lt_var h) {
@@ -176,7 +190,9 @@ lt_var lt_model_final(lt_exec *x, const lt_model *m, lt_var h) {
     return h;
 }
 
-lt_var lt_model_logits(lt_exec *x, const lt_model *m, lt_var final) { return lt_logits(x, final, &m->head, m->config.logit_scale); }
+lt_var lt_model_logits(lt_exec *x, const lt_model *m, lt_var final) {
+    return lt_logits(x, final, &m->head, m->config.logit_scale);
+}
 
 lt_var lt_model_nll(lt_exec *x, const lt_model *m, lt_var final, const int32_t *target, int32_t *argmax) {
     return lt_head_nll(x, final, &m->head, m->config.logit_scale, target, argmax);

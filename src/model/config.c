@@ -29,9 +29,11 @@ bool lt_act_find(const char *hf_name, lt_act *out) {
     static const struct {
         const char *name;
         lt_act act;
-    } rows[] = { { "silu", LT_ACT_SILU },          { "swish", LT_ACT_SILU },          { "gelu", LT_ACT_GELU },
-                 { "gelu_new", LT_ACT_GELU_TANH }, { "gelu_fast", LT_ACT_GELU_TANH }, { "gelu_pytorch_tanh", LT_ACT_GELU_TANH },
-                 { "relu", LT_ACT_RELU } };
+    } rows[] = {
+        { "silu", LT_ACT_SILU },          { "swish", LT_ACT_SILU },          { "gelu", LT_ACT_GELU },
+        { "gelu_new", LT_ACT_GELU_TANH }, { "gelu_fast", LT_ACT_GELU_TANH }, { "gelu_pytorch_tanh", LT_ACT_GELU_TANH },
+        { "relu", LT_ACT_RELU }
+    };
     for (size_t i = 0; i < LT_COUNTOF(rows); i++) {
         if (strcmp(rows[i].name, hf_name) != 0) continue;
         *out = rows[i].act;
@@ -58,14 +60,17 @@ static lt_status token_id(int32_t *out, const json_t *j, const char *key, const 
 
 lt_status lt_config_read_stops(lt_config *c, const json_t *o, const char *where, lt_err *err) {
     const json_t *bos = json_object_get(o, "bos_token_id"), *eos = json_object_get(o, "eos_token_id");
-    if (json_is_null(bos)) c->bos = -1;
-    else if (bos) LT_TRY(token_id(&c->bos, bos, "bos_token_id", where, err));
+    if (json_is_null(bos))
+        c->bos = -1;
+    else if (bos)
+        LT_TRY(token_id(&c->bos, bos, "bos_token_id", where, err));
     if (!eos) return LT_OK;
     c->n_eos = 0;
     if (json_is_null(eos)) return LT_OK;
     const size_t n = json_is_array(eos) ? json_array_size(eos) : 1;
     if (n > LT_COUNTOF(c->eos))
-        return lt_fail(err, LT_EUNSUPPORTED, "eos_token_id lists more than %zu ids (%s: %zu)", LT_COUNTOF(c->eos), where, n);
+        return lt_fail(err, LT_EUNSUPPORTED, "eos_token_id lists more than %zu ids (%s: %zu)", LT_COUNTOF(c->eos),
+                       where, n);
     for (size_t i = 0; i < n; i++)
         LT_TRY(token_id(&c->eos[i], json_is_array(eos) ? json_array_get(eos, i) : eos, "eos_token_id", where, err));
     c->n_eos = n;

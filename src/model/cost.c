@@ -4,19 +4,24 @@
 
 static size_t max_rank(const lt_layer *l) {
     size_t r = 0;
-    for (int s = 0; s < LT_N_LINEAR_SLOTS; s++) r = lt_max_size(r, lt_linear_present(&l->linear[s]) ? lt_linear_rank(&l->linear[s]) : 0);
+    for (int s = 0; s < LT_N_LINEAR_SLOTS; s++)
+        r = lt_max_size(r, lt_linear_present(&l->linear[s]) ? lt_linear_rank(&l->linear[s]) : 0);
     return r;
 }
 
-static bool has_norm(const lt_layer *l, lt_slot s) { return l->norm[s - LT_N_LINEAR_SLOTS].w.name != NULL; }
+static bool has_norm(const lt_layer *l, lt_slot s) {
+    return l->norm[s - LT_N_LINEAR_SLOTS].w.name != NULL;
+}
 
 /* Floats per row that live at the same time at the end of a block, its input included. */
 static size_t block_floats(const lt_model *m, size_t layer) {
     const lt_layer_config *c = &m->config.layer[layer];
     const lt_layer *l = &m->layer[layer];
-    const size_t d = m->config.d_model, q = c->n_q_heads * c->qk_dim, k = c->n_k_heads * c->qk_dim, v = c->n_v_heads * c->v_dim;
-    const size_t copies = 1 + (c->rope >= 0) + has_norm(l, LT_SLOT_NORM_Q); /* of q and k: projected, normalised, rotated */
-    size_t n = 5 * d; /* in, mixer out, a, mlp out, out */
+    const size_t d = m->config.d_model, q = c->n_q_heads * c->qk_dim, k = c->n_k_heads * c->qk_dim,
+                 v = c->n_v_heads * c->v_dim;
+    const size_t copies =
+        1 + (c->rope >= 0) + has_norm(l, LT_SLOT_NORM_Q); /* of q and k: projected, normalised, rotated */
+    size_t n = 5 * d;                                     /* in, mixer out, a, mlp out, out */
     for (int s = LT_N_LINEAR_SLOTS; s < LT_SLOT_NORM_Q; s++) n += has_norm(l, (lt_slot)s) ? d : 0;
     n += copies * (q + k) + v + c->n_q_heads * (c->v_dim + 2); /* attention: output, and (m, Z) of each head */
     if (lt_linear_present(&l->linear[LT_SLOT_QKV])) n += q + k + v;
@@ -47,7 +52,8 @@ static double visible_pairs(const lt_batch *b, size_t i, size_t window) {
 
 double lt_model_flops(const lt_model *m, const lt_batch *b, size_t n_head_rows) {
     double flops = 2.0 * (double)lt_model_n_linear_params(m) * (double)b->n_rows;
-    for (int s = 0; s < m->head.n_stages; s++) flops += 2.0 * (double)lt_tensor_count(&m->head.stage[s].w.t) * (double)n_head_rows;
+    for (int s = 0; s < m->head.n_stages; s++)
+        flops += 2.0 * (double)lt_tensor_count(&m->head.stage[s].w.t) * (double)n_head_rows;
     for (size_t l = 0; l < m->config.n_layers; l++) {
         const lt_layer_config *c = &m->config.layer[l];
         if (!c->present) continue;

@@ -14,43 +14,68 @@ const char *lt_slot_role(lt_slot s) {
 }
 
 const char *lt_axis_name(lt_axis a) {
-    static const char *const names[LT_N_AXES] = { "none",    "vocab",     "d_model",          "d_ff",
-                                                  "q_heads x qk_dim", "k_heads x qk_dim", "v_heads x v_dim",  "q_heads x v_dim",
-                                                  "qk_dim",  "2 x d_ff",  "qkv" };
+    static const char *const names[LT_N_AXES] = { "none",
+                                                  "vocab",
+                                                  "d_model",
+                                                  "d_ff",
+                                                  "q_heads x qk_dim",
+                                                  "k_heads x qk_dim",
+                                                  "v_heads x v_dim",
+                                                  "q_heads x v_dim",
+                                                  "qk_dim",
+                                                  "2 x d_ff",
+                                                  "qkv" };
     return names[a];
 }
 
 size_t lt_axis_size(lt_axis a, const lt_config *c, const lt_layer_config *l) {
     switch (a) {
-    case LT_AXIS_NONE: return 1;
-    case LT_AXIS_VOCAB: return c->vocab_size;
-    case LT_AXIS_D_MODEL: return c->d_model;
-    case LT_AXIS_D_FF: return l->d_ff;
-    case LT_AXIS_Q_HEADS_QK: return l->n_q_heads * l->qk_dim;
-    case LT_AXIS_K_HEADS_QK: return l->n_k_heads * l->qk_dim;
-    case LT_AXIS_V_HEADS_V: return l->n_v_heads * l->v_dim;
-    case LT_AXIS_Q_HEADS_V: return l->n_q_heads * l->v_dim;
-    case LT_AXIS_QK_DIM: return l->qk_dim;
-    case LT_AXIS_2_D_FF: return 2 * l->d_ff;
-    case LT_AXIS_QKV: return (l->n_q_heads + l->n_k_heads) * l->qk_dim + l->n_v_heads * l->v_dim;
-    case LT_N_AXES: break;
+    case LT_AXIS_NONE:
+        return 1;
+    case LT_AXIS_VOCAB:
+        return c->vocab_size;
+    case LT_AXIS_D_MODEL:
+        return c->d_model;
+    case LT_AXIS_D_FF:
+        return l->d_ff;
+    case LT_AXIS_Q_HEADS_QK:
+        return l->n_q_heads * l->qk_dim;
+    case LT_AXIS_K_HEADS_QK:
+        return l->n_k_heads * l->qk_dim;
+    case LT_AXIS_V_HEADS_V:
+        return l->n_v_heads * l->v_dim;
+    case LT_AXIS_Q_HEADS_V:
+        return l->n_q_heads * l->v_dim;
+    case LT_AXIS_QK_DIM:
+        return l->qk_dim;
+    case LT_AXIS_2_D_FF:
+        return 2 * l->d_ff;
+    case LT_AXIS_QKV:
+        return (l->n_q_heads + l->n_k_heads) * l->qk_dim + l->n_v_heads * l->v_dim;
+    case LT_N_AXES:
+        break;
     }
     return 0;
 }
 
 bool lt_when_holds(lt_when w, const lt_config *c) {
     switch (w) {
-    case LT_ALWAYS: return true;
-    case LT_IF_ATTN_BIAS: return c->attn_bias;
-    case LT_IF_MLP_BIAS: return c->mlp_bias;
-    case LT_IF_UNTIED: return !c->tied;
+    case LT_ALWAYS:
+        return true;
+    case LT_IF_ATTN_BIAS:
+        return c->attn_bias;
+    case LT_IF_MLP_BIAS:
+        return c->mlp_bias;
+    case LT_IF_UNTIED:
+        return !c->tied;
     }
     return false;
 }
 
 bool lt_map_name(char *buf, size_t cap, const char *pattern, size_t layer) {
     const char *at = strstr(pattern, "%zu");
-    const int n = at ? snprintf(buf, cap, "%.*s%zu%s", (int)(at - pattern), pattern, layer, at + 3) : snprintf(buf, cap, "%s", pattern);
+    const int n = at ? snprintf(buf, cap, "%.*s%zu%s", (int)(at - pattern), pattern, layer, at + 3)
+                     : snprintf(buf, cap, "%s", pattern);
     return n >= 0 && (size_t)n < cap;
 }
 
@@ -76,12 +101,14 @@ static const char *list_names(char *buf, size_t cap, bool gguf) {
 lt_status lt_family_find(const lt_family **out, const char *model_type, lt_err *err) {
     char buf[256];
     for (const lt_family *const *f = lt_families; *f; f++) {
-        if (!answers((*f)->model_types, model_type) && (!(*f)->lowrank_model_type || strcmp((*f)->lowrank_model_type, model_type) != 0))
+        if (!answers((*f)->model_types, model_type) &&
+            (!(*f)->lowrank_model_type || strcmp((*f)->lowrank_model_type, model_type) != 0))
             continue;
         *out = *f;
         return LT_OK;
     }
-    return lt_fail(err, LT_EUNSUPPORTED, "model_type is not supported; supported: %s (%s)", list_names(buf, sizeof buf, false), model_type);
+    return lt_fail(err, LT_EUNSUPPORTED, "model_type is not supported; supported: %s (%s)",
+                   list_names(buf, sizeof buf, false), model_type);
 }
 
 lt_status lt_family_find_gguf(const lt_family **out, const char *arch, lt_err *err) {
@@ -91,5 +118,6 @@ lt_status lt_family_find_gguf(const lt_family **out, const char *arch, lt_err *e
         *out = *f;
         return LT_OK;
     }
-    return lt_fail(err, LT_EUNSUPPORTED, "general.architecture is not supported; supported: %s (%s)", list_names(buf, sizeof buf, true), arch);
+    return lt_fail(err, LT_EUNSUPPORTED, "general.architecture is not supported; supported: %s (%s)",
+                   list_names(buf, sizeof buf, true), arch);
 }

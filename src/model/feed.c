@@ -7,7 +7,8 @@
 enum { FEED_ROWS = 512 };
 
 /* One chunk on top of the session; logits NULL: only the cache is wanted. */
-static lt_status feed_chunk(lt_session *s, lt_exec *x, const lt_model *m, const int32_t *ids, size_t n, float *logits, lt_err *err) {
+static lt_status feed_chunk(lt_session *s, lt_exec *x, const lt_model *m, const int32_t *ids, size_t n, float *logits,
+                            lt_err *err) {
     const lt_piece piece = { .row = 0, .n = n, .pos0 = lt_session_positions(s), .parent = -1 };
     lt_past *const past = lt_session_past(s);
     const lt_batch batch = { .n_rows = n, .n_pieces = 1, .ids = ids, .piece = &piece, .past = &past };
@@ -26,7 +27,8 @@ static lt_status feed_chunk(lt_session *s, lt_exec *x, const lt_model *m, const 
     return st;
 }
 
-lt_status lt_session_feed(lt_session *s, lt_exec *x, const lt_model *m, const int32_t *ids, size_t n, size_t chunk, float *logits, lt_err *err) {
+lt_status lt_session_feed(lt_session *s, lt_exec *x, const lt_model *m, const int32_t *ids, size_t n, size_t chunk,
+                          float *logits, lt_err *err) {
     LT_REQUIRE(err, n >= 1, "session: nothing to feed");
     LT_REQUIRE(err, lt_exec_mode(x) == LT_INFER, "session: the execution context records");
     const size_t have = lt_session_positions(s), max = m->config.max_positions;

@@ -7,7 +7,10 @@
 
 /* ---- sampling ---- */
 
-typedef struct candidate { float p; int32_t id; } candidate;
+typedef struct candidate {
+    float p;
+    int32_t id;
+} candidate;
 
 /* More probable first; ties to the smaller id. */
 static int by_probability(const void *a, const void *b) {
@@ -30,7 +33,8 @@ static lt_status find_max(int32_t *id, const float *logits, size_t vocab, lt_err
 static size_t weigh(candidate *c, const float *logits, size_t vocab, float max, const lt_sampler *s) {
     size_t n = 0;
     for (size_t i = 0; i < vocab; i++) {
-        const float p = isinf(max) ? (logits[i] == max ? 1.0f : 0.0f) : (float)exp(((double)logits[i] - (double)max) / s->temperature);
+        const float p = isinf(max) ? (logits[i] == max ? 1.0f : 0.0f)
+                                   : (float)exp(((double)logits[i] - (double)max) / s->temperature);
         if (p > 0.0f && (double)p >= s->min_p) c[n++] = (candidate){ p, (int32_t)i };
     }
     return n;
@@ -59,7 +63,8 @@ static int32_t draw(const candidate *c, size_t n, double u) {
     return c[n - 1].id;
 }
 
-lt_status lt_sample(int32_t *id, const float *logits, size_t vocab, const lt_sampler *s, uint32_t step, uint32_t sample, lt_err *err) {
+lt_status lt_sample(int32_t *id, const float *logits, size_t vocab, const lt_sampler *s, uint32_t step, uint32_t sample,
+                    lt_err *err) {
     LT_REQUIRE(err, vocab >= 1 && s->temperature >= 0.0 && s->top_p >= 0.0 && s->min_p >= 0.0 && s->min_p <= 1.0,
                "sampler: temperature %g, top_p %g, min_p %g", s->temperature, s->top_p, s->min_p);
     int32_t best;
@@ -86,7 +91,8 @@ static bool is_eos(const lt_config *c, int32_t id) {
     return false;
 }
 
-static lt_status loop(lt_generate_out *out, const lt_generate_in *in, lt_session *s, lt_exec *x, float *logits, lt_err *err) {
+static lt_status loop(lt_generate_out *out, const lt_generate_in *in, lt_session *s, lt_exec *x, float *logits,
+                      lt_err *err) {
     const size_t vocab = in->model->config.vocab_size;
     double start = lt_seconds();
     LT_TRY(lt_session_feed(s, x, in->model, in->prompt, in->n_prompt, 0, logits, err));
@@ -111,8 +117,8 @@ lt_status lt_generate(lt_generate_out *out, const lt_generate_in *in, lt_err *er
     const size_t max = in->model->config.max_positions;
     *out = (lt_generate_out){ 0 };
     if (in->n_prompt > max || in->max_new > max - in->n_prompt + 1)
-        return lt_fail(err, LT_EDATA, "%zu prompt and %zu new tokens asked of a model that has %zu positions (%s)", in->n_prompt, in->max_new,
-                       max, in->model->path);
+        return lt_fail(err, LT_EDATA, "%zu prompt and %zu new tokens asked of a model that has %zu positions (%s)",
+                       in->n_prompt, in->max_new, max, in->model->path);
     lt_session *s = NULL;
     lt_exec *x = NULL;
     float *logits = lt_malloc(in->model->config.vocab_size * sizeof *logits);

@@ -104,7 +104,8 @@ static lt_status open_resolved(lt_model *m, bool gguf, lt_err *err) {
         LT_TRY(read_hf_config(m, err));
         LT_TRY(lt_weights_open_folder(&m->weights, m->path, err));
     }
-    snprintf(m->config.model_type, sizeof m->config.model_type, "%s", json_string_value(json_object_get(m->config.raw, "model_type")));
+    snprintf(m->config.model_type, sizeof m->config.model_type, "%s",
+             json_string_value(json_object_get(m->config.raw, "model_type")));
     m->layer = lt_calloc(m->config.n_layers, sizeof *m->layer);
     if (!m->layer) return lt_fail(err, LT_ENOMEM, "out of memory (%s: %zu layers)", m->path, m->config.n_layers);
     LT_TRY(make_frequencies(m, err));
@@ -117,8 +118,10 @@ lt_status lt_model_open(lt_model **out, const char *path, lt_err *err) {
     if (!m) return lt_fail(err, LT_ENOMEM, "out of memory (%s)", path);
     lt_status st = resolve(&m->path, &gguf, path, err);
     if (st == LT_OK) st = open_resolved(m, gguf, err);
-    if (st != LT_OK) lt_model_destroy(m);
-    else *out = m;
+    if (st != LT_OK)
+        lt_model_destroy(m);
+    else
+        *out = m;
     return st;
 }
 
@@ -132,8 +135,12 @@ void lt_model_destroy(lt_model *m) {
     lt_free(m);
 }
 
-bool lt_model_is_gguf(const lt_model *m) { return m->weights->gguf != NULL; }
-const lt_gguf *lt_model_gguf(const lt_model *m) { return m->weights->gguf; }
+bool lt_model_is_gguf(const lt_model *m) {
+    return m->weights->gguf != NULL;
+}
+const lt_gguf *lt_model_gguf(const lt_model *m) {
+    return m->weights->gguf;
+}
 
 /* ---- gradients ---- */
 
@@ -146,7 +153,8 @@ static lt_status give_grad(lt_model *m, lt_param *p, lt_err *err) {
 
 lt_status lt_model_make_trainable(lt_model *m, lt_err *err) {
     lt_param_info p;
-    for (size_t i = 0; lt_model_param(m, i, &p); i++) LT_TRY(give_grad(m, (lt_param *)p.param, err)); /* m is ours to change */
+    for (size_t i = 0; lt_model_param(m, i, &p); i++)
+        LT_TRY(give_grad(m, (lt_param *)p.param, err)); /* m is ours to change */
     if (m->config.tied) m->head.stage[0].w.grad = m->embed.grad;
     return LT_OK;
 }

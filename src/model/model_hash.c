@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The model hash: SHA-256 over the canonical config and one digest per tensor, in the map's order, so that shards do not matter. Tensors
- * are digested by threads of their own: file reading, not arithmetic. The cache under $XDG_CACHE_HOME/lathe is keyed by every file's
- * path, size and mtime. */
+/* The model hash: SHA-256 over the canonical config and one digest per tensor, in the map's order, so that shards do
+ * not matter. Tensors are digested by threads of their own: file reading, not arithmetic. The cache under
+ * $XDG_CACHE_HOME/lathe is keyed by every file's path, size and mtime. */
 #include "model/model.h"
 
 #include <pthread.h>
@@ -27,8 +27,8 @@ static bool hash_param(const lt_param *p, char hex[LT_HASH_HEX]) {
     lt_hash *h = lt_hash_create();
     if (!h) return false;
     const bool vector = p->t.rank <= 1;
-    snprintf(head, sizeof head, "%s %s %zu %zu\n", p->name, lt_dtype_get(p->t.dtype)->name, vector ? lt_tensor_count(&p->t) : lt_tensor_rows(&p->t),
-             vector ? 0 : lt_tensor_cols(&p->t));
+    snprintf(head, sizeof head, "%s %s %zu %zu\n", p->name, lt_dtype_get(p->t.dtype)->name,
+             vector ? lt_tensor_count(&p->t) : lt_tensor_rows(&p->t), vector ? 0 : lt_tensor_cols(&p->t));
     lt_hash_update(h, head, strlen(head));
     hash_values(h, &p->t);
     lt_hash_finish(h, hex);

@@ -1,15 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The changed model is a copy of the base's structs; each replaced linear owns its parts (factor or dense weight, bias), found by the
- * address of its slot. Nothing of the base is written. */
+/* The changed model is a copy of the base's structs; each replaced linear owns its parts (factor or dense weight,
+ * bias), found by the address of its slot. Nothing of the base is written. */
 #include "model/overlay.h"
 
 #include <string.h>
 
 #include "model/round.h"
 
-typedef struct part { lt_buffer buffer; char *name; } part; /* tensors point at buffer, so parts never move */
+typedef struct part {
+    lt_buffer buffer;
+    char *name;
+} part; /* tensors point at buffer, so parts never move */
 enum { N_PARTS = 3 };
-typedef struct replaced { part part[N_PARTS]; } replaced; /* stage 0, stage 1, bias */
+typedef struct replaced {
+    part part[N_PARTS];
+} replaced; /* stage 0, stage 1, bias */
 
 struct lt_overlay {
     const lt_model *base;
@@ -20,7 +25,9 @@ struct lt_overlay {
 
 /* ---- life ---- */
 
-static size_t n_linears(const lt_model *m) { return m->config.n_layers * LT_N_LINEAR_SLOTS + 1; }
+static size_t n_linears(const lt_model *m) {
+    return m->config.n_layers * LT_N_LINEAR_SLOTS + 1;
+}
 
 static void part_clear(part *p) {
     lt_free(p->buffer.data);
@@ -60,11 +67,17 @@ void lt_overlay_destroy(lt_overlay *o) {
     lt_free(o);
 }
 
-const lt_model *lt_overlay_model(const lt_overlay *o) { return &o->model; }
+const lt_model *lt_overlay_model(const lt_overlay *o) {
+    return &o->model;
+}
 
 /* ---- finding ---- */
 
-typedef struct place { lt_linear *linear; const lt_linear *base; replaced *parts; } place;
+typedef struct place {
+    lt_linear *linear;
+    const lt_linear *base;
+    replaced *parts;
+} place;
 
 static place place_of(lt_overlay *o, const lt_module *mod) {
     if (mod->layer < 0) return (place){ &o->model.head, &o->base->head, &o->parts[n_linears(o->base) - 1] };
@@ -74,9 +87,11 @@ static place place_of(lt_overlay *o, const lt_module *mod) {
 
 static lt_status find_place(place *out, lt_overlay *o, const char *module, lt_err *err) {
     lt_module mod;
-    if (!lt_model_find_module(o->base, module, &mod)) return lt_fail(err, LT_EDATA, "model has no such module (%s)", module);
+    if (!lt_model_find_module(o->base, module, &mod))
+        return lt_fail(err, LT_EDATA, "model has no such module (%s)", module);
     if (mod.layer < 0 && o->base->config.tied)
-        return lt_fail(err, LT_EUNSUPPORTED, "the head is tied to the embedding and cannot be replaced alone (%s)", module);
+        return lt_fail(err, LT_EUNSUPPORTED, "the head is tied to the embedding and cannot be replaced alone (%s)",
+                       module);
     *out = place_of(o, &mod);
     return LT_OK;
 }
@@ -92,14 +107,16 @@ lt_status lt_overlay_restore(lt_overlay *o, const char *module, lt_err *err) {
 /* ---- making parts ---- */
 
 /* An empty tensor of p's own memory. Takes name. */
-static lt_status part_make(part *p, lt_param *param, char *name, lt_dtype t, int rank, const size_t *size, lt_err *err) {
+static lt_status part_make(part *p, lt_param *param, char *name, lt_dtype t, int rank, const size_t *size,
+                           lt_err *err) {
     const lt_tensor shape = lt_tensor_dense(t, rank, size, NULL, 0);
     *p = (part){ .name = name };
     if (!name) return lt_fail(err, LT_ENOMEM, "out of memory (overlay)");
     LT_TRY(lt_round_check(t, lt_tensor_cols(&shape), name, err));
     p->buffer.bytes = lt_tensor_bytes(&shape);
     p->buffer.data = lt_malloc(lt_max_size(1, p->buffer.bytes));
-    if (!p->buffer.data) return lt_fail(err, LT_ENOMEM, "out of memory (overlay: %s: %zu bytes)", name, p->buffer.bytes);
+    if (!p->buffer.data)
+        return lt_fail(err, LT_ENOMEM, "out of memory (overlay: %s: %zu bytes)", name, p->buffer.bytes);
     *param = (lt_param){ .name = name, .t = lt_tensor_dense(t, rank, size, &p->buffer, 0) };
     return LT_OK;
 }
@@ -113,7 +130,8 @@ static lt_status part_fill(part *p, const lt_param *param, const double *values,
     for (size_t r = 0; r < rows && st == LT_OK; r++) {
         void *dst = (char *)p->buffer.data + lt_tensor_bytes(&param->t) / rows * r;
         if (!lt_round_row(dst, param->t.dtype, values + r * ld, step, cols, buf))
-            st = lt_fail(err, LT_EDATA, "value is not finite as %s (%s: row %zu)", lt_dtype_get(param->t.dtype)->name, p->name, r);
+            st = lt_fail(err, LT_EDATA, "value is not finite as %s (%s: row %zu)", lt_dtype_get(param->t.dtype)->name,
+                         p->name, r);
     }
     lt_free(buf);
     return st;
@@ -131,10 +149,12 @@ static void commit(place *p, const lt_linear *l, replaced *fresh) {
     replaced_clear(fresh);
 }
 
-static lt_dtype bias_dtype(lt_dtype t) { return lt_dtype_get(t)->block > 1 ? LT_F32 : t; }
+static lt_dtype bias_dtype(lt_dtype t) {
+    return lt_dtype_get(t)->block > 1 ? LT_F32 : t;
+}
 
-lt_status lt_overlay_factor(lt_overlay *o, const char *module, size_t rank, const double *a, const double *b, const double *bias,
-                            lt_dtype dtype, lt_err *err) {
+lt_status lt_overlay_factor(lt_overlay *o, const char *module, size_t rank, const double *a, const double *b,
+                            const double *bias, lt_dtype dtype, lt_err *err) {
     place p;
     LT_TRY(find_place(&p, o, module, err));
     const size_t out = lt_linear_out(p.base), in = lt_linear_in(p.base);
@@ -142,12 +162,15 @@ lt_status lt_overlay_factor(lt_overlay *o, const char *module, size_t rank, cons
     replaced fresh = { 0 };
     lt_linear l = { .name = p.base->name, .n_stages = 2, .bias = p.base->bias, .layout = p.base->layout };
     lt_status st;
-    LT_GO(part_make(&fresh.part[0], &l.stage[0].w, lt_asprintf("%s.BLinear.weight", module), dtype, 2, (size_t[]){ rank, in }, err));
-    LT_GO(part_make(&fresh.part[1], &l.stage[1].w, lt_asprintf("%s.ALinear.weight", module), dtype, 2, (size_t[]){ out, rank }, err));
+    LT_GO(part_make(&fresh.part[0], &l.stage[0].w, lt_asprintf("%s.BLinear.weight", module), dtype, 2,
+                    (size_t[]){ rank, in }, err));
+    LT_GO(part_make(&fresh.part[1], &l.stage[1].w, lt_asprintf("%s.ALinear.weight", module), dtype, 2,
+                    (size_t[]){ out, rank }, err));
     LT_GO(part_fill(&fresh.part[0], &l.stage[0].w, b, in, 1, err));
     LT_GO(part_fill(&fresh.part[1], &l.stage[1].w, a, rank, 1, err));
     if (bias) {
-        LT_GO(part_make(&fresh.part[2], &l.bias, lt_asprintf("%s.ALinear.bias", module), bias_dtype(dtype), 1, &out, err));
+        LT_GO(part_make(&fresh.part[2], &l.bias, lt_asprintf("%s.ALinear.bias", module), bias_dtype(dtype), 1, &out,
+                        err));
         LT_GO(part_fill(&fresh.part[2], &l.bias, bias, out, 1, err));
     }
     commit(&p, &l, &fresh);
@@ -187,7 +210,8 @@ static lt_status quantize_param(part *p, lt_param *param, lt_dtype t, lt_err *er
         void *dst = (char *)p->buffer.data + p->buffer.bytes / rows * r;
         if (t == LT_F64)
             for (size_t c = 0; c < cols; c++) ((double *)dst)[c] = (double)buf[c];
-        else lt_dtype_get(t)->from_f32(dst, buf, cols);
+        else
+            lt_dtype_get(t)->from_f32(dst, buf, cols);
     }
     lt_free(buf);
     lt_tensor_drop(&src);

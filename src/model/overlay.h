@@ -1,4 +1,5 @@
-/* model/overlay.h - replaced linears over a read-only model: `apply` builds one, saving writes it, dropping it restores bit-exactly. */
+/* model/overlay.h - replaced linears over a read-only model: `apply` builds one, saving writes it, dropping it restores
+ * bit-exactly. */
 #ifndef LT_MODEL_OVERLAY_H
 #define LT_MODEL_OVERLAY_H
 
@@ -9,12 +10,14 @@ lt_status lt_overlay_create(lt_overlay **out, const lt_model *base, lt_err *err)
 void lt_overlay_destroy(lt_overlay *o);
 /* The changed model: run it, save it; borrowed, valid until destroy. */
 const lt_model *lt_overlay_model(const lt_overlay *o);
-/* Replaces a module by y = A(Bx) + bias: a [m, r], b [r, d] row-major f64, rounded once to dtype. bias NULL: keep the module's own (or
- * none); else [m] replaces or adds one. Copies. A non-finite value is LT_EDATA naming module. */
-lt_status lt_overlay_factor(lt_overlay *o, const char *module, size_t rank, const double *a, const double *b, const double *bias, lt_dtype dtype, lt_err *err);
+/* Replaces a module by y = A(Bx) + bias: a [m, r], b [r, d] row-major f64, rounded once to dtype. bias NULL: keep the
+ * module's own (or none); else [m] replaces or adds one. Copies. A non-finite value is LT_EDATA naming module. */
+lt_status lt_overlay_factor(lt_overlay *o, const char *module, size_t rank, const double *a, const double *b,
+                            const double *bias, lt_dtype dtype, lt_err *err);
 /* Replaces the weight by a dense one of dtype (f64 values [m, d]); in_out layout of the original is kept. */
 lt_status lt_overlay_dense(lt_overlay *o, const char *module, const double *w, lt_dtype dtype, lt_err *err);
-/* Stores the weights of every linear and the embedding as dtype (q8_0, bf16 ...); norms and biases stay. Rows not a multiple of the block are LT_EUNSUPPORTED naming the tensor. */
+/* Stores the weights of every linear and the embedding as dtype (q8_0, bf16 ...); norms and biases stay. Rows not a
+ * multiple of the block are LT_EUNSUPPORTED naming the tensor. */
 lt_status lt_overlay_quantize(lt_overlay *o, lt_dtype dtype, lt_err *err);
 /* Back to the base's module. */
 lt_status lt_overlay_restore(lt_overlay *o, const char *module, lt_err *err);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Walking a model: its linears, its stored parameters, and what follows from them. The order is the map's: table, layers, norm, head. */
+/* Walking a model: its linears, its stored parameters, and what follows from them. The order is the map's: table,
+ * layers, norm, head. */
 #include "model/model.h"
 
 #include <math.h>
@@ -11,7 +12,8 @@ bool lt_model_module(const lt_model *m, size_t i, lt_module *out) {
     for (size_t layer = 0; layer < m->config.n_layers; layer++) {
         for (size_t r = 0; r < m->family->n_tensors; r++) {
             const lt_map_row *row = &m->family->tensors[r];
-            if (row->slot >= LT_N_LINEAR_SLOTS || !lt_linear_present(&m->layer[layer].linear[row->slot]) || i-- > 0) continue;
+            if (row->slot >= LT_N_LINEAR_SLOTS || !lt_linear_present(&m->layer[layer].linear[row->slot]) || i-- > 0)
+                continue;
             *out = (lt_module){ &m->layer[layer].linear[row->slot], (int)layer, row->slot, row };
             return true;
         }
@@ -79,7 +81,8 @@ size_t lt_model_n_linear_params(const lt_model *m) {
     lt_module mod;
     size_t n = 0;
     for (size_t i = 0; lt_model_module(m, i, &mod); i++)
-        for (int s = 0; mod.layer >= 0 && s < mod.linear->n_stages; s++) n += lt_tensor_count(&mod.linear->stage[s].w.t);
+        for (int s = 0; mod.layer >= 0 && s < mod.linear->n_stages; s++)
+            n += lt_tensor_count(&mod.linear->stage[s].w.t);
     return n;
 }
 
@@ -93,13 +96,15 @@ size_t lt_model_bytes(const lt_model *m) {
 size_t lt_layer_bytes(const lt_model *m, size_t layer) {
     lt_param_info p;
     size_t n = 0;
-    for (size_t i = 0, left = 0; left = i, pick_in_layer(&m->layer[layer], (int)layer, &left, &p); i++) n += lt_tensor_bytes(&p.param->t);
+    for (size_t i = 0, left = 0; left = i, pick_in_layer(&m->layer[layer], (int)layer, &left, &p); i++)
+        n += lt_tensor_bytes(&p.param->t);
     return n;
 }
 
 void lt_layer_drop(const lt_model *m, size_t layer) {
     lt_param_info p;
-    for (size_t i = 0, left = 0; left = i, pick_in_layer(&m->layer[layer], (int)layer, &left, &p); i++) lt_tensor_drop(&p.param->t);
+    for (size_t i = 0, left = 0; left = i, pick_in_layer(&m->layer[layer], (int)layer, &left, &p); i++)
+        lt_tensor_drop(&p.param->t);
 }
 
 /* ---- NaN and Inf ---- */
@@ -116,7 +121,9 @@ static lt_status check_row(const lt_param *p, size_t row, float *buf, lt_err *er
         for (size_t i = 0; i < n; i++) sum += buf[i] - buf[i];
         if (sum == 0.0f) continue;
         for (size_t i = 0; i < n; i++)
-            if (!isfinite(buf[i])) return lt_fail(err, LT_EDATA, "weight is not finite (%s: [%zu, %zu]: %g)", p->name, row, c0 + i, (double)buf[i]);
+            if (!isfinite(buf[i]))
+                return lt_fail(err, LT_EDATA, "weight is not finite (%s: [%zu, %zu]: %g)", p->name, row, c0 + i,
+                               (double)buf[i]);
     }
     return LT_OK;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Rotary frequencies: inv_freq[i] = theta^(-2i/dim), then the rule of the kind (transformers, modeling_rope_utils.py). */
+/* Rotary frequencies: inv_freq[i] = theta^(-2i/dim), then the rule of the kind (transformers, modeling_rope_utils.py).
+ */
 #include "model/config.h"
 
 #include <math.h>
@@ -12,7 +13,9 @@ static double keep(double f, const lt_rope_config *r) {
     return f;
 }
 
-static double divide(double f, const lt_rope_config *r) { return f / r->factor; }
+static double divide(double f, const lt_rope_config *r) {
+    return f / r->factor;
+}
 
 /* Llama 3.1: long waves are slowed by factor, short ones kept, those between blended linearly in 1/wavelength. */
 static double llama3(double f, const lt_rope_config *r) {
@@ -33,7 +36,9 @@ static const struct rope_row {
     [LT_ROPE_LLAMA3] = { "llama3", llama3, true, true },
 };
 
-const char *lt_rope_kind_name(lt_rope_kind k) { return rows[k].name; }
+const char *lt_rope_kind_name(lt_rope_kind k) {
+    return rows[k].name;
+}
 
 bool lt_rope_kind_find(const char *name, lt_rope_kind *out) {
     for (int k = 0; k < LT_N_ROPE_KINDS; k++) {
@@ -64,18 +69,20 @@ static lt_status read_object(lt_rope_config *r, const json_t *o, const char *fie
     LT_TRY(lt_json_string(&old, o, "type", "default", where, err));
     LT_TRY(lt_json_string(&type, o, "rope_type", old, where, err));
     if (!lt_rope_kind_find(type, &r->kind))
-        return lt_fail(err, LT_EUNSUPPORTED, "%s.rope_type is none of default, linear, llama3 (%s: %s)", field, where, type);
+        return lt_fail(err, LT_EUNSUPPORTED, "%s.rope_type is none of default, linear, llama3 (%s: %s)", field, where,
+                       type);
     if (rows[r->kind].has_factor) LT_TRY(need_positive(&r->factor, o, "factor", where, err));
     if (!rows[r->kind].has_bands) return LT_OK;
     LT_TRY(need_positive(&r->low_freq_factor, o, "low_freq_factor", where, err));
     LT_TRY(need_positive(&r->high_freq_factor, o, "high_freq_factor", where, err));
     LT_TRY(need_positive(&r->original_max_positions, o, "original_max_position_embeddings", where, err));
     if (r->high_freq_factor > r->low_freq_factor) return LT_OK;
-    return lt_fail(err, LT_EDATA, "%s.high_freq_factor is not above low_freq_factor (%s: %g, %g)", field, where, r->high_freq_factor,
-                   r->low_freq_factor);
+    return lt_fail(err, LT_EDATA, "%s.high_freq_factor is not above low_freq_factor (%s: %g, %g)", field, where,
+                   r->high_freq_factor, r->low_freq_factor);
 }
 
-static lt_status object_member(const json_t **out, const json_t *config, const char *key, const char *where, lt_err *err) {
+static lt_status object_member(const json_t **out, const json_t *config, const char *key, const char *where,
+                               lt_err *err) {
     const json_t *j = json_object_get(config, key);
     *out = NULL;
     if (!j || json_is_null(j)) return LT_OK;
@@ -90,7 +97,8 @@ static lt_status read_theta(double *theta, const json_t *config, const json_t *p
     LT_TRY(lt_json_double(theta, config, "rope_theta", 0.0, where, err));
     if (params) LT_TRY(lt_json_double(&inner, params, "rope_theta", 0.0, where, err));
     if (inner != 0.0 && *theta != 0.0 && inner != *theta)
-        return lt_fail(err, LT_EDATA, "rope_theta and rope_parameters.rope_theta differ (%s: %g, %g)", where, *theta, inner);
+        return lt_fail(err, LT_EDATA, "rope_theta and rope_parameters.rope_theta differ (%s: %g, %g)", where, *theta,
+                       inner);
     if (inner != 0.0) *theta = inner;
     if (*theta == 0.0) *theta = 10000.0;
     if (isfinite(*theta) && *theta > 0.0) return LT_OK;
@@ -110,7 +118,8 @@ lt_status lt_rope_read(lt_rope_config *r, const json_t *config, const char *wher
     if (scaling) LT_TRY(read_object(&a, scaling, "rope_scaling", where, err));
     if (params) LT_TRY(read_object(&b, params, "rope_parameters", where, err));
     if (scaling && params && !same_rule(&a, &b))
-        return lt_fail(err, LT_EDATA, "rope_scaling and rope_parameters differ (%s: %s, %s)", where, rows[a.kind].name, rows[b.kind].name);
+        return lt_fail(err, LT_EDATA, "rope_scaling and rope_parameters differ (%s: %s, %s)", where, rows[a.kind].name,
+                       rows[b.kind].name);
     const lt_rope_config got = params ? b : a;
     double theta;
     LT_TRY(read_theta(&theta, config, params, where, err));
@@ -129,14 +138,17 @@ json_t *lt_rope_write(const lt_rope_config *r) {
     if (!o || !rows[r->kind].has_bands) return o;
     int bad = json_object_set_new(o, "low_freq_factor", json_real(r->low_freq_factor));
     bad |= json_object_set_new(o, "high_freq_factor", json_real(r->high_freq_factor));
-    bad |= json_object_set_new(o, "original_max_position_embeddings", json_integer((json_int_t)r->original_max_positions));
+    bad |=
+        json_object_set_new(o, "original_max_position_embeddings", json_integer((json_int_t)r->original_max_positions));
     if (!bad) return o;
     json_decref(o);
     return NULL;
 }
 
 /* The blend s of a divisor f = 1 / ((1 - s)/F + s), inverted. */
-static double blend_of(double f, double factor) { return (1.0 / f - 1.0 / factor) / (1.0 - 1.0 / factor); }
+static double blend_of(double f, double factor) {
+    return (1.0 / f - 1.0 / factor) / (1.0 - 1.0 / factor);
+}
 
 static bool gives(const lt_rope_config *r, const float *factor, size_t n) {
     for (size_t i = 0; i < n; i++) {
@@ -146,8 +158,8 @@ static bool gives(const lt_rope_config *r, const float *factor, size_t n) {
     return true;
 }
 
-/* s is linear in the turns over the original context; only the ratios of (low, high, original) matter, so low = 1. With one
- * blended frequency or none the published high = 4 is assumed, which `gives` then checks. */
+/* s is linear in the turns over the original context; only the ratios of (low, high, original) matter, so low = 1. With
+ * one blended frequency or none the published high = 4 is assumed, which `gives` then checks. */
 bool lt_rope_fit_llama3(lt_rope_config *r, const float *factor, size_t n) {
     double top = 1.0;
     for (size_t i = 0; i < n; i++) top = (double)factor[i] > top ? (double)factor[i] : top;
@@ -174,7 +186,10 @@ bool lt_rope_fit_llama3(lt_rope_config *r, const float *factor, size_t n) {
     } else if (seen == 1) {
         c.original_max_positions = round((1.0 + s0 * 3.0) * two_pi / f0);
     }
-    if (top == 1.0) c = (lt_rope_config){ .kind = LT_ROPE_DEFAULT, .theta = r->theta, .dim = r->dim, .interleaved = r->interleaved };
+    if (top == 1.0)
+        c = (lt_rope_config){
+            .kind = LT_ROPE_DEFAULT, .theta = r->theta, .dim = r->dim, .interleaved = r->interleaved
+        };
     for (size_t i = 0; top == 1.0 && i < n; i++)
         if (factor[i] != 1.0f) return false;
     if (top > 1.0 && !gives(&c, factor, n)) return false;

@@ -6,7 +6,10 @@
 
 /* Rounds to odd, so that the later rounding to 16 bits is the only one that counts (Boldo & Melquiond 2008). */
 static float to_odd(double v) {
-    union { float f; uint32_t u; } b = { .f = (float)v };
+    union {
+        float f;
+        uint32_t u;
+    } b = { .f = (float)v };
     if ((double)b.f == v || isnan(v)) return b.f;
     if (fabs((double)b.f) > fabs(v)) b.u--; /* towards zero */
     b.u |= 1u;
@@ -15,9 +18,11 @@ static float to_odd(double v) {
 
 lt_status lt_round_check(lt_dtype t, size_t cols, const char *name, lt_err *err) {
     const lt_dtype_row *d = lt_dtype_get(t);
-    if (!d->is_float || (t != LT_F64 && !d->from_f32)) return lt_fail(err, LT_EUNSUPPORTED, "weights cannot be written as %s (%s)", d->name, name);
+    if (!d->is_float || (t != LT_F64 && !d->from_f32))
+        return lt_fail(err, LT_EUNSUPPORTED, "weights cannot be written as %s (%s)", d->name, name);
     if (cols % d->block != 0)
-        return lt_fail(err, LT_EUNSUPPORTED, "rows are not a multiple of %zu, as %s needs (%s: %zu)", d->block, d->name, name, cols);
+        return lt_fail(err, LT_EUNSUPPORTED, "rows are not a multiple of %zu, as %s needs (%s: %zu)", d->block, d->name,
+                       name, cols);
     return LT_OK;
 }
 

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The prediction is a sum of what is resident at the worst moment:
- *   process now + team and BLAS + values of the largest batch + hidden states + weights of a group (or the head, if larger and the
- *   group's are given back first) + touched pages of the table + what the caller holds. */
+ *   process now + team and BLAS + values of the largest batch + hidden states + weights of a group (or the head, if
+ * larger and the group's are given back first) + touched pages of the table + what the caller holds. */
 #include "model/runner.h"
 
 #include <stdio.h>
 
-/* Measured: what one thread of a GEMM makes resident beside its operands (kernel scratch and OpenBLAS's packing buffers). */
+/* Measured: what one thread of a GEMM makes resident beside its operands (kernel scratch and OpenBLAS's packing
+ * buffers). */
 enum { THREAD_BYTES = 12 << 20, EXEC_SLACK = 24 << 20, PAGE_BYTES = 4096 };
 
 typedef struct sizes {
@@ -17,7 +18,9 @@ typedef struct sizes {
 } sizes;
 
 /* Of a tensor that is still to become resident: what an overlay owns is part of the process already. */
-static size_t mapped_bytes(const lt_tensor *t) { return t->buffer->mapped ? lt_tensor_bytes(t) : 0; }
+static size_t mapped_bytes(const lt_tensor *t) {
+    return t->buffer->mapped ? lt_tensor_bytes(t) : 0;
+}
 
 static size_t linear_bytes(const lt_linear *l) {
     size_t n = 0;
@@ -59,7 +62,8 @@ static size_t predict(const sizes *z, const lt_run_plan *p) {
     const bool one = group == z->n_layers;
     const size_t weights = p->drop_weights ? lt_min_size(z->all_layers, group * z->largest_layer) : z->all_layers;
     const size_t hidden = one ? 0 : p->spill ? 2 * z->batch : z->hidden;
-    const size_t lasting = p->drop_weights && !one ? lt_max_size(weights + z->table, z->head) : weights + lt_max_size(z->table, z->head);
+    const size_t lasting =
+        p->drop_weights && !one ? lt_max_size(weights + z->table, z->head) : weights + lt_max_size(z->table, z->head);
     return z->base + z->exec + hidden + lasting + z->extra + group * z->extra_layer;
 }
 
@@ -68,8 +72,10 @@ static bool choose(lt_run_plan *out, const sizes *z, size_t limit, bool layer_ma
     for (int spill = 0; spill <= 1; spill++)
         for (int drop = spill; drop <= 1; drop++)
             for (size_t group = layer_major ? 1 : z->n_layers; group >= 1; group--) {
-                if (group == z->n_layers && (drop || spill) && z->n_layers > 1) continue; /* nothing to give back, nothing to keep */
-                if (!drop && !layer_major && group < z->n_layers && z->extra_layer == 0) break; /* would only cost hidden states */
+                if (group == z->n_layers && (drop || spill) && z->n_layers > 1)
+                    continue; /* nothing to give back, nothing to keep */
+                if (!drop && !layer_major && group < z->n_layers && z->extra_layer == 0)
+                    break; /* would only cost hidden states */
                 lt_run_plan p = { .group = group, .drop_weights = drop, .spill = spill };
                 p.predicted_bytes = predict(z, &p);
                 *out = p;
@@ -78,9 +84,11 @@ static bool choose(lt_run_plan *out, const sizes *z, size_t limit, bool layer_ma
     return false;
 }
 
-lt_status lt_run_make_plan(lt_run_plan *out, const lt_model *m, const lt_batch *batches, size_t n_batches, size_t max_memory, size_t extra_bytes,
-                           size_t extra_layer_bytes, size_t head_rows, bool layer_major, lt_err *err) {
-    if (max_memory > 0) { /* pages that an earlier pass left resident can go, and are not part of what the process needs */
+lt_status lt_run_make_plan(lt_run_plan *out, const lt_model *m, const lt_batch *batches, size_t n_batches,
+                           size_t max_memory, size_t extra_bytes, size_t extra_layer_bytes, size_t head_rows,
+                           bool layer_major, lt_err *err) {
+    if (max_memory >
+        0) { /* pages that an earlier pass left resident can go, and are not part of what the process needs */
         for (size_t l = 0; l < m->config.n_layers; l++) lt_layer_drop(m, l);
         lt_tensor_drop(&m->embed.t);
         for (int s = 0; s < m->head.n_stages; s++) lt_tensor_drop(&m->head.stage[s].w.t);
@@ -93,6 +101,7 @@ lt_status lt_run_make_plan(lt_run_plan *out, const lt_model *m, const lt_batch *
         *out = p;
         return LT_OK;
     }
-    return lt_fail(err, LT_ENOMEM, "needs %zu MiB at least, the limit is %zu MiB: %zu MiB short (%s)", (p.predicted_bytes >> 20) + 1,
-                   max_memory >> 20, ((p.predicted_bytes - max_memory) >> 20) + 1, m->path);
+    return lt_fail(err, LT_ENOMEM, "needs %zu MiB at least, the limit is %zu MiB: %zu MiB short (%s)",
+                   (p.predicted_bytes >> 20) + 1, max_memory >> 20, ((p.predicted_bytes - max_memory) >> 20) + 1,
+                   m->path);
 }

@@ -34,7 +34,8 @@ static bool digest_batches(char hex[LT_HASH_HEX], const lt_batch *b, size_t n) {
 static char *temporary_path(const lt_ctx *ctx) {
     static _Atomic unsigned serial;
     const char *folder = ctx && ctx->scratch ? ctx->scratch : getenv("TMPDIR");
-    return lt_asprintf("%s/lathe-spill-%ld-%u.safetensors", folder && *folder ? folder : "/tmp", (long)getpid(), atomic_fetch_add(&serial, 1));
+    return lt_asprintf("%s/lathe-spill-%ld-%u.safetensors", folder && *folder ? folder : "/tmp", (long)getpid(),
+                       atomic_fetch_add(&serial, 1));
 }
 
 lt_status lt_run_state_init(lt_run_state *s, const lt_run_in *in, bool in_memory, lt_err *err) {
@@ -47,7 +48,8 @@ lt_status lt_run_state_init(lt_run_state *s, const lt_run_in *in, bool in_memory
     s->temporary = !in_memory && !in->state_path;
     bool ok = s->first_row && digest_batches(s->digest, in->batches, in->n_batches);
     if (ok && in_memory) ok = (s->hidden = lt_calloc(lt_max_size(1, s->n_rows * s->d), sizeof *s->hidden)) != NULL;
-    if (ok && (in->state_path || s->temporary)) ok = (s->path = in->state_path ? lt_strdup(in->state_path) : temporary_path(in->ctx)) != NULL;
+    if (ok && (in->state_path || s->temporary))
+        ok = (s->path = in->state_path ? lt_strdup(in->state_path) : temporary_path(in->ctx)) != NULL;
     if (ok) return LT_OK;
     lt_run_state_clear(s);
     return lt_fail(err, LT_ENOMEM, "out of memory (hidden states: %zu x %zu)", s->n_rows, s->d);
@@ -106,17 +108,21 @@ static lt_status check_sum(const lt_run_state *s, const lt_tensor *sum, lt_err *
         lt_tensor_drop(&t);
     }
     lt_hash_finish(h, hex);
-    return memcmp(hex, lt_host(sum), LT_HASH_HEX - 1) == 0 ? LT_OK : lt_fail(err, LT_EDATA, "state is damaged: checksum differs (%s)", s->path);
+    return memcmp(hex, lt_host(sum), LT_HASH_HEX - 1) == 0
+               ? LT_OK
+               : lt_fail(err, LT_EDATA, "state is damaged: checksum differs (%s)", s->path);
 }
 
 static lt_status check_file(const lt_run_state *s, size_t *next_layer, lt_err *err) {
     const lt_tensor *hidden, *sum;
     const char *form = lt_safetensors_meta(s->file, "format"), *layer = lt_safetensors_meta(s->file, "next_layer");
     const char *batches = lt_safetensors_meta(s->file, "batches");
-    if (!form || strcmp(form, format) != 0 || !layer || !batches) return lt_fail(err, LT_EDATA, "file is not a %s (%s)", format, s->path);
+    if (!form || strcmp(form, format) != 0 || !layer || !batches)
+        return lt_fail(err, LT_EDATA, "file is not a %s (%s)", format, s->path);
     LT_TRY(lt_safetensors_get(&hidden, s->file, "hidden", LT_F32, 2, err));
     LT_TRY(lt_safetensors_get(&sum, s->file, "checksum", LT_U8, 1, err));
-    if (strcmp(batches, s->digest) != 0 || hidden->size[0] != s->n_rows || hidden->size[1] != s->d || sum->size[0] != LT_HASH_HEX - 1)
+    if (strcmp(batches, s->digest) != 0 || hidden->size[0] != s->n_rows || hidden->size[1] != s->d ||
+        sum->size[0] != LT_HASH_HEX - 1)
         return lt_fail(err, LT_EDATA, "state belongs to other batches (%s)", s->path);
     *next_layer = (size_t)strtoull(layer, NULL, 10);
     return check_sum(s, sum, err);

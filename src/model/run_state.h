@@ -1,7 +1,9 @@
-/* model/run_state.h - the hidden states of all batches at a border between groups: in memory, or in a file; private to the runner.
+/* model/run_state.h - the hidden states of all batches at a border between groups: in memory, or in a file; private to
+ * the runner.
  *
- * The file is safetensors: "hidden" f32 [rows, d_model], "checksum" u8 [64] (SHA-256 of hidden, hex), metadata next_layer and batches (digest
- * of ids and pieces). It is written beside the old one and renamed over it, so at any instant one whole state exists. */
+ * The file is safetensors: "hidden" f32 [rows, d_model], "checksum" u8 [64] (SHA-256 of hidden, hex), metadata
+ * next_layer and batches (digest of ids and pieces). It is written beside the old one and renamed over it, so at any
+ * instant one whole state exists. */
 #ifndef LT_MODEL_RUN_STATE_H
 #define LT_MODEL_RUN_STATE_H
 

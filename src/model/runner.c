@@ -9,12 +9,15 @@
 typedef struct run {
     const lt_run_in *in;
     lt_run_state state;
-    lt_exec *x;                /* of the running group, with or without the caller's observers */
-    bool batch_major;          /* one group: nothing is kept between groups */
-    double done, total;        /* rows x layers */
+    lt_exec *x;         /* of the running group, with or without the caller's observers */
+    bool batch_major;   /* one group: nothing is kept between groups */
+    double done, total; /* rows x layers */
 } run;
 
-typedef struct group { size_t layer, n; bool silent; } group;
+typedef struct group {
+    size_t layer, n;
+    bool silent;
+} group;
 
 /* ---- finiteness ---- */
 
@@ -36,8 +39,8 @@ static lt_status find_bad(void *user, const lt_obs *obs, lt_err *err) {
     if (all_finite(v, n)) return LT_OK;
     for (size_t i = 0; i < n; i++)
         if (!isfinite(v[i]))
-            return lt_fail(err, LT_EDATA, "activation is not finite (layer %d: %s: row %zu: %g)", obs->layer, lt_site_name(obs->site), i / cols,
-                           (double)v[i]);
+            return lt_fail(err, LT_EDATA, "activation is not finite (layer %d: %s: row %zu: %g)", obs->layer,
+                           lt_site_name(obs->site), i / cols, (double)v[i]);
     return LT_OK;
 }
 
@@ -51,12 +54,14 @@ static lt_var start_of(const run *r, lt_exec *x, const group *g, size_t batch) {
 static lt_status name_bad(const run *r, const group *g, size_t batch, size_t layer, lt_err *err) {
     const lt_observer look = { wants_all, find_bad, NULL };
     lt_exec *x;
-    LT_TRY(lt_exec_create(&x, r->in->team, &(lt_exec_opts){ .mode = LT_INFER, .observers = &look, .n_observers = 1 }, err));
+    LT_TRY(lt_exec_create(&x, r->in->team, &(lt_exec_opts){ .mode = LT_INFER, .observers = &look, .n_observers = 1 },
+                          err));
     lt_exec_begin(x, &r->in->batches[batch]);
     lt_var h = start_of(r, x, g, batch);
     for (size_t l = g->layer; l <= layer; l++) h = lt_model_layer(x, r->in->model, l, h);
     lt_status st = lt_exec_status(x, err);
-    if (st == LT_OK) st = lt_fail(err, LT_EDATA, "activation is not finite (layer %zu: %s)", layer, lt_site_name(LT_SITE_BLOCK_OUT));
+    if (st == LT_OK)
+        st = lt_fail(err, LT_EDATA, "activation is not finite (layer %zu: %s)", layer, lt_site_name(LT_SITE_BLOCK_OUT));
     lt_exec_destroy(x);
     return st;
 }
@@ -74,7 +79,8 @@ static lt_status layers_of(const run *r, lt_exec *x, const group *g, size_t batc
     for (size_t l = g->layer; l < g->layer + g->n; l++) {
         *h = lt_model_layer(x, r->in->model, l, *h);
         LT_TRY(lt_exec_status(x, err));
-        if (r->in->check_finite && !all_finite(lt_data(x, *h), lt_rows(x, *h) * lt_cols(x, *h))) return name_bad(r, g, batch, l, err);
+        if (r->in->check_finite && !all_finite(lt_data(x, *h), lt_rows(x, *h) * lt_cols(x, *h)))
+            return name_bad(r, g, batch, l, err);
     }
     return LT_OK;
 }
@@ -96,7 +102,8 @@ static lt_status run_batch(run *r, const group *g, size_t batch, bool keep, lt_e
 }
 
 static lt_status renew_exec(run *r, bool silent, lt_err *err) {
-    const lt_exec_opts opts = { .observers = silent ? NULL : r->in->observers, .n_observers = silent ? 0 : r->in->n_observers };
+    const lt_exec_opts opts = { .observers = silent ? NULL : r->in->observers,
+                                .n_observers = silent ? 0 : r->in->n_observers };
     lt_exec_destroy(r->x);
     r->x = NULL;
     return lt_exec_create(&r->x, r->in->team, &opts, err);
@@ -132,13 +139,15 @@ static lt_status finish_all(run *r, lt_err *err) {
 
 /* ---- the run ---- */
 
-/* Where to go on. Layers between the state and the caller's first one are run unwatched: the caller has them already. */
+/* Where to go on. Layers between the state and the caller's first one are run unwatched: the caller has them already.
+ */
 static lt_status find_start(run *r, size_t *layer, lt_err *err) {
     *layer = 0;
     if (r->batch_major || r->in->first_layer == 0) return LT_OK;
     LT_TRY(lt_run_state_load(&r->state, layer, err));
     if (*layer <= r->in->first_layer) return LT_OK;
-    return lt_fail(err, LT_EDATA, "state is ahead of the results: layer %zu, expected %zu (%s)", *layer, r->in->first_layer, r->state.path);
+    return lt_fail(err, LT_EDATA, "state is ahead of the results: layer %zu, expected %zu (%s)", *layer,
+                   r->in->first_layer, r->state.path);
 }
 
 static lt_status run_all(run *r, lt_err *err) {
@@ -164,8 +173,10 @@ lt_status lt_run(const lt_run_in *in, lt_err *err) {
     for (size_t i = 0; i < in->n_batches; i++) r.total += (double)in->batches[i].n_rows;
     const bool in_memory = !in->plan.spill && !r.batch_major;
     lt_status st = LT_OK;
-    if (!r.batch_major) st = lt_run_state_init(&r.state, in, in_memory, err);
-    else r.state.d = in->model->config.d_model;
+    if (!r.batch_major)
+        st = lt_run_state_init(&r.state, in, in_memory, err);
+    else
+        r.state.d = in->model->config.d_model;
     if (st == LT_OK) st = run_all(&r, err);
     lt_exec_destroy(r.x);
     lt_run_state_clear(&r.state);

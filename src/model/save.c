@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* First a list of what will be written (name, source, dtype, shard), then the bytes of one tensor after another, pages of the source given
- * back behind them. */
+/* First a list of what will be written (name, source, dtype, shard), then the bytes of one tensor after another, pages
+ * of the source given back behind them. */
 #include "model/save.h"
 
 #include <stdio.h>
@@ -28,14 +28,14 @@ typedef struct saver {
     const lt_model *m;
     const lt_save_opts *o;
     const lt_ctx *ctx;
-    lt_team *team;          /* for products; made at the first */
-    char *dir;              /* the temporary folder */
+    lt_team *team; /* for products; made at the first */
+    char *dir;     /* the temporary folder */
     item *items;
     size_t n, cap, n_shards;
     double bytes, done;
-    bool factored;          /* something stays factored in the output */
+    bool factored;            /* something stays factored in the output */
     bool attn_bias, mlp_bias; /* of the output: an affine module of a dense output brings zeros for its siblings */
-    bool blocks;            /* a block type was rounded to bf16 */
+    bool blocks;              /* a block type was rounded to bf16 */
 } saver;
 
 /* ---- the list ---- */
@@ -77,13 +77,19 @@ static lt_status add_param(saver *s, char *name, const lt_param *p, lt_err *err)
 
 static lt_status add_product(saver *s, const lt_linear *l, bool in_out, lt_err *err) {
     const size_t out = lt_linear_out(l), in = lt_linear_in(l);
-    const item it = { .source = SRC_PRODUCT, .linear = l, .in_out = in_out, .dtype = out_dtype(s, l->stage[1].w.t.dtype), .rank = 2,
+    const item it = { .source = SRC_PRODUCT,
+                      .linear = l,
+                      .in_out = in_out,
+                      .dtype = out_dtype(s, l->stage[1].w.t.dtype),
+                      .rank = 2,
                       .size = { in_out ? in : out, in_out ? out : in } };
     return add(s, lt_asprintf("%s.weight", l->name), it, err);
 }
 
 static bool must_have_bias(const saver *s, const lt_map_row *row) {
-    return row && row->has_bias && (row->bias == LT_ALWAYS || (row->bias == LT_IF_ATTN_BIAS && s->attn_bias) || (row->bias == LT_IF_MLP_BIAS && s->mlp_bias));
+    return row && row->has_bias &&
+           (row->bias == LT_ALWAYS || (row->bias == LT_IF_ATTN_BIAS && s->attn_bias) ||
+            (row->bias == LT_IF_MLP_BIAS && s->mlp_bias));
 }
 
 static lt_status add_bias(saver *s, const lt_module *mod, const char *suffix, lt_err *err) {
@@ -93,17 +99,23 @@ static lt_status add_bias(saver *s, const lt_module *mod, const char *suffix, lt
         return lt_fail(err, LT_EUNSUPPORTED, "a dense %s cannot hold a bias here (%s)", s->m->family->name, l->name);
     if (l->bias.name) return add_param(s, lt_asprintf("%s%s", l->name, suffix), &l->bias, err);
     if (!expected) return LT_OK;
-    const item it = { .source = SRC_ZERO, .dtype = out_dtype(s, l->stage[l->n_stages - 1].w.t.dtype), .rank = 1, .size = { lt_linear_out(l), 1 } };
+    const item it = { .source = SRC_ZERO,
+                      .dtype = out_dtype(s, l->stage[l->n_stages - 1].w.t.dtype),
+                      .rank = 1,
+                      .size = { lt_linear_out(l), 1 } };
     return add(s, lt_asprintf("%s%s", l->name, suffix), it, err);
 }
 
 static lt_status add_module(saver *s, const lt_module *mod, lt_err *err) {
     static const struct {
         const char *a, *b, *bias;
-    } names[] = { [LT_FORM_ABLINEAR] = { ".ALinear.weight", ".BLinear.weight", ".ALinear.bias" }, [LT_FORM_AB] = { ".A", ".B", ".bias" } };
+    } names[] = { [LT_FORM_ABLINEAR] = { ".ALinear.weight", ".BLinear.weight", ".ALinear.bias" },
+                  [LT_FORM_AB] = { ".A", ".B", ".bias" } };
     const lt_linear *l = mod->linear;
-    if (lt_linear_rank(l) == 0) LT_TRY(add_param(s, lt_asprintf("%s.weight", l->name), &l->stage[0].w, err));
-    else if (s->o->form == LT_FORM_DENSE) LT_TRY(add_product(s, l, mod->row && mod->row->in_out, err));
+    if (lt_linear_rank(l) == 0)
+        LT_TRY(add_param(s, lt_asprintf("%s.weight", l->name), &l->stage[0].w, err));
+    else if (s->o->form == LT_FORM_DENSE)
+        LT_TRY(add_product(s, l, mod->row && mod->row->in_out, err));
     else {
         s->factored = true;
         LT_TRY(add_param(s, lt_asprintf("%s%s", l->name, names[s->o->form].a), &l->stage[1].w, err));
@@ -134,9 +146,11 @@ static lt_status make_list(saver *s, lt_err *err) {
     for (size_t i = 0; lt_model_module(s->m, i, &mod); i++)
         if (mod.layer >= 0 || !s->m->config.tied) LT_TRY(add_module(s, &mod, err));
     for (size_t i = 0; i < s->n; i++) {
-        LT_TRY(lt_round_check(s->items[i].dtype, s->items[i].rank == 1 ? s->items[i].size[0] : s->items[i].size[1], s->items[i].name, err));
+        LT_TRY(lt_round_check(s->items[i].dtype, s->items[i].rank == 1 ? s->items[i].size[0] : s->items[i].size[1],
+                              s->items[i].name, err));
         if (!lt_dtype_get(s->items[i].dtype)->safetensors)
-            return lt_fail(err, LT_EUNSUPPORTED, "safetensors cannot hold %s (%s)", lt_dtype_get(s->items[i].dtype)->name, s->items[i].name);
+            return lt_fail(err, LT_EUNSUPPORTED, "safetensors cannot hold %s (%s)",
+                           lt_dtype_get(s->items[i].dtype)->name, s->items[i].name);
     }
     return LT_OK;
 }
@@ -228,16 +242,24 @@ static double *widen(const lt_tensor *t) {
     return out;
 }
 
-typedef struct product { double *a, *b, *c; float *buf; void *row; } product;
+typedef struct product {
+    double *a, *b, *c;
+    float *buf;
+    void *row;
+} product;
 enum { PRODUCT_ROWS = 256 };
 
-static lt_status product_rows(saver *s, lt_st_writer *w, const item *it, const product *p, size_t r0, size_t n, lt_err *err) {
+static lt_status product_rows(saver *s, lt_st_writer *w, const item *it, const product *p, size_t r0, size_t n,
+                              lt_err *err) {
     const size_t in = lt_linear_in(it->linear), k = lt_linear_rank(it->linear), cols = it->size[1];
-    if (it->in_out) lt_gemm_f64(s->team, true, true, n, cols, k, 1.0, p->b + r0, in, p->a, k, 0.0, p->c, cols);
-    else lt_gemm_f64(s->team, false, false, n, cols, k, 1.0, p->a + r0 * k, k, p->b, in, 0.0, p->c, cols);
+    if (it->in_out)
+        lt_gemm_f64(s->team, true, true, n, cols, k, 1.0, p->b + r0, in, p->a, k, 0.0, p->c, cols);
+    else
+        lt_gemm_f64(s->team, false, false, n, cols, k, 1.0, p->a + r0 * k, k, p->b, in, 0.0, p->c, cols);
     for (size_t r = 0; r < n; r++) {
         if (!lt_round_row(p->row, it->dtype, p->c + r * cols, 1, cols, p->buf))
-            return lt_fail(err, LT_EDATA, "product is not finite as %s (%s: row %zu)", lt_dtype_get(it->dtype)->name, it->name, r0 + r);
+            return lt_fail(err, LT_EDATA, "product is not finite as %s (%s: row %zu)", lt_dtype_get(it->dtype)->name,
+                           it->name, r0 + r);
         LT_TRY(lt_st_writer_bytes(w, p->row, it->bytes / it->size[0], err));
     }
     return progress(s, it->bytes / it->size[0] * n, err);
@@ -246,10 +268,15 @@ static lt_status product_rows(saver *s, lt_st_writer *w, const item *it, const p
 static lt_status write_product(saver *s, lt_st_writer *w, const item *it, lt_err *err) {
     const size_t rows = it->size[0], cols = it->size[1];
     if (!s->team) LT_TRY(lt_team_create(&s->team, s->ctx ? s->ctx->threads : 1, NULL, err));
-    product p = { .a = widen(&it->linear->stage[1].w.t), .b = widen(&it->linear->stage[0].w.t), .c = lt_calloc(PRODUCT_ROWS * cols, sizeof(double)),
-                  .buf = lt_calloc(2 * cols, sizeof(float)), .row = lt_malloc(it->bytes / rows) };
-    lt_status st = p.a && p.b && p.c && p.buf && p.row ? LT_OK : lt_fail(err, LT_ENOMEM, "out of memory (save: %s)", it->name);
-    for (size_t r = 0; r < rows && st == LT_OK; r += PRODUCT_ROWS) st = product_rows(s, w, it, &p, r, lt_min_size(PRODUCT_ROWS, rows - r), err);
+    product p = { .a = widen(&it->linear->stage[1].w.t),
+                  .b = widen(&it->linear->stage[0].w.t),
+                  .c = lt_calloc(PRODUCT_ROWS * cols, sizeof(double)),
+                  .buf = lt_calloc(2 * cols, sizeof(float)),
+                  .row = lt_malloc(it->bytes / rows) };
+    lt_status st =
+        p.a && p.b && p.c && p.buf && p.row ? LT_OK : lt_fail(err, LT_ENOMEM, "out of memory (save: %s)", it->name);
+    for (size_t r = 0; r < rows && st == LT_OK; r += PRODUCT_ROWS)
+        st = product_rows(s, w, it, &p, r, lt_min_size(PRODUCT_ROWS, rows - r), err);
     lt_free(p.a);
     lt_free(p.b);
     lt_free(p.c);
@@ -268,23 +295,29 @@ static lt_status write_zero(saver *s, lt_st_writer *w, const item *it, lt_err *e
 
 static lt_status write_item(saver *s, lt_st_writer *w, const item *it, lt_err *err) {
     switch (it->source) {
-    case SRC_COPY: return it->dtype == it->param->t.dtype ? write_same(s, w, &it->param->t, err) : write_converted(s, w, it, err);
-    case SRC_PRODUCT: return write_product(s, w, it, err);
-    case SRC_ZERO: return write_zero(s, w, it, err);
+    case SRC_COPY:
+        return it->dtype == it->param->t.dtype ? write_same(s, w, &it->param->t, err) : write_converted(s, w, it, err);
+    case SRC_PRODUCT:
+        return write_product(s, w, it, err);
+    case SRC_ZERO:
+        return write_zero(s, w, it, err);
     }
     return LT_OK;
 }
 
 static void shard_name(const saver *s, size_t shard, char *buf, size_t cap) {
-    if (s->n_shards == 1) snprintf(buf, cap, "model.safetensors");
-    else snprintf(buf, cap, "model-%05zu-of-%05zu.safetensors", shard + 1, s->n_shards);
+    if (s->n_shards == 1)
+        snprintf(buf, cap, "model.safetensors");
+    else
+        snprintf(buf, cap, "model-%05zu-of-%05zu.safetensors", shard + 1, s->n_shards);
 }
 
 static lt_status fill_shard(saver *s, lt_st_writer *w, size_t shard, lt_err *err) {
     LT_TRY(lt_st_writer_meta(w, "format", "pt", err)); /* transformers asks for it */
     for (size_t i = 0; i < s->n; i++)
         if (s->items[i].shard == shard)
-            LT_TRY(lt_st_writer_declare(w, s->items[i].name, s->items[i].dtype, s->items[i].rank, s->items[i].size, err));
+            LT_TRY(
+                lt_st_writer_declare(w, s->items[i].name, s->items[i].dtype, s->items[i].rank, s->items[i].size, err));
     LT_TRY(lt_st_writer_begin(w, err));
     for (size_t i = 0; i < s->n; i++)
         if (s->items[i].shard == shard) LT_TRY(write_item(s, w, &s->items[i], err));
@@ -299,8 +332,10 @@ static lt_status write_shard(saver *s, size_t shard, lt_err *err) {
     lt_status st = path ? lt_st_writer_create(&w, path, err) : lt_fail(err, LT_ENOMEM, "out of memory (save)");
     if (st == LT_OK) {
         st = fill_shard(s, w, shard, err);
-        if (st == LT_OK) st = lt_st_writer_commit(w, err);
-        else lt_st_writer_abort(w);
+        if (st == LT_OK)
+            st = lt_st_writer_commit(w, err);
+        else
+            lt_st_writer_abort(w);
     }
     lt_free(path);
     return st;
@@ -310,7 +345,8 @@ static lt_status write_shard(saver *s, size_t shard, lt_err *err) {
 
 static lt_status save_json(saver *s, const json_t *j, const char *name, lt_err *err) {
     char *path = lt_path_join(s->dir, name);
-    const lt_status st = path && j ? lt_json_save(j, path, err) : lt_fail(err, LT_ENOMEM, "out of memory (save: %s)", name);
+    const lt_status st =
+        path && j ? lt_json_save(j, path, err) : lt_fail(err, LT_ENOMEM, "out of memory (save: %s)", name);
     lt_free(path);
     return st;
 }
@@ -323,19 +359,23 @@ static lt_status write_index(saver *s, lt_err *err) {
         shard_name(s, s->items[i].shard, name, sizeof name);
         bad |= json_object_set_new(map, s->items[i].name, json_string(name));
     }
-    json_t *index = bad ? NULL : json_pack("{s:{s:I}, s:O}", "metadata", "total_size", (json_int_t)s->bytes, "weight_map", map);
+    json_t *index =
+        bad ? NULL : json_pack("{s:{s:I}, s:O}", "metadata", "total_size", (json_int_t)s->bytes, "weight_map", map);
     const lt_status st = save_json(s, index, "model.safetensors.index.json", err);
     json_decref(index);
     json_decref(map);
     return st;
 }
 
-static const char *torch_name(lt_dtype t) { return t == LT_F64 ? "float64" : t == LT_F16 ? "float16" : t == LT_BF16 ? "bfloat16" : "float32"; }
+static const char *torch_name(lt_dtype t) {
+    return t == LT_F64 ? "float64" : t == LT_F16 ? "float16" : t == LT_BF16 ? "bfloat16" : "float32";
+}
 
 /* The dtype that a loader should take: that of the first matrix of a layer. */
 static lt_dtype main_dtype(const saver *s) {
     for (size_t i = 0; i < s->n; i++)
-        if (s->items[i].source == SRC_PRODUCT || (s->items[i].rank == 2 && s->items[i].param != &s->m->embed)) return s->items[i].dtype;
+        if (s->items[i].source == SRC_PRODUCT || (s->items[i].rank == 2 && s->items[i].param != &s->m->embed))
+            return s->items[i].dtype;
     return s->items[0].dtype;
 }
 
@@ -360,11 +400,14 @@ static int set_lowrank(const saver *s, json_t *j) {
 
 /* A dense output of a low-rank model is a stock model again. */
 static int set_stock(const saver *s, json_t *j) {
-    static const char *const fields[] = { "low_rank_schema", "low_rank_format_version", "low_rank_method", "low_rank_modules", "truncation_ranks",
-                                          "is_compressed", "auto_map" };
+    static const char *const fields[] = { "low_rank_schema",  "low_rank_format_version", "low_rank_method",
+                                          "low_rank_modules", "truncation_ranks",        "is_compressed",
+                                          "auto_map" };
     const char *type = json_string_value(json_object_get(j, "model_type"));
-    const bool lowrank = json_object_get(j, "low_rank_modules") || json_object_get(j, "truncation_ranks") || json_object_get(j, "is_compressed") ||
-                         (type && s->m->family->lowrank_model_type && strcmp(type, s->m->family->lowrank_model_type) == 0);
+    const bool lowrank =
+        json_object_get(j, "low_rank_modules") || json_object_get(j, "truncation_ranks") ||
+        json_object_get(j, "is_compressed") ||
+        (type && s->m->family->lowrank_model_type && strcmp(type, s->m->family->lowrank_model_type) == 0);
     if (!lowrank) return 0;
     for (size_t i = 0; i < LT_COUNTOF(fields); i++) json_object_del(j, fields[i]);
     return json_object_set_new(j, "model_type", json_string(s->m->family->model_types[0])) |
@@ -380,14 +423,16 @@ static lt_status write_config(saver *s, lt_err *err) {
     int bad = s->factored ? set_lowrank(s, j) : set_stock(s, j);
     bad |= json_object_set_new(j, "torch_dtype", json_string(torch_name(main_dtype(s))));
     if (json_object_get(j, "dtype")) bad |= json_object_set_new(j, "dtype", json_string(torch_name(main_dtype(s))));
-    const lt_status st = bad ? lt_fail(err, LT_ENOMEM, "out of memory (save: config.json)") : save_json(s, j, "config.json", err);
+    const lt_status st =
+        bad ? lt_fail(err, LT_ENOMEM, "out of memory (save: config.json)") : save_json(s, j, "config.json", err);
     json_decref(j);
     return st;
 }
 
 static lt_status copy_from_parent(saver *s, const char *name, lt_err *err) {
     char *from = lt_path_join(s->m->path, name), *to = lt_path_join(s->dir, name);
-    const lt_status st = from && to ? lt_copy_file(from, to, err) : lt_fail(err, LT_ENOMEM, "out of memory (save: %s)", name);
+    const lt_status st =
+        from && to ? lt_copy_file(from, to, err) : lt_fail(err, LT_ENOMEM, "out of memory (save: %s)", name);
     lt_free(from);
     lt_free(to);
     return st;
@@ -443,7 +488,8 @@ static lt_status write_all(saver *s, lt_err *err) {
     return LT_OK;
 }
 
-lt_status lt_model_save(const lt_model *m, const char *folder, const lt_save_opts *opts, const lt_ctx *ctx, lt_err *err) {
+lt_status lt_model_save(const lt_model *m, const char *folder, const lt_save_opts *opts, const lt_ctx *ctx,
+                        lt_err *err) {
     LT_REQUIRE(err, opts->form >= LT_FORM_ABLINEAR && opts->form <= LT_FORM_DENSE, "save: form %d", (int)opts->form);
     if (lt_path_exists(folder)) return lt_fail(err, LT_EUSAGE, "output exists (%s)", folder);
     size_t n = strlen(folder);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One page: PAGE entries of K and V of one (layer, kv head), filled from the front. A page that two sessions share is never written:
- * the one that appends copies it first. A session's positions are those that its last layer has; rows that a failed batch left in
- * earlier layers are cut off by the next append. */
+/* One page: PAGE entries of K and V of one (layer, kv head), filled from the front. A page that two sessions share is
+ * never written: the one that appends copies it first. A session's positions are those that its last layer has; rows
+ * that a failed batch left in earlier layers are cut off by the next append. */
 #include "model/session.h"
 
 #include <stdatomic.h>
@@ -34,7 +34,9 @@ static size_t row_bytes(lt_dtype t, size_t n) {
     return n / d->block * d->bytes;
 }
 
-static const lt_layer_config *layer_of(const lt_session *s, size_t layer) { return &s->model->config.layer[layer]; }
+static const lt_layer_config *layer_of(const lt_session *s, size_t layer) {
+    return &s->model->config.layer[layer];
+}
 
 static size_t page_bytes(const lt_session *s, size_t layer) {
     const lt_layer_config *c = layer_of(s, layer);
@@ -57,7 +59,9 @@ static void page_release(page *p) {
     if (atomic_fetch_sub_explicit(&p->refs, 1, memory_order_acq_rel) == 1) lt_free(p);
 }
 
-static bool page_shared(const page *p) { return atomic_load_explicit(&((page *)p)->refs, memory_order_acquire) > 1; }
+static bool page_shared(const page *p) {
+    return atomic_load_explicit(&((page *)p)->refs, memory_order_acquire) > 1;
+}
 
 /* Pages past the first n entries go. */
 static void cut_row(row *r, size_t n) {
@@ -81,14 +85,17 @@ static page *writable_page(lt_session *s, size_t layer, row *r, size_t at) {
     if (i < r->n_pages) { /* copy on write */
         memcpy(p->k, r->pages[i]->k, page_bytes(s, layer));
         page_release(r->pages[i]);
-    } else r->n_pages++;
+    } else
+        r->n_pages++;
     r->pages[i] = p;
     return p;
 }
 
 /* ---- the past, as attention reads it ---- */
 
-static size_t visible(const lt_session *s, size_t layer) { return lt_min_size(s->filled[layer], s->filled[s->last]); }
+static size_t visible(const lt_session *s, size_t layer) {
+    return lt_min_size(s->filled[layer], s->filled[s->last]);
+}
 
 static size_t n_segments(const lt_past *p, int layer, size_t kv_head) {
     const lt_session *s = (const lt_session *)p;
@@ -100,8 +107,13 @@ static lt_kv_segment segment(const lt_past *p, int layer, size_t kv_head, size_t
     const lt_session *s = (const lt_session *)p;
     const lt_layer_config *c = layer_of(s, (size_t)layer);
     const page *pg = s->rows[s->first_row[layer] + kv_head].pages[i];
-    return (lt_kv_segment){ .n = lt_min_size(PAGE, visible(s, (size_t)layer) - i * PAGE), .dtype = s->dtype, .k = pg->k, .v = pg->v,
-                            .k_stride = row_bytes(s->dtype, c->qk_dim), .v_stride = row_bytes(s->dtype, c->v_dim), .pos0 = i * PAGE };
+    return (lt_kv_segment){ .n = lt_min_size(PAGE, visible(s, (size_t)layer) - i * PAGE),
+                            .dtype = s->dtype,
+                            .k = pg->k,
+                            .v = pg->v,
+                            .k_stride = row_bytes(s->dtype, c->qk_dim),
+                            .v_stride = row_bytes(s->dtype, c->v_dim),
+                            .pos0 = i * PAGE };
 }
 
 /* ---- life ---- */
@@ -112,7 +124,8 @@ static lt_status check_dtype(const lt_model *m, lt_dtype t, lt_err *err) {
         return lt_fail(err, LT_EUNSUPPORTED, "the cache holds f32, f16, bf16 or q8_0 (%s)", d->name);
     for (size_t l = 0; l < m->config.n_layers; l++)
         if (m->config.layer[l].qk_dim % d->block || m->config.layer[l].v_dim % d->block)
-            return lt_fail(err, LT_EUNSUPPORTED, "head_dim is not a multiple of %zu, so the cache cannot be %s (layer %zu: %zu)", d->block,
+            return lt_fail(err, LT_EUNSUPPORTED,
+                           "head_dim is not a multiple of %zu, so the cache cannot be %s (layer %zu: %zu)", d->block,
                            d->name, l, m->config.layer[l].qk_dim);
     return LT_OK;
 }
@@ -181,8 +194,12 @@ void lt_session_destroy(lt_session *s) {
     lt_free(s);
 }
 
-size_t lt_session_positions(const lt_session *s) { return s->filled[s->last]; }
-lt_past *lt_session_past(lt_session *s) { return &s->past; }
+size_t lt_session_positions(const lt_session *s) {
+    return s->filled[s->last];
+}
+lt_past *lt_session_past(lt_session *s) {
+    return &s->past;
+}
 
 size_t lt_session_bytes(const lt_session *s) {
     size_t bytes = 0;
@@ -193,8 +210,8 @@ size_t lt_session_bytes(const lt_session *s) {
 
 /* ---- growing ---- */
 
-static lt_status append_head(lt_session *s, size_t layer, row *r, size_t at, const float *k, size_t ldk, const float *v, size_t ldv, size_t n,
-                             lt_err *err) {
+static lt_status append_head(lt_session *s, size_t layer, row *r, size_t at, const float *k, size_t ldk, const float *v,
+                             size_t ldv, size_t n, lt_err *err) {
     const lt_layer_config *c = layer_of(s, layer);
     const size_t kb = row_bytes(s->dtype, c->qk_dim), vb = row_bytes(s->dtype, c->v_dim);
     void (*const store)(void *, const float *restrict, size_t) = lt_dtype_get(s->dtype)->from_f32;
@@ -208,7 +225,8 @@ static lt_status append_head(lt_session *s, size_t layer, row *r, size_t at, con
     return LT_OK;
 }
 
-lt_status lt_session_append(lt_session *s, int layer, const float *k, size_t ldk, const float *v, size_t ldv, size_t n, lt_err *err) {
+lt_status lt_session_append(lt_session *s, int layer, const float *k, size_t ldk, const float *v, size_t ldv, size_t n,
+                            lt_err *err) {
     LT_REQUIRE(err, layer >= 0 && (size_t)layer < s->n_layers, "session: layer %d of %zu", layer, s->n_layers);
     const size_t l = (size_t)layer, at = visible(s, l);
     const lt_layer_config *c = layer_of(s, l);

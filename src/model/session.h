@@ -5,17 +5,20 @@
 #include "model/model.h"
 
 typedef struct lt_session lt_session; /* begins with an lt_past: cast for lt_batch.past */
-lt_status lt_session_create(lt_session **out, const lt_model *m, lt_dtype kv_dtype, lt_err *err); /* f32 f16 bf16 q8_0 */
+lt_status lt_session_create(lt_session **out, const lt_model *m, lt_dtype kv_dtype,
+                            lt_err *err); /* f32 f16 bf16 q8_0 */
 lt_status lt_session_fork(lt_session **out, const lt_session *s, lt_err *err);
 void lt_session_destroy(lt_session *s);
 size_t lt_session_positions(const lt_session *s);
 size_t lt_session_bytes(const lt_session *s);
 lt_past *lt_session_past(lt_session *s);
 /* Called by the block for piece `piece` of the running batch: appends rows of k and v (after rope). */
-lt_status lt_session_append(lt_session *s, int layer, const float *k, size_t ldk, const float *v, size_t ldv, size_t n, lt_err *err);
+lt_status lt_session_append(lt_session *s, int layer, const float *k, size_t ldk, const float *v, size_t ldv, size_t n,
+                            lt_err *err);
 
-/* Runs ids through the model on top of the session, in chunks of `chunk` rows (0: 512), and gives the logits [vocab] of the last.
- * Too many positions for the model: LT_EDATA with both numbers. */
-lt_status lt_session_feed(lt_session *s, lt_exec *x, const lt_model *m, const int32_t *ids, size_t n, size_t chunk, float *logits, lt_err *err);
+/* Runs ids through the model on top of the session, in chunks of `chunk` rows (0: 512), and gives the logits [vocab] of
+ * the last. Too many positions for the model: LT_EDATA with both numbers. */
+lt_status lt_session_feed(lt_session *s, lt_exec *x, const lt_model *m, const int32_t *ids, size_t n, size_t chunk,
+                          float *logits, lt_err *err);
 
 #endif

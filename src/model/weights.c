@@ -7,7 +7,9 @@
 #include "io/file.h"
 #include "io/json.h"
 
-static int by_name(const void *a, const void *b) { return strcmp(((const lt_weight *)a)->name, ((const lt_weight *)b)->name); }
+static int by_name(const void *a, const void *b) {
+    return strcmp(((const lt_weight *)a)->name, ((const lt_weight *)b)->name);
+}
 
 lt_weight *lt_weights_find(const lt_weights *w, const char *name) {
     const lt_weight key = { .name = name };
@@ -71,13 +73,16 @@ static lt_status add_shard(lt_weights *w, const char *path, lt_err *err) {
     w->weight = grown;
     for (size_t i = 0; i < n; i++) {
         const lt_st_entry *e = lt_safetensors_at(st, i);
-        w->weight[w->n_weights++] = (lt_weight){ .name = e->name, .file = lt_safetensors_path(st), .tensor = e->tensor };
+        w->weight[w->n_weights++] =
+            (lt_weight){ .name = e->name, .file = lt_safetensors_path(st), .tensor = e->tensor };
     }
     return LT_OK;
 }
 
 /* A shard's name is a plain file name: an index must not point elsewhere. */
-static bool plain_name(const char *name) { return name[0] != '\0' && name[0] != '.' && !strchr(name, '/') && !strchr(name, '\\'); }
+static bool plain_name(const char *name) {
+    return name[0] != '\0' && name[0] != '.' && !strchr(name, '/') && !strchr(name, '\\');
+}
 
 static bool have_shard(const lt_weights *w, const char *name) {
     for (size_t i = 0; i < w->n_shards; i++)
@@ -90,7 +95,8 @@ static lt_status open_shards(lt_weights *w, const char *folder, const json_t *ma
     json_t *file;
     json_object_foreach((json_t *)map, tensor, file) {
         const char *name = json_string_value(file);
-        if (!name || !plain_name(name)) return lt_fail(err, LT_EDATA, "shard name is not a plain file name (%s: %s)", index, tensor);
+        if (!name || !plain_name(name))
+            return lt_fail(err, LT_EDATA, "shard name is not a plain file name (%s: %s)", index, tensor);
         if (have_shard(w, name)) continue;
         char *path = lt_path_join(folder, name);
         if (!path) return lt_fail(err, LT_ENOMEM, "out of memory (%s)", index);
@@ -110,13 +116,14 @@ static lt_status check_index(const lt_weights *w, const json_t *map, const char 
         const char *file = json_string_value(json_object_get(map, t->name));
         if (!file) return lt_fail(err, LT_EDATA, "tensor is not in the index (%s: %s)", t->file, t->name);
         if (strcmp(file, lt_path_name(t->file)) != 0)
-            return lt_fail(err, LT_EDATA, "tensor is in another shard than the index says (%s: %s: %s)", t->file, t->name, file);
+            return lt_fail(err, LT_EDATA, "tensor is in another shard than the index says (%s: %s: %s)", t->file,
+                           t->name, file);
     }
     if (json_object_size(map) == w->n_weights) return LT_OK;
     const char *tensor;
     json_t *file;
-    json_object_foreach((json_t *)map, tensor, file) if (!lt_weights_find(w, tensor))
-        return lt_fail(err, LT_EDATA, "tensor of the index is in no shard (%s: %s: %s)", index, tensor, json_string_value(file));
+    json_object_foreach((json_t *)map, tensor, file) if (!lt_weights_find(w, tensor)) return lt_fail(
+        err, LT_EDATA, "tensor of the index is in no shard (%s: %s: %s)", index, tensor, json_string_value(file));
     return LT_OK;
 }
 
@@ -138,14 +145,18 @@ done:
 }
 
 static lt_status add_folder(lt_weights *w, const char *folder, lt_err *err) {
-    char *single = lt_path_join(folder, "model.safetensors"), *index = lt_path_join(folder, "model.safetensors.index.json");
+    char *single = lt_path_join(folder, "model.safetensors"),
+         *index = lt_path_join(folder, "model.safetensors.index.json");
     lt_status st;
-    if (!single || !index) st = lt_fail(err, LT_ENOMEM, "out of memory (%s)", folder);
+    if (!single || !index)
+        st = lt_fail(err, LT_ENOMEM, "out of memory (%s)", folder);
     else if (lt_path_exists(single)) {
         st = add_shard(w, single, err);
         if (st == LT_OK) qsort(w->weight, w->n_weights, sizeof *w->weight, by_name);
-    } else if (lt_path_exists(index)) st = add_indexed(w, folder, index, err);
-    else st = lt_fail(err, LT_EIO, "no model.safetensors and no model.safetensors.index.json (%s)", folder);
+    } else if (lt_path_exists(index))
+        st = add_indexed(w, folder, index, err);
+    else
+        st = lt_fail(err, LT_EIO, "no model.safetensors and no model.safetensors.index.json (%s)", folder);
     lt_free(single);
     lt_free(index);
     return st;
@@ -155,8 +166,10 @@ lt_status lt_weights_open_folder(lt_weights **out, const char *folder, lt_err *e
     lt_weights *w;
     LT_TRY(create(&w, folder, err));
     const lt_status st = add_folder(w, folder, err);
-    if (st != LT_OK) lt_weights_close(w);
-    else *out = w;
+    if (st != LT_OK)
+        lt_weights_close(w);
+    else
+        *out = w;
     return st;
 }
 
@@ -180,8 +193,10 @@ lt_status lt_weights_open_gguf(lt_weights **out, const char *path, lt_err *err) 
     }
     qsort(w->weight, w->n_weights, sizeof *w->weight, by_name);
 done:
-    if (st != LT_OK) lt_weights_close(w);
-    else *out = w;
+    if (st != LT_OK)
+        lt_weights_close(w);
+    else
+        *out = w;
     return st;
 }
 
@@ -216,7 +231,8 @@ static lt_status unpermute_bias(lt_weights *w, lt_weight *e, size_t head_dim, lt
     return LT_OK;
 }
 
-static lt_status rename_one(lt_weights *w, const lt_map_row *row, size_t layer, size_t head_dim, const char *suffix, lt_err *err) {
+static lt_status rename_one(lt_weights *w, const lt_map_row *row, size_t layer, size_t head_dim, const char *suffix,
+                            lt_err *err) {
     char gguf[160], hf[160];
     if (!lt_map_name(gguf, sizeof gguf - 8, row->gguf, layer) || !lt_map_name(hf, sizeof hf - 8, row->hf, layer))
         return lt_fail(err, LT_EINTERNAL, "tensor name is too long (%s)", row->hf);
@@ -224,7 +240,8 @@ static lt_status rename_one(lt_weights *w, const lt_map_row *row, size_t layer, 
     strcat(hf, suffix);
     lt_weight *e = lt_weights_find(w, gguf);
     if (!e) return LT_OK; /* binding will miss it, if it must be there */
-    if (row->gguf_permuted && e->tensor.rank == 1) LT_TRY(unpermute_bias(w, e, head_dim, err));
+    if (row->gguf_permuted && e->tensor.rank == 1)
+        LT_TRY(unpermute_bias(w, e, head_dim, err));
     else if (row->gguf_permuted && !unpermute_rows(&e->tensor, head_dim))
         return lt_fail(err, LT_EDATA, "rows are not whole heads of %zu (%s: %s)", head_dim, e->file, gguf);
     e->hf = lt_weights_strdup(w, hf);

@@ -1,7 +1,8 @@
 /* model/weights.h - name -> tensor over read-only maps, whatever the container; private to the model room.
  *
- * A folder gives model.safetensors, or the shards of model.safetensors.index.json, which must agree with the index. A GGUF's tensors
- * are renamed to Hugging Face names and q/k rows are un-permuted by strided views: nothing is copied but permuted biases. */
+ * A folder gives model.safetensors, or the shards of model.safetensors.index.json, which must agree with the index. A
+ * GGUF's tensors are renamed to Hugging Face names and q/k rows are un-permuted by strided views: nothing is copied but
+ * permuted biases. */
 #ifndef LT_MODEL_WEIGHTS_H
 #define LT_MODEL_WEIGHTS_H
 
@@ -12,16 +13,16 @@ typedef struct lt_weight {
     const char *name, *file;
     const char *hf; /* GGUF: its Hugging Face name while the list is still sorted by the old ones */
     lt_tensor tensor;
-    bool used;      /* bound to a slot */
+    bool used; /* bound to a slot */
 } lt_weight;
 typedef struct lt_weights {
     lt_safetensors **shard;
     size_t n_shards;
     lt_gguf *gguf;
-    lt_weight *weight;  /* [n_weights] sorted by name */
+    lt_weight *weight; /* [n_weights] sorted by name */
     size_t n_weights;
-    lt_arena *arena;    /* names and small owned tensors */
-    void **owned;       /* what lives as long as the maps: gradients, copies; lt_free each */
+    lt_arena *arena; /* names and small owned tensors */
+    void **owned;    /* what lives as long as the maps: gradients, copies; lt_free each */
     size_t n_owned;
 } lt_weights;
 
@@ -35,8 +36,8 @@ char *lt_weights_strdup(lt_weights *w, const char *s);             /* lives as l
 /* Takes p, freed with w; LT_ENOMEM frees it at once. */
 lt_status lt_weights_own(lt_weights *w, void *p, lt_err *err);
 
-/* Fills the linears, norms and tables of m (config, family and weights are set): shapes against the config, factored forms, biases,
- * leftovers. Implemented in bind.c. */
+/* Fills the linears, norms and tables of m (config, family and weights are set): shapes against the config, factored
+ * forms, biases, leftovers. Implemented in bind.c. */
 struct lt_model;
 lt_status lt_model_bind(struct lt_model *m, lt_err *err);
 

@@ -51,7 +51,13 @@ static inline lt_stat_set ct_all_stats(void) {
 }
 
 static inline lt_calibrate_in ct_in(const lt_model *m, const lt_tokens *t, lt_team *team, const char *out) {
-    return (lt_calibrate_in){ .model = m, .model_hash = "model", .tokens = t, .stats = ct_all_stats(), .team = team, .out_path = out, .settings = "{\"seq_len\": 7}" };
+    return (lt_calibrate_in){ .model = m,
+                              .model_hash = "model",
+                              .tokens = t,
+                              .stats = ct_all_stats(),
+                              .team = team,
+                              .out_path = out,
+                              .settings = "{\"seq_len\": 7}" };
 }
 
 static inline lt_stats *ct_open(const char *path) {
@@ -92,7 +98,8 @@ static inline double ct_difference(const lt_stats *a, const lt_stats *b) {
         const lt_stats_site site = lt_stats_site_at(a, i);
         for (size_t k = 0; k < LT_N_STATS; k++) {
             const size_t n = lt_stat_rows[k]->doubles(site.cols);
-            const double *x = ct_values(a, site.name, lt_stat_rows[k]->name), *y = ct_values(b, site.name, lt_stat_rows[k]->name);
+            const double *x = ct_values(a, site.name, lt_stat_rows[k]->name),
+                         *y = ct_values(b, site.name, lt_stat_rows[k]->name);
             double largest = 0.0;
             for (size_t j = 0; j < n; j++) largest = fmax(largest, fabs(y[j]));
             worst = fmax(worst, test_max_abs_diff_f64(x, y, n) / fmax(largest, 1e-300));

@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Statistics of the golden model against the float64 reference (golden/compress/stats_tiny-llama). f32 gap there: 2e-7 of the Frobenius norm. */
+/* Statistics of the golden model against the float64 reference (golden/compress/stats_tiny-llama). f32 gap there: 2e-7
+ * of the Frobenius norm. */
 #include "calib/calib_test.h"
 
 #include "linalg/decomp.h"
 #include "linalg/gemm.h"
 
-static const struct { const char *theirs, *ours; } names[] = { { "attn_in", "mixer_in" }, { "o_in", "mixer_act" }, { "mlp_in", "mlp_in" }, { "down_in", "mlp_act" } };
+static const struct {
+    const char *theirs, *ours;
+} names[] = { { "attn_in", "mixer_in" }, { "o_in", "mixer_act" }, { "mlp_in", "mlp_in" }, { "down_in", "mlp_act" } };
 
 static lt_stats *stats;
 static lt_safetensors *golden;
@@ -45,7 +48,9 @@ static const double *wanted(const char *site, const char *stat, size_t n) {
     return lt_host(t);
 }
 
-static double number(const json_t *o, const char *key) { return json_number_value(json_object_get(o, key)); }
+static double number(const json_t *o, const char *key) {
+    return json_number_value(json_object_get(o, key));
+}
 
 static void site_names(char theirs[64], char ours[64], size_t layer, size_t i) {
     snprintf(theirs, 64, "model.layers.%zu.%s", layer, names[i].theirs);

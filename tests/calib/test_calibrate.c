@@ -8,7 +8,13 @@ enum { ROWS = 6, LEN = 20 };
 
 /* ---- against what passes the taps ---- */
 
-typedef struct watched { const char *name; lt_site site; int layer; double *gram, *sum, *abssum, *sumsq; size_t d, n; } watched;
+typedef struct watched {
+    const char *name;
+    lt_site site;
+    int layer;
+    double *gram, *sum, *abssum, *sumsq;
+    size_t d, n;
+} watched;
 
 static bool wants_one(void *user, lt_site site, int layer, int sub, bool grad) {
     const watched *w = user;
@@ -66,8 +72,10 @@ static void sums_are_those_of_the_inputs(void **state) {
     in.batch_tokens = 50;
     lt_stats *s = ct_calibrate(&in);
     watched sites[] = { { .name = "model.layers.0.mixer_in", .site = LT_SITE_MIXER_IN, .layer = 0 },
-        { .name = "model.layers.1.mixer_act", .site = LT_SITE_MIXER_ACT, .layer = 1 }, { .name = "model.layers.2.mlp_in", .site = LT_SITE_MLP_IN, .layer = 2 },
-        { .name = "model.layers.2.mlp_act", .site = LT_SITE_MLP_ACT, .layer = 2 }, { .name = "head_in", .site = LT_SITE_HEAD_IN, .layer = -1 } };
+                        { .name = "model.layers.1.mixer_act", .site = LT_SITE_MIXER_ACT, .layer = 1 },
+                        { .name = "model.layers.2.mlp_in", .site = LT_SITE_MLP_IN, .layer = 2 },
+                        { .name = "model.layers.2.mlp_act", .site = LT_SITE_MLP_ACT, .layer = 2 },
+                        { .name = "head_in", .site = LT_SITE_HEAD_IN, .layer = -1 } };
     for (size_t i = 0; i < LT_COUNTOF(sites); i++) {
         watched *w = &sites[i];
         watch(w, m, team, &t);
@@ -93,10 +101,13 @@ static void sites_name_their_modules(void **state) {
     lt_tokens t = ct_random_tokens(1, LEN, spec->spec.vocab, 2);
     const lt_calibrate_in in = ct_in(m, &t, team, test_path("names.stats"));
     lt_stats *s = ct_calibrate(&in);
-    static const char *const fed[][2] = { { "model.layers.1.self_attn.q_proj", "model.layers.1.mixer_in" }, { "model.layers.1.self_attn.k_proj", "model.layers.1.mixer_in" },
-        { "model.layers.1.self_attn.v_proj", "model.layers.1.mixer_in" }, { "model.layers.1.self_attn.o_proj", "model.layers.1.mixer_act" },
-        { "model.layers.0.mlp.gate_proj", "model.layers.0.mlp_in" }, { "model.layers.0.mlp.up_proj", "model.layers.0.mlp_in" },
-        { "model.layers.2.mlp.down_proj", "model.layers.2.mlp_act" } };
+    static const char *const fed[][2] = { { "model.layers.1.self_attn.q_proj", "model.layers.1.mixer_in" },
+                                          { "model.layers.1.self_attn.k_proj", "model.layers.1.mixer_in" },
+                                          { "model.layers.1.self_attn.v_proj", "model.layers.1.mixer_in" },
+                                          { "model.layers.1.self_attn.o_proj", "model.layers.1.mixer_act" },
+                                          { "model.layers.0.mlp.gate_proj", "model.layers.0.mlp_in" },
+                                          { "model.layers.0.mlp.up_proj", "model.layers.0.mlp_in" },
+                                          { "model.layers.2.mlp.down_proj", "model.layers.2.mlp_act" } };
     lt_stats_site site;
     for (size_t i = 0; i < LT_COUNTOF(fed); i++) {
         assert_true(lt_stats_site_of(s, fed[i][0], &site));
@@ -185,7 +196,8 @@ static void check_03_skipped_positions_leave_no_trace(void **state) {
     for (size_t i = 0; i < lt_stats_n_sites(all); i++) {
         const lt_stats_site site = lt_stats_site_at(all, i);
         const size_t n = site.cols * (site.cols + 1) / 2;
-        const double *a = ct_values(all, site.name, "gram"), *l = ct_values(later, site.name, "gram"), *f = ct_values(first, site.name, "gram");
+        const double *a = ct_values(all, site.name, "gram"), *l = ct_values(later, site.name, "gram"),
+                     *f = ct_values(first, site.name, "gram");
         assert_true(lt_stats_count(later, site.name) == (double)(ROWS * (LEN - 4)));
         assert_true(lt_stats_count(first, site.name) == (double)(ROWS * 4));
         double largest = 0.0;
@@ -205,7 +217,9 @@ static lt_calib_sites observed(const lt_model *m, lt_team *team, float *x, size_
     lt_err err = { 0 };
     lt_buffer buffer = { x, n * d * sizeof *x, false };
     const lt_batch batch = { .n_rows = n, .weight = w };
-    const lt_obs obs = { .site = LT_SITE_MIXER_IN, .rows = lt_tensor_dense(LT_F32, 2, (size_t[]){ n, d }, &buffer, 0), .batch = &batch };
+    const lt_obs obs = { .site = LT_SITE_MIXER_IN,
+                         .rows = lt_tensor_dense(LT_F32, 2, (size_t[]){ n, d }, &buffer, 0),
+                         .batch = &batch };
     assert_ok(lt_calib_sites_init(&s, m, ct_all_stats(), false, &err), &err);
     assert_ok(lt_calib_sites_begin(&s, 0, &err), &err);
     assert_ok(lt_calib_site_observe(lt_calib_sites_find(&s, LT_SITE_MIXER_IN, 0), team, &obs, &err), &err);
@@ -226,8 +240,10 @@ static void real_weights_count_rows_so_many_times(void **state) {
     test_fill_normal(x, 4 * d, &r);
     for (size_t i = 0; i < 7; i++) memcpy(twice + i * d, x + row[i] * d, d * sizeof *x);
     lt_calib_sites weighted = observed(m, team, x, 4, d, w), repeated = observed(m, team, twice, 7, d, NULL);
-    const lt_calib_site *a = lt_calib_sites_find(&weighted, LT_SITE_MIXER_IN, 0), *b = lt_calib_sites_find(&repeated, LT_SITE_MIXER_IN, 0);
-    for (size_t k = 0; k < LT_N_STATS; k++) assert_close_f64(a->acc[k], b->acc[k], lt_stat_rows[k]->doubles(d), 1e-5, 1e-6);
+    const lt_calib_site *a = lt_calib_sites_find(&weighted, LT_SITE_MIXER_IN, 0),
+                        *b = lt_calib_sites_find(&repeated, LT_SITE_MIXER_IN, 0);
+    for (size_t k = 0; k < LT_N_STATS; k++)
+        assert_close_f64(a->acc[k], b->acc[k], lt_stat_rows[k]->doubles(d), 1e-5, 1e-6);
     lt_calib_sites_clear(&weighted);
     lt_calib_sites_clear(&repeated);
     lt_team_destroy(team);
@@ -295,7 +311,8 @@ static void tokens_must_fit_the_model(void **state) {
     tm *spec = tm_build(TM_BIAS, 1);
     lt_model *m = tm_open(tm_write(spec, "bias", 1));
     lt_team *team = tm_team(1);
-    lt_tokens long_rows = ct_random_tokens(1, 129, spec->spec.vocab, 2), few = ct_random_tokens(2, 5, spec->spec.vocab, 2);
+    lt_tokens long_rows = ct_random_tokens(1, 129, spec->spec.vocab, 2),
+              few = ct_random_tokens(2, 5, spec->spec.vocab, 2);
     lt_tokens none = ct_tokens(few.ids, 0, 5);
     lt_calibrate_out out;
     lt_err err = { 0 };

@@ -24,7 +24,8 @@ static int die_at(void *user, const char *stage, double done, double total, cons
 }
 
 /* progress may end the run, or the process */
-static lt_status run(lt_calibrate_out *out, int (*progress)(void *, const char *, double, double, const char *), int steps, lt_err *err) {
+static lt_status run(lt_calibrate_out *out, int (*progress)(void *, const char *, double, double, const char *),
+                     int steps, lt_err *err) {
     lt_model *m = tm_open(folder);
     lt_team *team = tm_team(1);
     lt_ctx ctx;

@@ -9,13 +9,17 @@
 #include "calib/stats_file.h"
 #include "io/safetensors.h"
 
-#define SITES "{\"a.mixer_in\": {\"cols\": 3, \"modules\": [\"a.q\", \"a.k\"]}, \"a.mlp_in\": {\"cols\": 2, \"modules\": [\"a.up\"]}}"
+#define SITES                                                                                                          \
+    "{\"a.mixer_in\": {\"cols\": 3, \"modules\": [\"a.q\", \"a.k\"]}, \"a.mlp_in\": {\"cols\": 2, \"modules\": "       \
+    "[\"a.up\"]}}"
 
 /* Values that tell site, accumulator and place. */
-static lt_status values_of(void *user, const char *site, size_t cols, const lt_stat *stat, const double **values, lt_err *err) {
+static lt_status values_of(void *user, const char *site, size_t cols, const lt_stat *stat, const double **values,
+                           lt_err *err) {
     static double v[8];
     (void)user, (void)err;
-    for (size_t i = 0; i < stat->doubles(cols); i++) v[i] = (double)strlen(site) + 10.0 * (double)(stat->name[0] + stat->name[1]) + 0.25 * (double)i;
+    for (size_t i = 0; i < stat->doubles(cols); i++)
+        v[i] = (double)strlen(site) + 10.0 * (double)(stat->name[0] + stat->name[1]) + 0.25 * (double)i;
     *values = v;
     return LT_OK;
 }
@@ -91,8 +95,14 @@ static void every_cut_and_every_flipped_bit_is_noticed(void **state) {
 
 /* ---- files made wrong on purpose ---- */
 
-typedef struct recipe { const char *format, *model, *sites, *hash, *extra; size_t gram; lt_dtype dtype; double count; } recipe;
-#define GOOD ((recipe){ "lathe-stats/1", "m", "{\"s\": {\"cols\": 2, \"modules\": [\"q\"]}}", "?", NULL, 3, LT_F64, 4.0 })
+typedef struct recipe {
+    const char *format, *model, *sites, *hash, *extra;
+    size_t gram;
+    lt_dtype dtype;
+    double count;
+} recipe;
+#define GOOD                                                                                                           \
+    ((recipe){ "lathe-stats/1", "m", "{\"s\": {\"cols\": 2, \"modules\": [\"q\"]}}", "?", NULL, 3, LT_F64, 4.0 })
 
 static lt_status open_made(const recipe *r, lt_err *err) {
     const char *path = test_path("made.stats");
@@ -100,8 +110,9 @@ static lt_status open_made(const recipe *r, lt_err *err) {
     lt_stats *s = NULL;
     const double zeros[16] = { 0 };
     const size_t one = 1;
-    const char *meta[][2] = { { "format", r->format }, { "model_hash", r->model }, { "tokenizer_hash", "t" }, { "tokens_hash", "x" }, { "settings", "{}" },
-        { "sites", r->sites }, { "hash", r->hash } };
+    const char *meta[][2] = { { "format", r->format }, { "model_hash", r->model }, { "tokenizer_hash", "t" },
+                              { "tokens_hash", "x" },  { "settings", "{}" },       { "sites", r->sites },
+                              { "hash", r->hash } };
     lt_err e = { 0 };
     assert_ok(lt_st_writer_create(&w, path, &e), &e);
     for (size_t i = 0; i < LT_COUNTOF(meta); i++)

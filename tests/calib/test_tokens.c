@@ -22,18 +22,24 @@ static void draws_as_python_does(void **state) {
     json_t *golden;
     lt_err err = { 0 };
     assert_ok(lt_json_load(&golden, TEST_NEED_SHARED("data/golden/rng.json"), &err), &err);
-    static const struct { const char *u32, *uniform; uint64_t seed; } seeds[] = { { "u32_seed0", "random_seed0", 0 }, { "u32_seed1234", "random_seed1234", 1234 } };
+    static const struct {
+        const char *u32, *uniform;
+        uint64_t seed;
+    } seeds[] = { { "u32_seed0", "random_seed0", 0 }, { "u32_seed1234", "random_seed1234", 1234 } };
     lt_mt19937 r;
     for (size_t s = 0; s < LT_COUNTOF(seeds); s++) {
         const json_t *words = member(golden, seeds[s].u32), *reals = member(golden, seeds[s].uniform);
         lt_mt19937_seed(&r, seeds[s].seed);
-        for (size_t i = 0; i < json_array_size(words); i++) assert_int_equal(lt_mt19937_u32(&r), json_integer_value(json_array_get(words, i)));
+        for (size_t i = 0; i < json_array_size(words); i++)
+            assert_int_equal(lt_mt19937_u32(&r), json_integer_value(json_array_get(words, i)));
         lt_mt19937_seed(&r, seeds[s].seed);
-        for (size_t i = 0; i < json_array_size(reals); i++) assert_true(lt_mt19937_uniform(&r) == json_number_value(json_array_get(reals, i)));
+        for (size_t i = 0; i < json_array_size(reals); i++)
+            assert_true(lt_mt19937_uniform(&r) == json_number_value(json_array_get(reals, i)));
     }
     const json_t *below = member(golden, "randbelow_1000_seed1234");
     lt_mt19937_seed(&r, 1234);
-    for (size_t i = 0; i < json_array_size(below); i++) assert_int_equal(lt_mt19937_below(&r, 1000), json_integer_value(json_array_get(below, i)));
+    for (size_t i = 0; i < json_array_size(below); i++)
+        assert_int_equal(lt_mt19937_below(&r, 1000), json_integer_value(json_array_get(below, i)));
     json_decref(golden);
 }
 
@@ -95,8 +101,10 @@ static void a_matrix_of_ids_is_a_token_set(void **state) {
     assert_int_equal(t.row_start[1], 3);
     assert_int_equal(t.ids[5], 10);
     lt_tokens_clear(&t);
-    assert_fails(lt_tokens_from_data(&t, test_path("m.safetensors"), NULL, 10, &o, &err), &err, LT_EDATA, "vocabulary of 10");
-    assert_fails(lt_tokens_load(&t, TEST_NEED_SHARED("golden/compress/tokens.safetensors"), &err), &err, LT_EDATA, "more than one");
+    assert_fails(lt_tokens_from_data(&t, test_path("m.safetensors"), NULL, 10, &o, &err), &err, LT_EDATA,
+                 "vocabulary of 10");
+    assert_fails(lt_tokens_load(&t, TEST_NEED_SHARED("golden/compress/tokens.safetensors"), &err), &err, LT_EDATA,
+                 "more than one");
 }
 
 static void broken_token_files_are_refused(void **state) {
@@ -201,13 +209,18 @@ static void compressed_text_is_known_by_its_magic(void **state) {
     free(packed);
 }
 
-static lt_status parse(lt_docs *d, const char *name, const char *text, lt_err *err) { return lt_docs_parse(d, lt_strdup(text), strlen(text), name, err); }
+static lt_status parse(lt_docs *d, const char *name, const char *text, lt_err *err) {
+    return lt_docs_parse(d, lt_strdup(text), strlen(text), name, err);
+}
 
 static void rows_of_jsonl_are_documents(void **state) {
     (void)state;
     lt_docs d;
     lt_err err = { 0 };
-    assert_ok(parse(&d, "x.jsonl", "{\"text\": \"one\\u0000\"}\n\n  {\"text\": \"\", \"more\": 1}\r\n{\"text\": \"drei \\u00fc\"}", &err), &err);
+    assert_ok(parse(&d, "x.jsonl",
+                    "{\"text\": \"one\\u0000\"}\n\n  {\"text\": \"\", \"more\": 1}\r\n{\"text\": \"drei \\u00fc\"}",
+                    &err),
+              &err);
     assert_int_equal(d.n, 3);
     assert_int_equal(d.doc[0].bytes, 4);
     assert_int_equal(d.doc[1].bytes, 0);
@@ -226,25 +239,41 @@ static void instructions_go_through_the_published_template(void **state) {
     (void)state;
     lt_docs d;
     lt_err err = { 0 };
-    assert_ok(parse(&d, "x", "{\"instruction\": \"Add.\", \"input\": \"1 2\", \"output\": \"3\"}\n{\"instruction\": \"Greet.\", \"input\": \"\", \"output\": \"Hi\"}\n", &err), &err);
-    assert_string_equal(d.doc[0].text, "Below is an instruction that describes a task, paired with an input that provides further context. Write a response that "
-                                       "appropriately completes the request.\n\n### Instruction:\nAdd.\n\n### Input:\n1 2\n\n### Response:\n3");
-    assert_string_equal(d.doc[1].text, "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"
-                                       "### Instruction:\nGreet.\n\n### Response:\nHi");
+    assert_ok(parse(&d, "x",
+                    "{\"instruction\": \"Add.\", \"input\": \"1 2\", \"output\": \"3\"}\n{\"instruction\": \"Greet.\", "
+                    "\"input\": \"\", \"output\": \"Hi\"}\n",
+                    &err),
+              &err);
+    assert_string_equal(
+        d.doc[0].text,
+        "Below is an instruction that describes a task, paired with an input that provides further context. Write a "
+        "response that "
+        "appropriately completes the request.\n\n### Instruction:\nAdd.\n\n### Input:\n1 2\n\n### Response:\n3");
+    assert_string_equal(
+        d.doc[1].text,
+        "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"
+        "### Instruction:\nGreet.\n\n### Response:\nHi");
     assert_true(d.eos);
     lt_docs_clear(&d);
 }
 
 static void bad_rows_are_named_by_line(void **state) {
     (void)state;
-    static const struct { const char *text; lt_status code; const char *says; } bad[] = {
-        { "{\"text\": \"a\"}\n{\"text\": ", LT_EDATA, "line 2" }, { "{\"text\": \"a\"}\n[1]", LT_EDATA, "line 2: row is not a JSON object" },
-        { "{\"text\": 7}", LT_EDATA, "\"text\" is not a string" }, { "{\"page\": \"x\"}", LT_EDATA, "neither \"text\" nor" },
-        { "{\"messages\": []}", LT_EUNSUPPORTED, "chat template" }, { "{\"instruction\": \"x\"}", LT_EDATA, "without \"output\"" },
-        { "{\"instruction\": \"x\", \"output\": 3}", LT_EDATA, "output" } };
+    static const struct {
+        const char *text;
+        lt_status code;
+        const char *says;
+    } bad[] = { { "{\"text\": \"a\"}\n{\"text\": ", LT_EDATA, "line 2" },
+                { "{\"text\": \"a\"}\n[1]", LT_EDATA, "line 2: row is not a JSON object" },
+                { "{\"text\": 7}", LT_EDATA, "\"text\" is not a string" },
+                { "{\"page\": \"x\"}", LT_EDATA, "neither \"text\" nor" },
+                { "{\"messages\": []}", LT_EUNSUPPORTED, "chat template" },
+                { "{\"instruction\": \"x\"}", LT_EDATA, "without \"output\"" },
+                { "{\"instruction\": \"x\", \"output\": 3}", LT_EDATA, "output" } };
     lt_docs d;
     lt_err err = { 0 };
-    for (size_t i = 0; i < LT_COUNTOF(bad); i++) assert_fails(parse(&d, "x.jsonl", bad[i].text, &err), &err, bad[i].code, bad[i].says);
+    for (size_t i = 0; i < LT_COUNTOF(bad); i++)
+        assert_fails(parse(&d, "x.jsonl", bad[i].text, &err), &err, bad[i].code, bad[i].says);
 }
 
 static void lines_join_as_the_papers_see_them(void **state) {
@@ -272,7 +301,10 @@ static void lines_join_as_the_papers_see_them(void **state) {
 
 /* ---- recipes, on the golden tokenizer ---- */
 
-typedef struct wiki { lt_tokenizer *tok; const char *text; } wiki;
+typedef struct wiki {
+    lt_tokenizer *tok;
+    const char *text;
+} wiki;
 
 static wiki open_wiki(void) {
     wiki w = { 0 };
@@ -295,7 +327,8 @@ static lt_tokens make(const char *recipe, const wiki *w, const char *path, size_
 static void the_papers_windows_are_the_golden_ones(void **state) {
     (void)state;
     wiki w = open_wiki();
-    lt_tokens golden = ct_golden_tokens("test"), all = make("wikitext", &w, w.text, 256, 0, 0), some = make("wikitext", &w, w.text, 256, 40, 0);
+    lt_tokens golden = ct_golden_tokens("test"), all = make("wikitext", &w, w.text, 256, 0, 0),
+              some = make("wikitext", &w, w.text, 256, 40, 0);
     assert_int_equal(all.n_rows, 634574 / 256);
     assert_int_equal(some.n_rows, 40);
     assert_memory_equal(some.ids, golden.ids, golden.n_ids * sizeof *golden.ids);
@@ -324,8 +357,10 @@ static void svdllm_draws_its_windows(void **state) {
     for (size_t row = 0; row < 5; row++) {
         const size_t first = lt_mt19937_below(&r, (uint32_t)(chars - 32));
         size_t from = 0, to, k;
-        for (k = 0; k < first || ((unsigned char)text[from] & 0xc0) == 0x80; from++) k += ((unsigned char)text[from] & 0xc0) != 0x80;
-        for (to = from, k = 0; k < 320 || ((unsigned char)text[to] & 0xc0) == 0x80; to++) k += ((unsigned char)text[to] & 0xc0) != 0x80;
+        for (k = 0; k < first || ((unsigned char)text[from] & 0xc0) == 0x80; from++)
+            k += ((unsigned char)text[from] & 0xc0) != 0x80;
+        for (to = from, k = 0; k < 320 || ((unsigned char)text[to] & 0xc0) == 0x80; to++)
+            k += ((unsigned char)text[to] & 0xc0) != 0x80;
         int32_t *ids;
         size_t n_ids;
         assert_ok(lt_tokenizer_encode(w.tok, text + from, to - from, true, &ids, &n_ids, &err), &err);
@@ -341,7 +376,8 @@ static void svdllm_draws_its_windows(void **state) {
 static void plain_concatenates_documents(void **state) {
     (void)state;
     wiki w = open_wiki();
-    static const char rows[] = "{\"text\": \"The tower is 324 metres tall.\"}\n{\"text\": \" It was built in 1889.\"}\n";
+    static const char rows[] =
+        "{\"text\": \"The tower is 324 metres tall.\"}\n{\"text\": \" It was built in 1889.\"}\n";
     test_write_file(test_path("two.jsonl"), rows, strlen(rows));
     lt_tokens t = make(NULL, &w, test_path("two.jsonl"), 5, 0, 0);
     int32_t *a, *b, joined[128];
@@ -368,13 +404,18 @@ static void too_little_text_is_refused_with_counts(void **state) {
     static const char *const recipes[] = { "plain", "svdllm", "wikitext" };
     for (size_t i = 0; i < LT_COUNTOF(recipes); i++) {
         const lt_tokens_opts o = { .recipe = recipes[i], .seq_len = 64 };
-        assert_fails(lt_tokens_from_data(&t, test_path("empty.txt"), w.tok, 512, &o, &err), &err, LT_EDATA, "one row needs 64");
-        assert_fails(lt_tokens_from_data(&t, test_path("short.txt"), w.tok, 512, &o, &err), &err, LT_EDATA, "too little text");
+        assert_fails(lt_tokens_from_data(&t, test_path("empty.txt"), w.tok, 512, &o, &err), &err, LT_EDATA,
+                     "one row needs 64");
+        assert_fails(lt_tokens_from_data(&t, test_path("short.txt"), w.tok, 512, &o, &err), &err, LT_EDATA,
+                     "too little text");
     }
     const lt_tokens_opts unknown = { .recipe = "c4", .seq_len = 64 }, none = { .seq_len = 0 };
-    assert_fails(lt_tokens_from_data(&t, test_path("short.txt"), w.tok, 512, &unknown, &err), &err, LT_EUSAGE, "unknown recipe \"c4\"");
+    assert_fails(lt_tokens_from_data(&t, test_path("short.txt"), w.tok, 512, &unknown, &err), &err, LT_EUSAGE,
+                 "unknown recipe \"c4\"");
     assert_fails(lt_tokens_from_data(&t, test_path("short.txt"), w.tok, 512, &none, &err), &err, LT_EUSAGE, "0 tokens");
-    assert_fails(lt_tokens_from_data(&t, test_path("no such file"), w.tok, 512, &(lt_tokens_opts){ .seq_len = 4 }, &err), &err, LT_EIO, "no such file");
+    assert_fails(
+        lt_tokens_from_data(&t, test_path("no such file"), w.tok, 512, &(lt_tokens_opts){ .seq_len = 4 }, &err), &err,
+        LT_EIO, "no such file");
     lt_tokenizer_destroy(w.tok);
 }
 
@@ -385,7 +426,8 @@ static void tokens_of_another_tokenizer_are_refused(void **state) {
     lt_err err = { 0 };
     assert_ok(lt_tokens_save(&t, test_path("other.tokens"), &err), &err);
     const lt_tokens_opts o = { .seq_len = 8, .max_rows = 3 };
-    assert_fails(lt_tokens_from_data(&back, test_path("other.tokens"), w.tok, 512, &o, &err), &err, LT_EDATA, "another tokenizer");
+    assert_fails(lt_tokens_from_data(&back, test_path("other.tokens"), w.tok, 512, &o, &err), &err, LT_EDATA,
+                 "another tokenizer");
     strcpy(t.tokenizer_hash, lt_tokenizer_hash(w.tok));
     assert_ok(lt_tokens_save(&t, test_path("ours.tokens"), &err), &err);
     assert_ok(lt_tokens_from_data(&back, test_path("ours.tokens"), w.tok, 512, &o, &err), &err);

@@ -7,8 +7,15 @@
 #include "compress/method.h"
 
 static inline lt_plan_in cp_in(const lt_model *m, const lt_stats *s, lt_team *team, const char *budget) {
-    lt_plan_in in = { .model = m, .model_hash = "model", .stats = s, .allocate = "global", .weights = "relative", .floor = 0.5, .allow_dense = true,
-                      .align = 1, .team = team };
+    lt_plan_in in = { .model = m,
+                      .model_hash = "model",
+                      .stats = s,
+                      .allocate = "global",
+                      .weights = "relative",
+                      .floor = 0.5,
+                      .allow_dense = true,
+                      .align = 1,
+                      .team = team };
     lt_err err = { 0 };
     assert_ok(lt_budget_parse(&in.budget, budget, &err), &err);
     return in;
@@ -45,6 +52,8 @@ static inline double cp_rel_error(const lt_plan *p, const char *module) {
 }
 
 /* Any plan from text. */
-static inline lt_status cp_parse(lt_plan *p, const char *text, lt_err *err) { return lt_plan_parse(p, text, strlen(text), "plan.json", err); }
+static inline lt_status cp_parse(lt_plan *p, const char *text, lt_err *err) {
+    return lt_plan_parse(p, text, strlen(text), "plan.json", err);
+}
 
 #endif

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* tests/compress/lowrank_test.h - layers with correlated inputs, made on the spot: X = Z diag(decay) Rᵀ + mean, one channel times 20. */
+/* tests/compress/lowrank_test.h - layers with correlated inputs, made on the spot: X = Z diag(decay) Rᵀ + mean, one
+ * channel times 20. */
 #ifndef LT_TESTS_LOWRANK_TEST_H
 #define LT_TESTS_LOWRANK_TEST_H
 
@@ -12,9 +13,9 @@
 #include "linalg/gemm.h"
 
 typedef struct layer {
-    size_t m, d, n;      /* n tokens */
-    double *w, *x;       /* [m, d], [n, d] */
-    double *c, *sum;     /* packed Gram, sum */
+    size_t m, d, n;  /* n tokens */
+    double *w, *x;   /* [m, d], [n, d] */
+    double *c, *sum; /* packed Gram, sum */
 } layer;
 
 static const size_t layer_shapes[][2] = { { 48, 32 }, { 32, 48 }, { 64, 64 } };
@@ -85,7 +86,9 @@ static inline double test_dist2(const double *a, const double *b, size_t n) {
 }
 
 /* ‖a - b‖ / ‖b‖ */
-static inline double test_rel(const double *a, const double *b, size_t n) { return sqrt(test_dist2(a, b, n) / test_norm2(b, n)); }
+static inline double test_rel(const double *a, const double *b, size_t n) {
+    return sqrt(test_dist2(a, b, n) / test_norm2(b, n));
+}
 
 static inline double *product(const double *a, const double *b, size_t m, size_t d, size_t r) {
     double *p = test_doubles(m * d);
@@ -93,7 +96,10 @@ static inline double *product(const double *a, const double *b, size_t m, size_t
     return p;
 }
 
-typedef struct fit { double *a, *b, *bias, error; size_t r; } fit;
+typedef struct fit {
+    double *a, *b, *bias, error;
+    size_t r;
+} fit;
 static inline fit fit_rank(const lt_lowrank_in *in, size_t r) {
     fit f = { test_doubles(in->m * r), test_doubles(r * in->d), test_doubles(in->m), 0.0, r };
     lt_err err = { 0 };

@@ -13,7 +13,11 @@
 /* ---- problems ---- */
 
 enum { MAX_LAYERS = 64 };
-typedef struct problem { lt_curve curve[MAX_LAYERS]; size_t n; double dense; } problem;
+typedef struct problem {
+    lt_curve curve[MAX_LAYERS];
+    size_t n;
+    double dense;
+} problem;
 
 static int falling(const void *a, const void *b) {
     const double x = *(const double *)a, y = *(const double *)b;
@@ -52,7 +56,9 @@ static void allocate(size_t *rank, const char *name, const lt_alloc_in *in, lt_a
     assert_true(lt_alloc_cost(in, rank) <= in->budget);
 }
 
-static double weight_of(const lt_alloc_in *in, size_t i) { return strcmp(in->weights, "unit") == 0 ? 1.0 : 1.0 / in->curve[i].total; }
+static double weight_of(const lt_alloc_in *in, size_t i) {
+    return strcmp(in->weights, "unit") == 0 ? 1.0 : 1.0 / in->curve[i].total;
+}
 
 static double error_at(const lt_curve *c, size_t rank) {
     double s = 0.0;
@@ -82,9 +88,12 @@ static double brute_force(const lt_alloc_in *in) {
 
 static void check_17_break_even(void **state) {
     (void)state;
-    static const size_t cases[][3] = { { 2304, 768, 575 }, { 4096, 4096, 2047 }, { 11008, 4096, 2985 }, { 1024, 4096, 819 }, { 768, 768, 383 },
-        { 3072, 768, 614 }, { 1, 100, 0 }, { 1, 1, 0 }, { 2, 2, 0 }, { 3, 3, 1 } };
-    for (size_t i = 0; i < LT_COUNTOF(cases); i++) assert_int_equal(lt_break_even_rank(cases[i][0], cases[i][1]), cases[i][2]);
+    static const size_t cases[][3] = { { 2304, 768, 575 },  { 4096, 4096, 2047 }, { 11008, 4096, 2985 },
+                                       { 1024, 4096, 819 }, { 768, 768, 383 },    { 3072, 768, 614 },
+                                       { 1, 100, 0 },       { 1, 1, 0 },          { 2, 2, 0 },
+                                       { 3, 3, 1 } };
+    for (size_t i = 0; i < LT_COUNTOF(cases); i++)
+        assert_int_equal(lt_break_even_rank(cases[i][0], cases[i][1]), cases[i][2]);
     for (size_t m = 1; m < 40; m++)
         for (size_t d = 1; d < 40; d++) {
             const size_t r = lt_break_even_rank(m, d);
@@ -110,7 +119,8 @@ static void check_20_equal_shapes_without_dense_is_optimal(void **state) {
         problem p = { 0 };
         for (size_t i = 0; i < 3; i++) add_random(&p, 24, 20, 0.6 + 0.35 * lt_rng_uniform(&r), &r);
         for (int unit = 0; unit < 2; unit++) {
-            const lt_alloc_in in = input_of(&p, 0.25 + 0.6 * lt_rng_uniform(&r), unit ? "unit" : "relative", 0.0, false);
+            const lt_alloc_in in =
+                input_of(&p, 0.25 + 0.6 * lt_rng_uniform(&r), unit ? "unit" : "relative", 0.0, false);
             size_t rank[3];
             allocate(rank, "global", &in, NULL);
             const double best = brute_force(&in), got = objective(&in, rank);
@@ -138,7 +148,8 @@ static void check_20_mixed_shapes_stay_within_the_bound(void **state) {
         /* the Lagrangian at mu bounds every choice from below */
         const double dual = objective(&in, before) + trace.mu * (lt_alloc_cost(&in, before) - in.budget);
         double largest = 0.0;
-        for (size_t i = 0; i < 3; i++) largest = fmax(largest, weight_of(&in, i) * error_at(&in.curve[i], before[i] ? before[i] : 0));
+        for (size_t i = 0; i < 3; i++)
+            largest = fmax(largest, weight_of(&in, i) * error_at(&in.curve[i], before[i] ? before[i] : 0));
         assert_true(best >= dual - 1e-12);
         assert_true(got >= best - 1e-12);
         assert_true(got <= best + largest + 1e-12);
@@ -247,7 +258,8 @@ static void a_budget_below_the_floor_is_refused(void **state) {
     size_t rank[3];
     const lt_allocator *a;
     lt_err err = { 0 };
-    for (size_t i = 0; lt_allocators[i]; i++) assert_fails(lt_allocators[i]->allocate(rank, &in, NULL, &err), &err, LT_ETARGET, "300");
+    for (size_t i = 0; lt_allocators[i]; i++)
+        assert_fails(lt_allocators[i]->allocate(rank, &in, NULL, &err), &err, LT_ETARGET, "300");
     assert_fails(lt_allocator_find(&a, "globl", &err), &err, LT_EUSAGE, "did you mean global?");
     problem_free(&p);
 }
@@ -280,7 +292,8 @@ static problem golden_problem(const json_t *order, const lt_safetensors *spectra
     for (size_t i = 0; i < json_array_size(order); i++) {
         const char *name = json_string_value(json_array_get(order, i));
         const json_t *info = json_object_get(layers, name);
-        const size_t m = (size_t)json_integer_value(json_object_get(info, "m")), d = (size_t)json_integer_value(json_object_get(info, "d"));
+        const size_t m = (size_t)json_integer_value(json_object_get(info, "m")),
+                     d = (size_t)json_integer_value(json_object_get(info, "d"));
         const size_t n = lt_min_size(m, d);
         char key[128];
         const lt_tensor *t;
@@ -304,8 +317,10 @@ static void assert_ranks(const size_t *got, const json_t *want, const char *what
 }
 
 static void check_golden_case(const problem *p, const char *name, const json_t *c) {
-    const double keep = json_number_value(json_object_get(c, "keep")), floor = json_number_value(json_object_get(c, "floor"));
-    const lt_alloc_in in = input_of(p, keep, json_string_value(json_object_get(c, "weight")), floor, json_is_true(json_object_get(c, "dense_allowed")));
+    const double keep = json_number_value(json_object_get(c, "keep")),
+                 floor = json_number_value(json_object_get(c, "floor"));
+    const lt_alloc_in in = input_of(p, keep, json_string_value(json_object_get(c, "weight")), floor,
+                                    json_is_true(json_object_get(c, "dense_allowed")));
     assert_true(in.budget == json_number_value(json_object_get(c, "budget")));
     size_t rank[MAX_LAYERS], before[MAX_LAYERS];
     lt_alloc_trace trace = { 0.0, before };
@@ -323,7 +338,8 @@ static void golden_budgets_are_reproduced(void **state) {
     json_t *budget = load_golden("golden/compress/budget.json");
     lt_safetensors *spectra;
     lt_err err = { 0 };
-    assert_ok(lt_safetensors_open(&spectra, TEST_NEED_SHARED("golden/compress/spectra_tiny-llama.safetensors"), &err), &err);
+    assert_ok(lt_safetensors_open(&spectra, TEST_NEED_SHARED("golden/compress/spectra_tiny-llama.safetensors"), &err),
+              &err);
     problem p = golden_problem(json_object_get(budget, "layer_order"), spectra);
     const char *name;
     json_t *c;
@@ -343,7 +359,8 @@ static void check_uniform(const char *file) {
     const json_t *keeps = json_object_get(j, "uniform_keep_ratios");
     const char *name;
     json_object_foreach(json_object_get(j, "layers"), name, info) {
-        const size_t m = (size_t)json_integer_value(json_object_get(info, "m")), d = (size_t)json_integer_value(json_object_get(info, "d"));
+        const size_t m = (size_t)json_integer_value(json_object_get(info, "m")),
+                     d = (size_t)json_integer_value(json_object_get(info, "d"));
         assert_int_equal(lt_break_even_rank(m, d), json_integer_value(json_object_get(info, "r_max_breakeven")));
         for (size_t k = 0; k < json_array_size(keeps); k++)
             assert_int_equal(lt_uniform_rank(m, d, json_number_value(json_array_get(keeps, k))),
@@ -362,13 +379,34 @@ static void golden_uniform_ranks_are_reproduced(void **state) {
 
 static void budgets_say_of_what(void **state) {
     (void)state;
-    static const struct { const char *text; lt_budget_of of; double fraction, absolute; } good[] = {
-        { "0.8", LT_BUDGET_PARAMS, 0.8, 0 }, { "80%", LT_BUDGET_PARAMS, 0.8, 0 }, { "params=70%", LT_BUDGET_PARAMS, 0.7, 0 },
-        { "linears=0.8", LT_BUDGET_LINEARS, 0.8, 0 }, { "linears=1", LT_BUDGET_LINEARS, 1.0, 0 }, { "bytes=4.5G", LT_BUDGET_BYTES, 0, 4.5e9 },
-        { "bytes=4GiB", LT_BUDGET_BYTES, 0, 4294967296.0 }, { "params=100M", LT_BUDGET_PARAMS, 0, 1e8 }, { "params=1234567", LT_BUDGET_PARAMS, 0, 1234567 } };
-    static const struct { const char *text, *says; } bad[] = { { "", "no number" }, { "linears=", "no number" }, { "0", "above 0" }, { "0%", "above 0" },
-        { "120%", "more than everything" }, { "-0.5", "no number" }, { "linear=0.8", "did you mean linears?" }, { "0.8x", "unknown unit" },
-        { "d_ff=0.75,q_heads=0.5", "one budget at a time" }, { "d_ff=0.75", "unknown budget" }, { "nan", "no number" }, { "1.2.3", "no number" }, { "inf", "no number" } };
+    static const struct {
+        const char *text;
+        lt_budget_of of;
+        double fraction, absolute;
+    } good[] = { { "0.8", LT_BUDGET_PARAMS, 0.8, 0 },
+                 { "80%", LT_BUDGET_PARAMS, 0.8, 0 },
+                 { "params=70%", LT_BUDGET_PARAMS, 0.7, 0 },
+                 { "linears=0.8", LT_BUDGET_LINEARS, 0.8, 0 },
+                 { "linears=1", LT_BUDGET_LINEARS, 1.0, 0 },
+                 { "bytes=4.5G", LT_BUDGET_BYTES, 0, 4.5e9 },
+                 { "bytes=4GiB", LT_BUDGET_BYTES, 0, 4294967296.0 },
+                 { "params=100M", LT_BUDGET_PARAMS, 0, 1e8 },
+                 { "params=1234567", LT_BUDGET_PARAMS, 0, 1234567 } };
+    static const struct {
+        const char *text, *says;
+    } bad[] = { { "", "no number" },
+                { "linears=", "no number" },
+                { "0", "above 0" },
+                { "0%", "above 0" },
+                { "120%", "more than everything" },
+                { "-0.5", "no number" },
+                { "linear=0.8", "did you mean linears?" },
+                { "0.8x", "unknown unit" },
+                { "d_ff=0.75,q_heads=0.5", "one budget at a time" },
+                { "d_ff=0.75", "unknown budget" },
+                { "nan", "no number" },
+                { "1.2.3", "no number" },
+                { "inf", "no number" } };
     lt_err err = { 0 };
     for (size_t i = 0; i < LT_COUNTOF(good); i++) {
         lt_budget b = { 0 };

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Planning and applying on the golden model, against the float64 reference (golden/compress). The reference's f32 gaps: 2e-7 for spectra,
- * 3e-8 for perplexities; ours has f32 statistics and f32 factors, so tolerances are about ten times the sum. */
+/* Planning and applying on the golden model, against the float64 reference (golden/compress). The reference's f32 gaps:
+ * 2e-7 for spectra, 3e-8 for perplexities; ours has f32 statistics and f32 factors, so tolerances are about ten times
+ * the sum. */
 #include "compress/compress_test.h"
 
 #include "compress/lowrank.h"
@@ -38,7 +39,8 @@ static int tear_down(void **state) {
 
 /* ---- measuring ---- */
 
-/* Mean over the first n_windows windows of the mean NLL of their predictions (spec evaluation §10); each window's in nll when given. */
+/* Mean over the first n_windows windows of the mean NLL of their predictions (spec evaluation §10); each window's in
+ * nll when given. */
 static double mean_nll(const lt_model *m, const lt_tokens *t, size_t n_windows, double *nll) {
     lt_batch *b;
     size_t n;
@@ -79,10 +81,12 @@ static void widen(double *to, const lt_tensor *t) {
 static double relative_error(const lt_model *small, const char *name) {
     lt_module base, cut;
     lt_stats_site site;
-    assert_true(lt_model_find_module(model, name, &base) && lt_model_find_module(small, name, &cut) && lt_stats_site_of(stats, name, &site));
+    assert_true(lt_model_find_module(model, name, &base) && lt_model_find_module(small, name, &cut) &&
+                lt_stats_site_of(stats, name, &site));
     if (cut.linear->n_stages == 1) return 0.0;
     const size_t m = lt_linear_out(base.linear), d = lt_linear_in(base.linear), r = lt_linear_rank(cut.linear);
-    double *w = lt_calloc(m * d, sizeof *w), *a = lt_calloc(m * r, sizeof *a), *b = lt_calloc(r * d, sizeof *b), *lambda = lt_calloc(m + d, sizeof *lambda), e, total;
+    double *w = lt_calloc(m * d, sizeof *w), *a = lt_calloc(m * r, sizeof *a), *b = lt_calloc(r * d, sizeof *b),
+           *lambda = lt_calloc(m + d, sizeof *lambda), e, total;
     lt_err err = { 0 };
     assert_ok(lt_module_weight(w, base.linear, &err), &err);
     widen(b, &cut.linear->stage[0].w.t);
@@ -96,7 +100,9 @@ static double relative_error(const lt_model *small, const char *name) {
 
 /* ---- plans ---- */
 
-static const char *module_at(size_t i) { return json_string_value(json_array_get(json_object_get(applied, "layer_order"), i)); }
+static const char *module_at(size_t i) {
+    return json_string_value(json_array_get(json_object_get(applied, "layer_order"), i));
+}
 
 static lt_plan plan_of_ranks(const json_t *ranks, const char *metric, bool affine) {
     lt_plan p = { .head = json_pack("{s:s}", "format", "lathe-plan/1") };
@@ -104,7 +110,8 @@ static lt_plan plan_of_ranks(const json_t *ranks, const char *metric, bool affin
     for (size_t i = 0; i < json_array_size(ranks); i++) {
         const json_t *r = json_array_get(ranks, i);
         if (json_is_null(r)) continue;
-        json_t *cut = json_pack("{s:s, s:s, s:I, s:s, s:b}", "kind", "rank", "module", module_at(i), "rank", json_integer_value(r), "metric", metric, "affine", (int)affine);
+        json_t *cut = json_pack("{s:s, s:s, s:I, s:s, s:b}", "kind", "rank", "module", module_at(i), "rank",
+                                json_integer_value(r), "metric", metric, "affine", (int)affine);
         assert_ok(lt_plan_add(&p, cut, &err), &err);
     }
     return p;
@@ -119,7 +126,8 @@ static void check_nll(const char *name, const lt_model *m, const json_t *c, cons
         const double want = json_number_value(json_array_get(json_object_get(c, "window_nll"), i));
         if (fabs(nll[i] - want) > 2e-5) fail_msg("%s: window %zu: %.9g, want %.9g", name, i, nll[i], want);
     }
-    if (whole && fabs(ppl - want_ppl) > 2e-5 * want_ppl) fail_msg("%s: perplexity %.9g, want %.9g", name, ppl, want_ppl);
+    if (whole && fabs(ppl - want_ppl) > 2e-5 * want_ppl)
+        fail_msg("%s: perplexity %.9g, want %.9g", name, ppl, want_ppl);
 }
 
 static void check_case(const char *name, const json_t *c, const lt_tokens *test) {
@@ -128,8 +136,10 @@ static void check_case(const char *name, const json_t *c, const lt_tokens *test)
     lt_plan p = plan_of_ranks(ranks, whitened ? "input" : "weight", false);
     lt_overlay *o = cp_apply(&p, model, stats, team);
     for (size_t i = 0; i < json_array_size(errors); i++) {
-        const double got = relative_error(lt_overlay_model(o), module_at(i)), want = json_number_value(json_array_get(errors, i));
-        if (fabs(got - want) > 1e-9 + 2e-5 * want) fail_msg("%s: %s: error %.9g, want %.9g", name, module_at(i), got, want);
+        const double got = relative_error(lt_overlay_model(o), module_at(i)),
+                     want = json_number_value(json_array_get(errors, i));
+        if (fabs(got - want) > 1e-9 + 2e-5 * want)
+            fail_msg("%s: %s: error %.9g, want %.9g", name, module_at(i), got, want);
     }
     check_nll(name, lt_overlay_model(o), c, test, strcmp(name, "whitened_uniform_0.6") == 0);
     lt_overlay_destroy(o);
@@ -159,7 +169,8 @@ static void errors_and_perplexities_are_the_golden_ones(void **state) {
 static void methods_find_the_golden_ranks(void **state) {
     (void)state;
     TEST_NEED_SHARED(GOLDEN_MODEL);
-    static const char *const keeps[] = { "0.8", "0.6", "0.4" }, *const sources[][2] = { { "uniform", "uniform" }, { "budget", "global" } };
+    static const char *const keeps[] = { "0.8", "0.6", "0.4" }, *const sources[][2] = { { "uniform", "uniform" },
+                                                                                        { "budget", "global" } };
     for (size_t k = 0; k < LT_COUNTOF(keeps); k++)
         for (size_t s = 0; s < LT_COUNTOF(sources); s++) {
             char name[64], budget[32];
@@ -174,12 +185,16 @@ static void methods_find_the_golden_ranks(void **state) {
             for (size_t i = 0; i < 28; i++) {
                 const json_t *rank = json_array_get(json_object_get(c, "ranks"), i);
                 const size_t want = json_is_null(rank) ? 0 : (size_t)json_integer_value(rank);
-                const double e = json_number_value(json_array_get(json_object_get(c, "rel_error"), i)), got = cp_rel_error(&p, module_at(i));
-                if (cp_rank(&p, module_at(i)) != want) fail_msg("%s: %s: rank %zu, want %zu", name, module_at(i), cp_rank(&p, module_at(i)), want);
-                if (fabs(got - e) > 1e-9 + 2e-5 * e) fail_msg("%s: %s: predicted %.9g, want %.9g", name, module_at(i), got, e);
+                const double e = json_number_value(json_array_get(json_object_get(c, "rel_error"), i)),
+                             got = cp_rel_error(&p, module_at(i));
+                if (cp_rank(&p, module_at(i)) != want)
+                    fail_msg("%s: %s: rank %zu, want %zu", name, module_at(i), cp_rank(&p, module_at(i)), want);
+                if (fabs(got - e) > 1e-9 + 2e-5 * e)
+                    fail_msg("%s: %s: predicted %.9g, want %.9g", name, module_at(i), got, e);
                 mean += e / 28.0;
             }
-            const double predicted = json_real_value(json_object_get(json_object_get(json_object_get(p.head, "cost"), "predicted"), "rel_error"));
+            const double predicted = json_real_value(
+                json_object_get(json_object_get(json_object_get(p.head, "cost"), "predicted"), "rel_error"));
             assert_close_f64(&predicted, &mean, 1, 0.0, 2e-5);
             lt_plan_clear(&p);
         }
@@ -188,11 +203,13 @@ static void methods_find_the_golden_ranks(void **state) {
 static void weight_svd_finds_the_uniform_ranks(void **state) {
     (void)state;
     TEST_NEED_SHARED(GOLDEN_MODEL);
-    const json_t *ranks = json_object_get(json_object_get(json_object_get(applied, "cases"), "weight_svd_uniform_0.6"), "ranks");
+    const json_t *ranks =
+        json_object_get(json_object_get(json_object_get(applied, "cases"), "weight_svd_uniform_0.6"), "ranks");
     lt_plan_in in = cp_in(model, NULL, team, "linears=0.6");
     in.allocate = "uniform";
     lt_plan p = cp_plan("weight_svd", &in);
-    for (size_t i = 0; i < 28; i++) assert_int_equal(cp_rank(&p, module_at(i)), json_integer_value(json_array_get(ranks, i)));
+    for (size_t i = 0; i < 28; i++)
+        assert_int_equal(cp_rank(&p, module_at(i)), json_integer_value(json_array_get(ranks, i)));
     lt_plan_clear(&p);
 }
 
@@ -203,7 +220,9 @@ static lt_lowrank_in input_of(const char *name, lt_metric metric, double **w) {
     lt_stats_site site;
     lt_err err = { 0 };
     assert_true(lt_model_find_module(model, name, &mod) && lt_stats_site_of(stats, name, &site));
-    lt_lowrank_in in = { .m = lt_linear_out(mod.linear), .d = lt_linear_in(mod.linear), .c = metric == LT_METRIC_INPUT ? ct_values(stats, site.name, "gram") : NULL };
+    lt_lowrank_in in = { .m = lt_linear_out(mod.linear),
+                         .d = lt_linear_in(mod.linear),
+                         .c = metric == LT_METRIC_INPUT ? ct_values(stats, site.name, "gram") : NULL };
     *w = lt_calloc(in.m * in.d, sizeof **w);
     assert_ok(lt_module_weight(*w, mod.linear, &err), &err);
     in.w = *w;
@@ -222,10 +241,13 @@ static void spectra_and_energies_are_the_golden_ones(void **state) {
     lt_safetensors *golden;
     json_t *ranks;
     lt_err err = { 0 };
-    assert_ok(lt_safetensors_open(&golden, TEST_NEED_SHARED("golden/compress/spectra_tiny-llama.safetensors"), &err), &err);
+    assert_ok(lt_safetensors_open(&golden, TEST_NEED_SHARED("golden/compress/spectra_tiny-llama.safetensors"), &err),
+              &err);
     assert_ok(lt_json_load(&ranks, TEST_NEED_SHARED("golden/compress/ranks_tiny-llama.json"), &err), &err);
     const json_t *thresholds = json_object_get(ranks, "energy_thresholds");
-    static const char *const keys[LT_N_METRICS] = { "sigma2_weight", "lambda" }, *const energies[LT_N_METRICS] = { "weight_energy", "output_energy" };
+    static const char *const keys[LT_N_METRICS] = { "sigma2_weight", "lambda" }, *const energies[LT_N_METRICS] = {
+        "weight_energy", "output_energy"
+    };
     for (size_t i = 0; i < 28; i++)
         for (int metric = 0; metric < LT_N_METRICS; metric++) {
             char key[128];
@@ -252,12 +274,18 @@ static void spectra_and_energies_are_the_golden_ones(void **state) {
 
 static void products_are_the_golden_ones(void **state) {
     (void)state;
-    static const struct { const char *mode; lt_metric metric; bool affine; } modes[] = { { "whitened", LT_METRIC_INPUT, false },
-        { "weight_svd", LT_METRIC_WEIGHT, false }, { "affine", LT_METRIC_INPUT, true } };
+    static const struct {
+        const char *mode;
+        lt_metric metric;
+        bool affine;
+    } modes[] = { { "whitened", LT_METRIC_INPUT, false },
+                  { "weight_svd", LT_METRIC_WEIGHT, false },
+                  { "affine", LT_METRIC_INPUT, true } };
     static const char *const modules[] = { "model.layers.1.self_attn.q_proj", "model.layers.2.mlp.down_proj" };
     lt_safetensors *golden;
     lt_err err = { 0 };
-    assert_ok(lt_safetensors_open(&golden, TEST_NEED_SHARED("golden/compress/products_tiny-llama.safetensors"), &err), &err);
+    assert_ok(lt_safetensors_open(&golden, TEST_NEED_SHARED("golden/compress/products_tiny-llama.safetensors"), &err),
+              &err);
     for (size_t i = 0; i < LT_COUNTOF(modules); i++)
         for (size_t k = 0; k < LT_COUNTOF(modes); k++) {
             char key[128];
@@ -270,7 +298,8 @@ static void products_are_the_golden_ones(void **state) {
             in.affine = modes[k].affine;
             in.sum = ct_values(stats, site.name, "sum");
             in.count = lt_stats_count(stats, site.name);
-            double *a = lt_calloc(in.m * r, sizeof *a), *b = lt_calloc(r * in.d, sizeof *b), *delta = lt_calloc(in.m, sizeof *delta);
+            double *a = lt_calloc(in.m * r, sizeof *a), *b = lt_calloc(r * in.d, sizeof *b),
+                   *delta = lt_calloc(in.m, sizeof *delta);
             assert_ok(lt_lowrank_fit(a, b, delta, &e, r, &in, &err), &err);
             snprintf(key, sizeof key, "%s.%s", modes[k].mode, modules[i]);
             assert_ok(lt_safetensors_get(&t, golden, key, LT_F32, 2, &err), &err);
@@ -304,7 +333,8 @@ static void check_07_full_rank_keeps_the_logits(void **state) {
     lt_err err = { 0 };
     for (size_t i = 0; lt_model_module(model, i, &mod) && mod.layer >= 0; i++) {
         const size_t r = lt_min_size(lt_linear_out(mod.linear), lt_linear_in(mod.linear));
-        json_t *cut = json_pack("{s:s, s:s, s:I, s:b}", "kind", "rank", "module", mod.linear->name, "rank", (json_int_t)r, "force", 1);
+        json_t *cut = json_pack("{s:s, s:s, s:I, s:b}", "kind", "rank", "module", mod.linear->name, "rank",
+                                (json_int_t)r, "force", 1);
         assert_ok(lt_plan_add(&p, cut, &err), &err);
     }
     lt_overlay *o = cp_apply(&p, model, stats, team);
@@ -347,7 +377,8 @@ static void check_19_saved_and_reopened_the_logits_are_the_same(void **state) {
     lt_tokens_clear(&t);
 }
 
-/* Check 26: at equal ranks whitened has no higher calibration error in any layer than the SVD of the weight, and a lower perplexity. */
+/* Check 26: at equal ranks whitened has no higher calibration error in any layer than the SVD of the weight, and a
+ * lower perplexity. */
 static void check_26_whitened_is_never_worse_than_weight_svd(void **state) {
     (void)state;
     TEST_NEED_SHARED(GOLDEN_MODEL);
@@ -358,9 +389,11 @@ static void check_26_whitened_is_never_worse_than_weight_svd(void **state) {
     lt_overlay *o = cp_apply(&p, model, stats, team), *s = cp_apply(&q, model, stats, team);
     for (size_t i = 0; i < 28; i++) {
         assert_int_equal(cp_rank(&p, module_at(i)), cp_rank(&q, module_at(i)));
-        assert_true(relative_error(lt_overlay_model(o), module_at(i)) <= relative_error(lt_overlay_model(s), module_at(i)) * (1.0 + 1e-6));
+        assert_true(relative_error(lt_overlay_model(o), module_at(i)) <=
+                    relative_error(lt_overlay_model(s), module_at(i)) * (1.0 + 1e-6));
     }
-    assert_true(mean_nll(lt_overlay_model(o), &test, test.n_rows, NULL) < mean_nll(lt_overlay_model(s), &test, test.n_rows, NULL));
+    assert_true(mean_nll(lt_overlay_model(o), &test, test.n_rows, NULL) <
+                mean_nll(lt_overlay_model(s), &test, test.n_rows, NULL));
     lt_overlay_destroy(o), lt_overlay_destroy(s);
     lt_plan_clear(&p), lt_plan_clear(&q);
     lt_tokens_clear(&test);

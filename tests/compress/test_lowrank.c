@@ -134,7 +134,8 @@ static void check_09_error_is_the_tail(void **state) {
             for (size_t rank = 1; rank < n; rank += 6) {
                 fit f = fit_rank(&in, rank);
                 double *p = product(f.a, f.b, l.m, l.d, rank), *z = layer_outputs(&l, p);
-                const double tail = tail_sum(lambda, n, rank), metric = error_of(&in, rank, f.a, f.b), measured = test_dist2(y, z, l.n * l.m);
+                const double tail = tail_sum(lambda, n, rank), metric = error_of(&in, rank, f.a, f.b),
+                             measured = test_dist2(y, z, l.n * l.m);
                 assert_close_f64(&metric, &tail, 1, 1e-13 * total, 1e-10);
                 assert_close_f64(&measured, &tail, 1, 1e-13 * total, 1e-10);
                 assert_close_f64(&f.error, &tail, 1, 1e-13 * total, 1e-10);
@@ -149,7 +150,8 @@ static void check_09_error_is_the_tail(void **state) {
 /* [W L]_r L⁻¹ by an SVD, as SVD-LLM is published. */
 static double *whitened_as_published(const layer *l, size_t r) {
     const size_t m = l->m, d = l->d, k = lt_min_size(m, d);
-    double *c = test_doubles(d * d), *wl = test_doubles(m * d), *u = test_doubles(m * k), *s = test_doubles(k), *vt = test_doubles(k * d);
+    double *c = test_doubles(d * d), *wl = test_doubles(m * d), *u = test_doubles(m * k), *s = test_doubles(k),
+           *vt = test_doubles(k * d);
     double *right = test_doubles(d * r), *p = test_doubles(m * d);
     int info = 0;
     lt_unpack_lower(c, l->c, d);
@@ -167,7 +169,8 @@ static double *whitened_as_published(const layer *l, size_t r) {
 
 /* U_r U_rᵀ W by the eigenvectors of the big output Gram, whatever the shape. */
 static double *output_projection(const layer *l, size_t r) {
-    double *y = layer_outputs(l, l->w), *g = test_doubles(l->m * l->m), *w = test_doubles(l->m), *u = test_doubles(l->m * l->m), *b = test_doubles(r * l->d);
+    double *y = layer_outputs(l, l->w), *g = test_doubles(l->m * l->m), *w = test_doubles(l->m),
+           *u = test_doubles(l->m * l->m), *b = test_doubles(r * l->d);
     double *p = test_doubles(l->m * l->d);
     lt_gemm_f64_serial(true, false, l->m, l->m, l->n, 1.0, y, l->m, y, l->m, 0.0, g, l->m);
     lt_eigh_problem e = { .n = l->m, .a = g, .w = w, .v = u, .n_vectors = r };
@@ -188,10 +191,12 @@ static void check_10_16_all_routes_agree(void **state) {
         double total, *lambda = spectrum_of(&in, &total);
         for (size_t rank = 2; rank < lt_min_size(l.m, l.d); rank += 5) {
             fit f = fit_rank(&in, rank);
-            double *p = product(f.a, f.b, l.m, l.d, rank), *q = whitened_as_published(&l, rank), *o = output_projection(&l, rank);
+            double *p = product(f.a, f.b, l.m, l.d, rank), *q = whitened_as_published(&l, rank),
+                   *o = output_projection(&l, rank);
             if (lambda[rank - 1] >= 1.01 * lambda[rank] && lambda[rank] > 1e-9 * lambda[0]) {
                 assert_true(test_rel(p, o, l.m * l.d) <= 1e-8);
-                assert_true(test_rel(q, o, l.m * l.d) <= 1e-6); /* goes through L⁻¹, and the condition of C is about 1e4 */
+                assert_true(test_rel(q, o, l.m * l.d) <=
+                            1e-6); /* goes through L⁻¹, and the condition of C is about 1e4 */
             }
             double *gram = test_doubles(rank * rank);
             lt_gemm_f64_serial(true, false, rank, rank, l.m, 1.0, f.a, rank, f.a, rank, 0.0, gram, rank);
@@ -219,7 +224,8 @@ static void check_11_whitened_is_optimal(void **state) {
             double *a = test_doubles(l.m * rank), *b = test_doubles(rank * l.d);
             for (int trial = 0; trial < 40; trial++) {
                 const double step = pow(10.0, -1.0 - trial % 6);
-                for (size_t i = 0; i < l.m * rank; i++) a[i] = best.a[i] * (1.0 + step * lt_rng_normal(&r)) + 0.1 * step * lt_rng_normal(&r);
+                for (size_t i = 0; i < l.m * rank; i++)
+                    a[i] = best.a[i] * (1.0 + step * lt_rng_normal(&r)) + 0.1 * step * lt_rng_normal(&r);
                 for (size_t i = 0; i < rank * l.d; i++) b[i] = best.b[i] + step * lt_rng_normal(&r);
                 assert_true(error_of(&in, rank, a, b) >= e * (1.0 - 1e-10));
             }
@@ -280,7 +286,8 @@ static void check_13_singular_gram(void **state) {
     }
 }
 
-/* Check 14: with centred outputs and the optimal bias the error is the tail of the centred Gram, never above the plain one. */
+/* Check 14: with centred outputs and the optimal bias the error is the tail of the centred Gram, never above the plain
+ * one. */
 static void check_14_affine(void **state) {
     (void)state;
     for (size_t s = 0; s < LT_COUNTOF(layer_shapes); s++) {
@@ -292,10 +299,12 @@ static void check_14_affine(void **state) {
         affine.affine = true;
         affine.sum = l.sum;
         affine.count = (double)l.n;
-        double total, centred_total, *lambda = spectrum_of(&in, &total), *centred = spectrum_of(&affine, &centred_total);
+        double total, centred_total, *lambda = spectrum_of(&in, &total),
+                                     *centred = spectrum_of(&affine, &centred_total);
         assert_close_f64(&centred_total, &total, 1, 0.0, 1e-12);
         fit f = fit_rank(&affine, rank);
-        double *p = product(f.a, f.b, l.m, l.d, rank), *y = layer_outputs(&l, l.w), *z = layer_outputs(&l, p), *bias = test_doubles(l.m);
+        double *p = product(f.a, f.b, l.m, l.d, rank), *y = layer_outputs(&l, l.w), *z = layer_outputs(&l, p),
+               *bias = test_doubles(l.m);
         for (size_t t = 0; t < l.n; t++)
             for (size_t i = 0; i < l.m; i++) z[t * l.m + i] += f.bias[i];
         const double tail = tail_sum(centred, n, rank), measured = test_dist2(y, z, l.n * l.m);
@@ -424,7 +433,11 @@ static void what_is_not_finite_is_refused(void **state) {
     layer_free(&l);
 }
 
-typedef struct fit_args { lt_lowrank_in in; double *a, *b, *bias; size_t rank; } fit_args;
+typedef struct fit_args {
+    lt_lowrank_in in;
+    double *a, *b, *bias;
+    size_t rank;
+} fit_args;
 static lt_status fit_again(void *user, lt_err *err) {
     fit_args *f = user;
     double e;
@@ -449,8 +462,10 @@ static void names_find_their_rows(void **state) {
     (void)state;
     lt_metric m;
     lt_balance b;
-    for (int i = 0; i < LT_N_METRICS; i++) assert_true(lt_metric_find(lt_metric_name((lt_metric)i), &m) && m == (lt_metric)i);
-    for (int i = 0; i < LT_N_BALANCES; i++) assert_true(lt_balance_find(lt_balance_name((lt_balance)i), &b) && b == (lt_balance)i);
+    for (int i = 0; i < LT_N_METRICS; i++)
+        assert_true(lt_metric_find(lt_metric_name((lt_metric)i), &m) && m == (lt_metric)i);
+    for (int i = 0; i < LT_N_BALANCES; i++)
+        assert_true(lt_balance_find(lt_balance_name((lt_balance)i), &b) && b == (lt_balance)i);
     assert_false(lt_metric_find("output", &m));
     assert_false(lt_balance_find("", &b));
 }

@@ -9,7 +9,12 @@
 #define Q "model.layers.0.self_attn.q_proj"
 
 /* A model of three layers with statistics. */
-typedef struct fixture { tm *spec; lt_model *m; lt_team *team; lt_stats *s; } fixture;
+typedef struct fixture {
+    tm *spec;
+    lt_model *m;
+    lt_team *team;
+    lt_stats *s;
+} fixture;
 
 static fixture make_fixture(tm_spec spec, const char *name) {
     fixture f = { .spec = tm_build(spec, 1), .team = tm_team(1) };
@@ -35,9 +40,12 @@ static void free_fixture(fixture *f) {
 
 static void a_plan_comes_back_as_written(void **state) {
     (void)state;
-    static const char text[] = "{\n \"format\": \"lathe-plan/1\",\n \"model\": {\"hash\": \"m\"},\n \"for\": \"hf\",\n \"made_by\": [{\"method\": \"by hand\", \"params\": {\"keep\": 0.8}}],\n"
-                               " \"cuts\": [\n  {\"kind\": \"rank\", \"module\": \"a\", \"rank\": 7, \"metric\": \"input\", \"target\": \"original\", \"affine\": true, \"balance\": \"orth\", "
-                               "\"rel_error\": 0.031},\n  {\"kind\": \"rank\", \"module\": \"b\", \"rank\": 9, \"force\": true}]}\n";
+    static const char text[] =
+        "{\n \"format\": \"lathe-plan/1\",\n \"model\": {\"hash\": \"m\"},\n \"for\": \"hf\",\n \"made_by\": "
+        "[{\"method\": \"by hand\", \"params\": {\"keep\": 0.8}}],\n"
+        " \"cuts\": [\n  {\"kind\": \"rank\", \"module\": \"a\", \"rank\": 7, \"metric\": \"input\", \"target\": "
+        "\"original\", \"affine\": true, \"balance\": \"orth\", "
+        "\"rel_error\": 0.031},\n  {\"kind\": \"rank\", \"module\": \"b\", \"rank\": 9, \"force\": true}]}\n";
     lt_plan p = { 0 }, q = { 0 };
     lt_err err = { 0 };
     assert_ok(cp_parse(&p, text, &err), &err);
@@ -55,7 +63,11 @@ static void a_plan_comes_back_as_written(void **state) {
 
 static void bad_plans_are_refused(void **state) {
     (void)state;
-    static const struct { const char *text; lt_status code; const char *says; } bad[] = {
+    static const struct {
+        const char *text;
+        lt_status code;
+        const char *says;
+    } bad[] = {
         { "", LT_EDATA, "plan.json" },
         { "[]", LT_EDATA, "not a plan" },
         { "{\"cuts\": []}", LT_EDATA, "\"format\" is not" },
@@ -74,12 +86,17 @@ static void bad_plans_are_refused(void **state) {
         { PLAN("{\"kind\": \"rank\", \"module\": \"a\", \"rank\": 0}"), LT_EDATA, "rank of at least 1" },
         { PLAN("{\"kind\": \"rank\", \"module\": \"a\", \"rank\": -4}"), LT_EDATA, "rank" },
         { PLAN("{\"kind\": \"rank\", \"module\": \"a\", \"rank\": 4.5}"), LT_EDATA, "rank" },
-        { PLAN("{\"kind\": \"rank\", \"module\": \"a\", \"rank\": 4, \"metric\": \"output\"}"), LT_EDATA, "unknown metric" },
-        { PLAN("{\"kind\": \"rank\", \"module\": \"a\", \"rank\": 4, \"target\": \"teacher\"}"), LT_EDATA, "unknown target" },
-        { PLAN("{\"kind\": \"rank\", \"module\": \"a\", \"rank\": 4, \"balance\": \"left\"}"), LT_EDATA, "unknown balance" },
+        { PLAN("{\"kind\": \"rank\", \"module\": \"a\", \"rank\": 4, \"metric\": \"output\"}"), LT_EDATA,
+          "unknown metric" },
+        { PLAN("{\"kind\": \"rank\", \"module\": \"a\", \"rank\": 4, \"target\": \"teacher\"}"), LT_EDATA,
+          "unknown target" },
+        { PLAN("{\"kind\": \"rank\", \"module\": \"a\", \"rank\": 4, \"balance\": \"left\"}"), LT_EDATA,
+          "unknown balance" },
         { PLAN("{\"kind\": \"rank\", \"module\": \"a\", \"rank\": 4, \"affine\": 1}"), LT_EDATA, "affine" },
-        { PLAN("{\"kind\": \"rank\", \"module\": \"a\", \"rank\": 4, \"affine\": true, \"metric\": \"weight\"}"), LT_EDATA, "affine needs metric" },
-        { PLAN("{\"kind\": \"rank\", \"module\": \"a\", \"rank\": 4, \"rnk\": 4}"), LT_EDATA, "unknown member \"rnk\"" },
+        { PLAN("{\"kind\": \"rank\", \"module\": \"a\", \"rank\": 4, \"affine\": true, \"metric\": \"weight\"}"),
+          LT_EDATA, "affine needs metric" },
+        { PLAN("{\"kind\": \"rank\", \"module\": \"a\", \"rank\": 4, \"rnk\": 4}"), LT_EDATA,
+          "unknown member \"rnk\"" },
         { PLAN(CUT("a", 4) ", " CUT("b", 4) ", " CUT("a", 5)), LT_EDATA, "two cuts of one thing (plan: rank a)" },
     };
     lt_err err = { 0 };
@@ -93,13 +110,20 @@ static void bad_plans_are_refused(void **state) {
 static void plans_are_checked_against_the_model(void **state) {
     (void)state;
     fixture f = make_fixture(TM_ODD, "odd");
-    static const struct { const char *text; lt_status code; const char *says; } bad[] = {
+    static const struct {
+        const char *text;
+        lt_status code;
+        const char *says;
+    } bad[] = {
         { PLAN(CUT("model.layers.9.self_attn.q_proj", 4)), LT_EDATA, "no such linear" },
         { PLAN(CUT(Q, 17)), LT_EDATA, "60 x 22 breaks even at 16" },
-        { PLAN("{\"kind\": \"rank\", \"module\": \"" Q "\", \"rank\": 23, \"force\": true}"), LT_EDATA, "rank 23 of a 60 x 22 matrix" },
+        { PLAN("{\"kind\": \"rank\", \"module\": \"" Q "\", \"rank\": 23, \"force\": true}"), LT_EDATA,
+          "rank 23 of a 60 x 22 matrix" },
         { PLAN(CUT("lm_head", 4)), LT_EUNSUPPORTED, "tied" },
-        { "{\"format\": \"lathe-plan/1\", \"model\": {\"hash\": \"x\"}, \"cuts\": []}", LT_EDATA, "another model (plan: x, model: model)" },
-        { "{\"format\": \"lathe-plan/1\", \"stats\": {\"hash\": \"x\"}, \"cuts\": []}", LT_EDATA, "other stats (plan: x" },
+        { "{\"format\": \"lathe-plan/1\", \"model\": {\"hash\": \"x\"}, \"cuts\": []}", LT_EDATA,
+          "another model (plan: x, model: model)" },
+        { "{\"format\": \"lathe-plan/1\", \"stats\": {\"hash\": \"x\"}, \"cuts\": []}", LT_EDATA,
+          "other stats (plan: x" },
     };
     lt_err err = { 0 };
     for (size_t i = 0; i < LT_COUNTOF(bad); i++) {
@@ -126,8 +150,25 @@ static void plans_are_checked_against_the_model(void **state) {
 /* Check 17: what a plan says it costs is what the applied model stores, and no module grows. */
 static void check_17_costs_are_those_of_the_stored_tensors(void **state) {
     (void)state;
-    static const tm_spec specs[] = { { .vocab = 61, .d = 22, .layers = 3, .heads = 6, .kv = 2, .head_dim = 10, .ff = 37, .positions = 640, .tied = true },
-        { .vocab = 53, .d = 20, .layers = 2, .heads = 3, .kv = 1, .head_dim = 8, .ff = 24, .positions = 128, .attn_bias = true, .mlp_bias = true } };
+    static const tm_spec specs[] = { { .vocab = 61,
+                                       .d = 22,
+                                       .layers = 3,
+                                       .heads = 6,
+                                       .kv = 2,
+                                       .head_dim = 10,
+                                       .ff = 37,
+                                       .positions = 640,
+                                       .tied = true },
+                                     { .vocab = 53,
+                                       .d = 20,
+                                       .layers = 2,
+                                       .heads = 3,
+                                       .kv = 1,
+                                       .head_dim = 8,
+                                       .ff = 24,
+                                       .positions = 128,
+                                       .attn_bias = true,
+                                       .mlp_bias = true } };
     static const char *const budgets[] = { "linears=0.7", "params=0.75", "bytes=0.75" };
     for (size_t k = 0; k < LT_COUNTOF(specs); k++) {
         fixture f = make_fixture(specs[k], "costs");
@@ -137,15 +178,20 @@ static void check_17_costs_are_those_of_the_stored_tensors(void **state) {
             lt_overlay *o = cp_apply(&p, f.m, f.s, f.team);
             const json_t *cost = json_object_get(p.head, "cost");
             const lt_model *small = lt_overlay_model(o);
-            assert_int_equal(json_integer_value(json_array_get(json_object_get(cost, "params"), 0)), lt_model_n_params(f.m));
-            assert_int_equal(json_integer_value(json_array_get(json_object_get(cost, "params"), 1)), lt_model_n_params(small));
-            assert_int_equal(json_integer_value(json_array_get(json_object_get(cost, "bytes"), 1)), lt_model_bytes(small));
+            assert_int_equal(json_integer_value(json_array_get(json_object_get(cost, "params"), 0)),
+                             lt_model_n_params(f.m));
+            assert_int_equal(json_integer_value(json_array_get(json_object_get(cost, "params"), 1)),
+                             lt_model_n_params(small));
+            assert_int_equal(json_integer_value(json_array_get(json_object_get(cost, "bytes"), 1)),
+                             lt_model_bytes(small));
             const double linears = (double)lt_model_n_linear_params(small) / (double)lt_model_n_linear_params(f.m);
-            assert_close_f64(&linears, &(double){ json_number_value(json_object_get(cost, "linears_kept")) }, 1, 0.0, 1e-14);
+            assert_close_f64(&linears, &(double){ json_number_value(json_object_get(cost, "linears_kept")) }, 1, 0.0,
+                             1e-14);
             const double kept = b == 0 ? linears : (double)lt_model_n_params(small) / (double)lt_model_n_params(f.m);
             assert_true(kept <= 0.75 && kept > (b == 0 ? 0.64 : 0.7));
             for (size_t i = 0; i < p.n_cuts; i++) {
-                const lt_cost before = p.cuts[i].kind->before(&p.cuts[i], f.m), after = p.cuts[i].kind->after(&p.cuts[i], f.m);
+                const lt_cost before = p.cuts[i].kind->before(&p.cuts[i], f.m),
+                              after = p.cuts[i].kind->after(&p.cuts[i], f.m);
                 assert_true(after.params < before.params);
             }
             lt_overlay_destroy(o);
@@ -188,7 +234,8 @@ static void any_thread_count_gives_the_same_bytes(void **state) {
         char *text = lt_plan_text(&p);
         lt_overlay *o = cp_apply(&p, f.m, f.s, team);
         lt_module cut;
-        assert_true(lt_model_find_module(lt_overlay_model(o), json_string_value(json_object_get(p.cuts[p.n_cuts / 2].json, "module")), &cut));
+        assert_true(lt_model_find_module(
+            lt_overlay_model(o), json_string_value(json_object_get(p.cuts[p.n_cuts / 2].json, "module")), &cut));
         assert_int_equal(cut.linear->n_stages, 2);
         const lt_tensor *a = &cut.linear->stage[1].w.t;
         if (i == 0) {
@@ -233,7 +280,8 @@ static void a_tight_memory_limit_changes_no_byte(void **state) {
 static void patterns_choose_the_modules(void **state) {
     (void)state;
     fixture f = make_fixture(TM_ODD, "patterns");
-    static const char *const mlp[] = { "mlp\\.(up|down)_proj$", NULL }, *const first[] = { "layers\\.0\\.", NULL }, *const none[] = { "experts", NULL }, *const wrong[] = { "(", NULL };
+    static const char *const mlp[] = { "mlp\\.(up|down)_proj$", NULL }, *const first[] = { "layers\\.0\\.", NULL },
+                             *const none[] = { "experts", NULL }, *const wrong[] = { "(", NULL };
     lt_plan_in in = cp_in(f.m, f.s, f.team, "linears=0.85");
     in.include = mlp;
     in.exclude = first;
@@ -323,7 +371,8 @@ static void weight_svd_needs_no_data(void **state) {
 static void rows_of_zeros_are_dead_and_stay_dense(void **state) {
     (void)state;
     tm *spec = tm_build(TM_ODD, 1);
-    tm_tensor *up = tm_find(spec, "model.layers.1.mlp.up_proj.weight"), *v = tm_find(spec, "model.layers.2.self_attn.v_proj.weight");
+    tm_tensor *up = tm_find(spec, "model.layers.1.mlp.up_proj.weight"),
+              *v = tm_find(spec, "model.layers.2.self_attn.v_proj.weight");
     memset(up->data, 0, up->size[0] * up->size[1] * sizeof(float)); /* so down_proj sees zeros */
     memset(v->data, 0, v->size[0] * v->size[1] * sizeof(float));
     lt_model *m = tm_open(tm_write(spec, "dead", 1));
@@ -335,7 +384,8 @@ static void rows_of_zeros_are_dead_and_stay_dense(void **state) {
     lt_plan p = cp_plan("whitened", &in);
     const json_t *dead = json_object_get(json_array_get(json_object_get(p.head, "made_by"), 0), "dead");
     assert_int_equal(json_array_size(dead), 4);
-    for (size_t i = 0; i < json_array_size(dead); i++) assert_int_equal(cp_rank(&p, json_string_value(json_array_get(dead, i))), 0);
+    for (size_t i = 0; i < json_array_size(dead); i++)
+        assert_int_equal(cp_rank(&p, json_string_value(json_array_get(dead, i))), 0);
     lt_plan_clear(&p);
     lt_stats_close(s);
     lt_tokens_clear(&t);
@@ -366,7 +416,8 @@ static void stats_of_other_shapes_or_models_are_refused(void **state) {
     lt_plan p = { 0 };
     lt_err err = { 0 };
     lt_plan_in in = cp_in(f.m, g.s, f.team, "linears=0.7");
-    assert_fails(lt_make_plan(&p, "whitened", &in, &err), &err, LT_EDATA, "columns"); /* the same (made up) hash, another width */
+    assert_fails(lt_make_plan(&p, "whitened", &in, &err), &err, LT_EDATA,
+                 "columns"); /* the same (made up) hash, another width */
     lt_plan_clear(&p);
     in.model_hash = "m2";
     assert_fails(lt_make_plan(&p, "whitened", &in, &err), &err, LT_EDATA, "another model");
@@ -428,7 +479,8 @@ static void tables_hold_together(void **state) {
         assert_ok(lt_method_find(&found, m->name, NULL), &(lt_err){ 0 });
         assert_ptr_equal(found, m);
         assert_true(m->summary && m->source && m->needs.stats && m->plan);
-        for (const lt_method_param *p = m->params; p && p->name; p++) assert_true(p->help && strstr(p->choices, p->dflt));
+        for (const lt_method_param *p = m->params; p && p->name; p++)
+            assert_true(p->help && strstr(p->choices, p->dflt));
     }
     for (size_t i = 0; lt_allocators[i]; i++) assert_true(lt_allocators[i]->summary && lt_allocators[i]->source);
     for (size_t i = 0; lt_cut_kinds[i]; i++) assert_true(lt_cut_kinds[i]->parse && lt_cut_kinds[i]->fit);

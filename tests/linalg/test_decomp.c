@@ -62,7 +62,8 @@ static void eigenvectors_solve_their_equation(void **state) {
             lt_err err = { 0 };
             assert_ok(lt_eigh_serial(&p, &err), &err);
             assert_int_equal(p.info, 0);
-            double *av = product(false, false, top[k], n, n, v, full), *vv = product(false, true, top[k], top[k], n, v, v);
+            double *av = product(false, false, top[k], n, n, v, full),
+                   *vv = product(false, true, top[k], top[k], n, v, v);
             const double scale = fmax(fabs(w[0]), fabs(w[n - 1]));
             for (size_t r = 0; r < top[k]; r++)
                 for (size_t i = 0; i < n; i++)
@@ -107,7 +108,9 @@ static void a_batch_is_the_same_bytes_for_any_threads(void **state) {
         assert_ok(lt_team_create(&team, threads, NULL, &err), &err);
         for (size_t i = 0; i < N; i++) {
             const size_t n = 20 + 37 * (i * 5 % N);
-            p[i] = (lt_eigh_problem){ .n = n, .a = symmetric((uint32_t)(10 + i), n), .w = normal(6, n), .v = normal(7, n * n), .n_vectors = n };
+            p[i] = (lt_eigh_problem){
+                .n = n, .a = symmetric((uint32_t)(10 + i), n), .w = normal(6, n), .v = normal(7, n * n), .n_vectors = n
+            };
         }
         assert_ok(lt_eigh_batch(team, p, N, &err), &err);
         for (size_t i = 0; i < N; i++) {
@@ -115,8 +118,10 @@ static void a_batch_is_the_same_bytes_for_any_threads(void **state) {
             if (first[i]) assert_memory_equal(p[i].v, first[i], p[i].n * p[i].n * sizeof(double));
             lt_free(p[i].a);
             lt_free(p[i].w);
-            if (first[i]) lt_free(p[i].v);
-            else first[i] = p[i].v;
+            if (first[i])
+                lt_free(p[i].v);
+            else
+                first[i] = p[i].v;
         }
         assert_ok(lt_eigh_batch(team, p, 0, &err), &err);
         lt_team_destroy(team);
@@ -139,7 +144,8 @@ static void singular_vectors_rebuild_the_matrix(void **state) {
     static const size_t shape[][2] = { { 1, 1 }, { 1, 9 }, { 9, 1 }, { 40, 17 }, { 17, 40 }, { 60, 60 }, { 200, 20 } };
     for (size_t c = 0; c < LT_COUNTOF(shape); c++) {
         const size_t m = shape[c][0], n = shape[c][1], k = lt_min_size(m, n);
-        double *a = normal(20, m * n), *b = normal(20, m * n), *u = normal(21, m * k), *s = normal(22, k), *vt = normal(23, k * n), *s1 = normal(24, k);
+        double *a = normal(20, m * n), *b = normal(20, m * n), *u = normal(21, m * k), *s = normal(22, k),
+               *vt = normal(23, k * n), *s1 = normal(24, k);
         lt_err err = { 0 };
         int info;
         assert_ok(lt_svd_serial(m, n, a, u, s, vt, &info, &err), &err);
@@ -199,8 +205,10 @@ static void triangular_solves_invert_both_ways(void **state) {
     for (size_t i = 0; i < n; i++) {
         l[i * n + i] = 3.0 + fabs(l[i * n + i]);
         for (size_t j = 0; j < n; j++)
-            if (j > i) l[i * n + j] = 0.0;
-            else if (j < i) l[i * n + j] *= 0.1;
+            if (j > i)
+                l[i * n + j] = 0.0;
+            else if (j < i)
+                l[i * n + j] *= 0.1;
     }
     for (int trans = 0; trans < 2; trans++) {
         memcpy(x, keep, n * m * sizeof *x);
@@ -222,7 +230,8 @@ static void orthonormal_columns_span_the_input(void **state) {
         double *q = normal(40, m * n), *a = normal(40, m * n);
         lt_err err = { 0 };
         assert_ok(lt_orth_serial(m, n, q, &err), &err);
-        double *qq = product(true, false, n, n, m, q, q), *r = product(true, false, n, n, m, q, a), *again = product(false, false, m, n, n, q, r);
+        double *qq = product(true, false, n, n, m, q, q), *r = product(true, false, n, n, m, q, a),
+               *again = product(false, false, m, n, n, q, r);
         assert_true(distance_to_identity(qq, n) <= 1e-13);
         assert_close_f64(again, a, m * n, 1e-13 * (double)m, 0.0); /* q qᵀ a = a */
         lt_free(q);
@@ -238,7 +247,8 @@ static void orthonormal_columns_span_the_input(void **state) {
 
 static lt_status all_once(void *user, lt_err *err) {
     lt_team *team = user;
-    double a[9] = { 2, 0, 0, 1, 2, 0, 0, 1, 2 }, b[6] = { 1, 2, 3, 4, 5, 7 }, c[6] = { 1, 2, 3, 4, 5, 7 }, w[3], v[9], u[6], s[2], vt[4];
+    double a[9] = { 2, 0, 0, 1, 2, 0, 0, 1, 2 }, b[6] = { 1, 2, 3, 4, 5, 7 }, c[6] = { 1, 2, 3, 4, 5, 7 }, w[3], v[9],
+           u[6], s[2], vt[4];
     int info;
     lt_eigh_problem p = { .n = 3, .a = a, .w = w, .v = v, .n_vectors = 3 };
     LT_TRY(lt_eigh_batch(team, &p, 1, err));

@@ -35,8 +35,10 @@ static float *normal(uint32_t index, size_t n) {
 
 /* ---- plain products ---- */
 
-typedef struct shape { size_t m, n, k; } shape;
-static const shape shapes[] = { { 1, 1, 1 },   { 3, 5, 7 },    { 17, 1, 33 },   { 1, 40, 9 },   { 64, 64, 64 },
+typedef struct shape {
+    size_t m, n, k;
+} shape;
+static const shape shapes[] = { { 1, 1, 1 },   { 3, 5, 7 },     { 17, 1, 33 },    { 1, 40, 9 },     { 64, 64, 64 },
                                 { 65, 31, 2 }, { 130, 97, 50 }, { 600, 70, 300 }, { 520, 576, 192 } };
 
 static void check_f32(lt_team *team, shape s, bool ta, bool tb, float alpha, float beta, float *c) {
@@ -48,13 +50,15 @@ static void check_f32(lt_team *team, shape s, bool ta, bool tb, float alpha, flo
         for (size_t j = 0; j < ldc; j++) {
             double sum = 0.0, size = 0.0;
             for (size_t q = 0; q < s.k && j < s.n; q++) {
-                const double t = (double)(ta ? a[q * lda + i] : a[i * lda + q]) * (tb ? b[j * ldb + q] : b[q * ldb + j]);
+                const double t =
+                    (double)(ta ? a[q * lda + i] : a[i * lda + q]) * (tb ? b[j * ldb + q] : b[q * ldb + j]);
                 sum += t;
                 size += fabs(t);
             }
             const double old = c0[i * ldc + j], want = j < s.n ? alpha * sum + beta * old : old;
             if (fabs(c[i * ldc + j] - want) > FLT_EPSILON * ((4.0 + sqrt((double)s.k)) * size + fabs(old)))
-                fail_msg("%zu x %zu x %zu ta %d tb %d at %zu, %zu: %g, not %g", s.m, s.n, s.k, ta, tb, i, j, (double)c[i * ldc + j], want);
+                fail_msg("%zu x %zu x %zu ta %d tb %d at %zu, %zu: %g, not %g", s.m, s.n, s.k, ta, tb, i, j,
+                         (double)c[i * ldc + j], want);
         }
     lt_free(a);
     lt_free(b);
@@ -89,23 +93,27 @@ static void products_are_the_same_bytes_for_any_threads(void **state) {
 /* The form for parallel regions: few rows, ragged columns, long inner dimensions. */
 static void serial_products_match_plain_sums(void **state) {
     (void)state;
-    static const shape small[] = { { 1, 1, 1 }, { 2, 64, 64 }, { 7, 17, 300 }, { 64, 96, 64 }, { 33, 100, 600 }, { 192, 70, 65 } };
+    static const shape small[] = { { 1, 1, 1 },    { 2, 64, 64 },    { 7, 17, 300 },
+                                   { 64, 96, 64 }, { 33, 100, 600 }, { 192, 70, 65 } };
     for (size_t i = 0; i < LT_COUNTOF(small); i++)
         for (int form = 0; form < 4; form++) {
             const bool ta = form & 1, tb = form & 2;
-            const size_t m = small[i].m, n = small[i].n, k = small[i].k, lda = ta ? m : k, ldb = tb ? k : n, ldc = n + 1;
+            const size_t m = small[i].m, n = small[i].n, k = small[i].k, lda = ta ? m : k, ldb = tb ? k : n,
+                         ldc = n + 1;
             float *a = normal(1, m * k), *b = normal(2, n * k), *c = normal(3, m * ldc), *d = normal(3, m * ldc);
             lt_gemm_f32_serial(ta, tb, m, n, k, 1.5f, a, lda, b, ldb, 0.5f, c, ldc);
             for (size_t r = 0; r < m; r++)
                 for (size_t j = 0; j < ldc; j++) {
                     double sum = 0.0, size = 0.0;
                     for (size_t q = 0; q < k && j < n; q++) {
-                        const double t = 1.5 * (ta ? a[q * lda + r] : a[r * lda + q]) * (tb ? b[j * ldb + q] : b[q * ldb + j]);
+                        const double t =
+                            1.5 * (ta ? a[q * lda + r] : a[r * lda + q]) * (tb ? b[j * ldb + q] : b[q * ldb + j]);
                         sum += t;
                         size += fabs(t);
                     }
                     const double old = d[r * ldc + j], want = j < n ? sum + 0.5 * old : old;
-                    assert_true(fabs(c[r * ldc + j] - want) <= FLT_EPSILON * ((4.0 + sqrt((double)k)) * size + fabs(old)));
+                    assert_true(fabs(c[r * ldc + j] - want) <=
+                                FLT_EPSILON * ((4.0 + sqrt((double)k)) * size + fabs(old)));
                 }
             lt_free(a);
             lt_free(b);
@@ -120,7 +128,8 @@ static void rows_do_not_depend_on_their_company(void **state) {
     const size_t n = 300, size[2] = { 130, 900 };
     if (!teams[0]->k->tile) return;
     lt_buffer b = { .bytes = size[0] * size[1] * 2 };
-    float *wide = normal(9, size[0] * size[1]), *x = normal(10, n * size[1]), *all = normal(11, n * size[0]), *some = normal(12, n * size[0]);
+    float *wide = normal(9, size[0] * size[1]), *x = normal(10, n * size[1]), *all = normal(11, n * size[0]),
+          *some = normal(12, n * size[0]);
     b.data = lt_malloc(b.bytes);
     lt_dtype_get(LT_BF16)->from_f32(b.data, wide, size[0] * size[1]);
     const lt_tensor w = lt_tensor_dense(LT_BF16, 2, size, &b, 0);
@@ -147,7 +156,8 @@ static void f64_products_match_plain_sums(void **state) {
         for (size_t i = 0; i < m; i++)
             for (size_t j = 0; j < n; j++) {
                 double sum = 0.0;
-                for (size_t q = 0; q < k; q++) sum += 2.0 * (ta ? a[q * m + i] : a[i * k + q]) * (tb ? b[j * k + q] : b[q * n + j]);
+                for (size_t q = 0; q < k; q++)
+                    sum += 2.0 * (ta ? a[q * m + i] : a[i * k + q]) * (tb ? b[j * k + q] : b[q * n + j]);
                 assert_true(fabs(c[i * n + j] - sum) <= 1e-12);
             }
     }
@@ -195,9 +205,11 @@ typedef void matmul(lt_team *, float *, size_t, const float *, size_t, size_t, c
 
 /* One product for all teams against plain sums. transposed: each row of w is an output. */
 static void check_stored(matmul *f, const lt_tensor *w, bool flag, bool by_rows, size_t n, bool add) {
-    const size_t rows = lt_tensor_rows(w), cols = lt_tensor_cols(w), out = by_rows ? rows : cols, in = by_rows ? cols : rows;
+    const size_t rows = lt_tensor_rows(w), cols = lt_tensor_cols(w), out = by_rows ? rows : cols,
+                 in = by_rows ? cols : rows;
     const size_t ldx = in + 5, ldy = out + 2;
-    float *x = normal(7, n * ldx), *y0 = normal(8, n * ldy), *first = NULL, *wide = lt_malloc(rows * cols * sizeof *wide);
+    float *x = normal(7, n * ldx), *y0 = normal(8, n * ldy), *first = NULL,
+          *wide = lt_malloc(rows * cols * sizeof *wide);
     for (size_t r = 0; r < rows; r++) lt_tensor_row_f32(wide + r * cols, w, r, 0, cols);
     for (int t = 0; t < 3; t++) {
         float *y = lt_malloc(n * ldy * sizeof *y);
@@ -214,10 +226,13 @@ static void check_stored(matmul *f, const lt_tensor *w, bool flag, bool by_rows,
                 }
                 const double old = y0[i * ldy + o], want = o >= out ? old : add ? old + sum : sum;
                 if (fabs(y[i * ldy + o] - want) > FLT_EPSILON * ((4.0 + sqrt((double)in)) * size + fabs(old)))
-                    fail_msg("%s n %zu at %zu, %zu: %g, not %g", lt_dtype_get(w->dtype)->name, n, i, o, (double)y[i * ldy + o], want);
+                    fail_msg("%s n %zu at %zu, %zu: %g, not %g", lt_dtype_get(w->dtype)->name, n, i, o,
+                             (double)y[i * ldy + o], want);
             }
-        if (first) lt_free(y);
-        else first = y;
+        if (first)
+            lt_free(y);
+        else
+            first = y;
     }
     lt_free(first);
     lt_free(x);
@@ -284,7 +299,8 @@ static void slices_multiply(void **state) {
     lt_tensor w = lt_tensor_dense(LT_F32, 2, size, &b, 0);
     w.size[1] = 200;
     w.offset = 64 * sizeof(float);
-    for (size_t i = 0; i < LT_COUNTOF(row_counts); i++) check_stored(lt_matmul_wt, &w, false, true, row_counts[i], true);
+    for (size_t i = 0; i < LT_COUNTOF(row_counts); i++)
+        check_stored(lt_matmul_wt, &w, false, true, row_counts[i], true);
     lt_free(b.data);
 }
 
@@ -359,11 +375,13 @@ static void packing_round_trips(void **state) {
     static const size_t sizes[] = { 1, 4, 31, 32, 33, 77, 128 };
     for (size_t k = 0; k < LT_COUNTOF(sizes); k++) {
         const size_t n = sizes[k], packed_n = n * (n + 1) / 2;
-        double *packed = lt_calloc(packed_n, sizeof *packed), *full = lt_calloc(n * n, sizeof *full), *again = lt_calloc(packed_n, sizeof *again);
+        double *packed = lt_calloc(packed_n, sizeof *packed), *full = lt_calloc(n * n, sizeof *full),
+               *again = lt_calloc(packed_n, sizeof *again);
         for (size_t i = 0; i < packed_n; i++) packed[i] = (double)i + 1.0;
         lt_unpack_lower(full, packed, n);
         for (size_t i = 0; i < n; i++)
-            for (size_t j = 0; j <= i; j++) assert_true(full[i * n + j] == packed[i * (i + 1) / 2 + j] && full[j * n + i] == full[i * n + j]);
+            for (size_t j = 0; j <= i; j++)
+                assert_true(full[i * n + j] == packed[i * (i + 1) / 2 + j] && full[j * n + i] == full[i * n + j]);
         lt_pack_lower(again, full, n);
         assert_memory_equal(packed, again, packed_n * sizeof *packed);
         lt_free(packed);

@@ -10,8 +10,8 @@
 #include "support/support.h"
 
 enum { MOST = 2048 + 256, ROWS = 8 };
-static const size_t sizes[] = { 0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 192, 255, 256, 257, 511, 512,
-                                513, 576, 768, 1000, 1536, 2048, 2065 };
+static const size_t sizes[] = { 0,  1,  2,   3,   4,   5,   7,   8,   9,   15,  16,  17,  31,   32,   33,   63,
+                                64, 65, 127, 192, 255, 256, 257, 511, 512, 513, 576, 768, 1000, 1536, 2048, 2065 };
 
 static const lt_kernels *ref(void) {
     return lt_kernels_get("ref");
@@ -49,16 +49,20 @@ static uint8_t *stored(lt_dtype t, size_t n, uint32_t index) {
     }
     for (size_t i = 0; i < bytes; i++) w[i] = (uint8_t)lt_rng_u32(&r);
     for (size_t b = 0; b + row->bytes <= bytes && row->block > 1; b += row->bytes) {
-        const uint16_t d = lt_f32_to_f16((float)lt_rng_uniform(&r) * 0.01f), m = lt_f32_to_f16((float)lt_rng_uniform(&r) - 0.5f);
-        if (t == LT_Q6_K) memcpy(w + b + 208, &d, 2);
-        else memcpy(w + b, &d, 2);
+        const uint16_t d = lt_f32_to_f16((float)lt_rng_uniform(&r) * 0.01f),
+                       m = lt_f32_to_f16((float)lt_rng_uniform(&r) - 0.5f);
+        if (t == LT_Q6_K)
+            memcpy(w + b + 208, &d, 2);
+        else
+            memcpy(w + b, &d, 2);
         if (t == LT_Q4_1 || t == LT_Q5_1 || t == LT_Q4_K || t == LT_Q5_K) memcpy(w + b + 2, &m, 2);
     }
     return w;
 }
 
 /* Calls body for each dtype with its sizes: all of them for plain types, whole blocks for the others. */
-static void each_storage(const lt_kernels *k, void (*body)(const lt_kernels *k, lt_dtype t, const uint8_t *w, size_t n)) {
+static void each_storage(const lt_kernels *k,
+                         void (*body)(const lt_kernels *k, lt_dtype t, const uint8_t *w, size_t n)) {
     for (int t = 0; t < LT_N_DTYPES; t++) {
         uint8_t *w = stored((lt_dtype)t, MOST, 100 + (uint32_t)t);
         for (size_t s = 0; s < LT_COUNTOF(sizes); s++)
@@ -101,7 +105,8 @@ static void dots_near_the_exact_sum(const lt_kernels *k, lt_dtype t, const uint8
             double sum = 0.0;
             for (size_t i = 0; i < n; i++) sum += (double)x[j * LDX + i] * wide[i];
             if (fabs(y[j * LDY] - sum) > dot_bound(x + j * LDX, wide, n))
-                fail_msg("%s %s n %zu row %zu: %g, not %g", k->name, lt_dtype_get(t)->name, n, j, (double)y[j * LDY], sum);
+                fail_msg("%s %s n %zu row %zu: %g, not %g", k->name, lt_dtype_get(t)->name, n, j, (double)y[j * LDY],
+                         sum);
             k->dot_rows(&one, 1, x + j * LDX, LDX, 1, t, w, n); /* alone or in company: the same bits */
             assert_memory_equal(&one, &y[j * LDY], sizeof one);
         }
@@ -218,12 +223,24 @@ static void reductions_match_ref(void **state) {
 /* the elementwise kernels into out, which may be a */
 static void run_maps(const lt_kernels *k, int which, float *out, const float *a, const float *b, size_t n) {
     switch (which) {
-    case 0: k->scale(out, a, 1.7f, n); break;
-    case 1: k->mul(out, a, b, 0.3f, n); break;
-    case 2: k->add(out, a, b, n); break;
-    case 3: k->silu_mul(out, a, b, n); break;
-    case 4: k->silu_mul(out, a, NULL, n); break;
-    default: k->rope(out, a, b, b + n / 2, n); break;
+    case 0:
+        k->scale(out, a, 1.7f, n);
+        break;
+    case 1:
+        k->mul(out, a, b, 0.3f, n);
+        break;
+    case 2:
+        k->add(out, a, b, n);
+        break;
+    case 3:
+        k->silu_mul(out, a, b, n);
+        break;
+    case 4:
+        k->silu_mul(out, a, NULL, n);
+        break;
+    default:
+        k->rope(out, a, b, b + n / 2, n);
+        break;
     }
 }
 static void maps_table(const lt_kernels *k) {
@@ -295,8 +312,10 @@ static void tile_table(const lt_kernels *k) {
                 for (size_t i = 0; i < 8; i++)
                     for (size_t j = 0; j < LDC; j++) {
                         double sum = beta * c0[i * LDC + j];
-                        for (size_t q = 0; q < K && i < rows && j < v * k->lanes; q++) sum += 2.0 * a[i * rs + q * cs] * b[q * LDB + j];
-                        assert_true(i < rows && j < v * k->lanes ? fabs(c[i * LDC + j] - sum) <= 1e-4 : c[i * LDC + j] == c0[i * LDC + j]);
+                        for (size_t q = 0; q < K && i < rows && j < v * k->lanes; q++)
+                            sum += 2.0 * a[i * rs + q * cs] * b[q * LDB + j];
+                        assert_true(i < rows && j < v * k->lanes ? fabs(c[i * LDC + j] - sum) <= 1e-4
+                                                                 : c[i * LDC + j] == c0[i * LDC + j]);
                     }
             }
     done(a);
@@ -318,7 +337,8 @@ static void pack_table(const lt_kernels *k) {
             k->pack(dst, LDD, src, LDS, rows, n);
             for (size_t q = 0; q < LDS; q++)
                 for (size_t j = 0; j < LDD; j++)
-                    assert_true(dst[q * LDD + j] == (q < n && j < k->lanes ? j < rows ? src[j * LDS + q] : 0.0f : old[q * LDD + j]));
+                    assert_true(dst[q * LDD + j] ==
+                                (q < n && j < k->lanes ? j < rows ? src[j * LDS + q] : 0.0f : old[q * LDD + j]));
         }
     done(src);
     done(dst);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* tests/model/model_test.h - small LLaMA checkpoints made on the spot, as folders or GGUF, whole or broken; and one-call forward passes. */
+/* tests/model/model_test.h - small LLaMA checkpoints made on the spot, as folders or GGUF, whole or broken; and
+ * one-call forward passes. */
 #ifndef LT_TESTS_MODEL_TEST_H
 #define LT_TESTS_MODEL_TEST_H
 
@@ -23,11 +24,41 @@ typedef struct tm_spec {
     const char *extra; /* members of config.json, each with a leading comma; NULL: none */
 } tm_spec;
 /* odd on purpose: nothing is a multiple of a vector, heads x head_dim differs from d */
-#define TM_ODD ((tm_spec){ .vocab = 61, .d = 22, .layers = 3, .heads = 6, .kv = 2, .head_dim = 10, .ff = 37, .positions = 640, .tied = true })
-#define TM_BIAS ((tm_spec){ .vocab = 53, .d = 20, .layers = 2, .heads = 3, .kv = 1, .head_dim = 8, .ff = 24, .positions = 128, .attn_bias = true, .mlp_bias = true })
+#define TM_ODD                                                                                                         \
+    ((tm_spec){ .vocab = 61,                                                                                           \
+                .d = 22,                                                                                               \
+                .layers = 3,                                                                                           \
+                .heads = 6,                                                                                            \
+                .kv = 2,                                                                                               \
+                .head_dim = 10,                                                                                        \
+                .ff = 37,                                                                                              \
+                .positions = 640,                                                                                      \
+                .tied = true })
+#define TM_BIAS                                                                                                        \
+    ((tm_spec){ .vocab = 53,                                                                                           \
+                .d = 20,                                                                                               \
+                .layers = 2,                                                                                           \
+                .heads = 3,                                                                                            \
+                .kv = 1,                                                                                               \
+                .head_dim = 8,                                                                                         \
+                .ff = 24,                                                                                              \
+                .positions = 128,                                                                                      \
+                .attn_bias = true,                                                                                     \
+                .mlp_bias = true })
 
-typedef struct tm_tensor { char name[192]; lt_dtype dtype; int rank; size_t size[2]; float *data; } tm_tensor;
-typedef struct tm { tm_spec spec; tm_tensor t[192]; size_t n; char *config; } tm;
+typedef struct tm_tensor {
+    char name[192];
+    lt_dtype dtype;
+    int rank;
+    size_t size[2];
+    float *data;
+} tm_tensor;
+typedef struct tm {
+    tm_spec spec;
+    tm_tensor t[192];
+    size_t n;
+    char *config;
+} tm;
 
 /* ---- building ---- */
 
@@ -71,10 +102,17 @@ static inline void tm_linear(tm *m, const char *module, size_t out, size_t in, b
 static inline void tm_layer(tm *m, size_t l, lt_rng *r) {
     const tm_spec *s = &m->spec;
     char p[48], name[128];
-    const struct { const char *module; size_t out, in; bool bias; } rows[] = {
-        { "self_attn.q_proj", s->heads * s->head_dim, s->d, s->attn_bias }, { "self_attn.k_proj", s->kv * s->head_dim, s->d, s->attn_bias },
-        { "self_attn.v_proj", s->kv * s->head_dim, s->d, s->attn_bias },    { "self_attn.o_proj", s->d, s->heads * s->head_dim, s->attn_bias },
-        { "mlp.gate_proj", s->ff, s->d, s->mlp_bias },                       { "mlp.up_proj", s->ff, s->d, s->mlp_bias },
+    const struct {
+        const char *module;
+        size_t out, in;
+        bool bias;
+    } rows[] = {
+        { "self_attn.q_proj", s->heads * s->head_dim, s->d, s->attn_bias },
+        { "self_attn.k_proj", s->kv * s->head_dim, s->d, s->attn_bias },
+        { "self_attn.v_proj", s->kv * s->head_dim, s->d, s->attn_bias },
+        { "self_attn.o_proj", s->d, s->heads * s->head_dim, s->attn_bias },
+        { "mlp.gate_proj", s->ff, s->d, s->mlp_bias },
+        { "mlp.up_proj", s->ff, s->d, s->mlp_bias },
         { "mlp.down_proj", s->d, s->ff, s->mlp_bias },
     };
     snprintf(p, sizeof p, "model.layers.%zu", l);
@@ -89,13 +127,16 @@ static inline void tm_layer(tm *m, size_t l, lt_rng *r) {
 }
 
 static inline char *tm_config(const tm_spec *s) {
-    char *text = lt_asprintf("{\"architectures\": [\"LlamaForCausalLM\"], \"model_type\": \"llama\", \"hidden_size\": %zu, \"intermediate_size\": %zu, "
-                             "\"num_hidden_layers\": %zu, \"num_attention_heads\": %zu, \"num_key_value_heads\": %zu, \"head_dim\": %zu, "
-                             "\"vocab_size\": %zu, \"max_position_embeddings\": %zu, \"rms_norm_eps\": 1e-05, \"hidden_act\": \"silu\", "
-                             "\"tie_word_embeddings\": %s, \"attention_bias\": %s, \"mlp_bias\": %s, \"bos_token_id\": 1, \"eos_token_id\": 2, "
-                             "\"torch_dtype\": \"float32\"%s}",
-                             s->d, s->ff, s->layers, s->heads, s->kv, s->head_dim, s->vocab, s->positions, s->tied ? "true" : "false",
-                             s->attn_bias ? "true" : "false", s->mlp_bias ? "true" : "false", s->extra ? s->extra : "");
+    char *text = lt_asprintf(
+        "{\"architectures\": [\"LlamaForCausalLM\"], \"model_type\": \"llama\", \"hidden_size\": %zu, "
+        "\"intermediate_size\": %zu, "
+        "\"num_hidden_layers\": %zu, \"num_attention_heads\": %zu, \"num_key_value_heads\": %zu, \"head_dim\": %zu, "
+        "\"vocab_size\": %zu, \"max_position_embeddings\": %zu, \"rms_norm_eps\": 1e-05, \"hidden_act\": \"silu\", "
+        "\"tie_word_embeddings\": %s, \"attention_bias\": %s, \"mlp_bias\": %s, \"bos_token_id\": 1, \"eos_token_id\": "
+        "2, "
+        "\"torch_dtype\": \"float32\"%s}",
+        s->d, s->ff, s->layers, s->heads, s->kv, s->head_dim, s->vocab, s->positions, s->tied ? "true" : "false",
+        s->attn_bias ? "true" : "false", s->mlp_bias ? "true" : "false", s->extra ? s->extra : "");
     assert_non_null(text);
     return text;
 }
@@ -119,8 +160,10 @@ static inline void tm_free(tm *m) {
     free(m);
 }
 
-/* module.weight becomes two factors with these names (" A" and B of the form); their product is the new dense weight when dense is not NULL. */
-static inline void tm_factor(tm *m, const char *module, size_t rank, const char *a_name, const char *b_name, uint32_t seed) {
+/* module.weight becomes two factors with these names (" A" and B of the form); their product is the new dense weight
+ * when dense is not NULL. */
+static inline void tm_factor(tm *m, const char *module, size_t rank, const char *a_name, const char *b_name,
+                             uint32_t seed) {
     char name[192];
     snprintf(name, sizeof name, "%s.weight", module);
     const tm_tensor *t = tm_find(m, name);
@@ -138,7 +181,8 @@ static inline void tm_write_tensors(const tm *m, const char *path, size_t shard,
     lt_st_writer *w;
     assert_ok(lt_st_writer_create(&w, path, &err), &err);
     for (size_t i = 0; i < m->n; i++)
-        if (i % n_shards == shard) assert_ok(lt_st_writer_declare(w, m->t[i].name, m->t[i].dtype, m->t[i].rank, m->t[i].size, &err), &err);
+        if (i % n_shards == shard)
+            assert_ok(lt_st_writer_declare(w, m->t[i].name, m->t[i].dtype, m->t[i].rank, m->t[i].size, &err), &err);
     assert_ok(lt_st_writer_begin(w, &err), &err);
     for (size_t i = 0; i < m->n; i++) {
         const tm_tensor *t = &m->t[i];
@@ -169,7 +213,8 @@ static inline const char *tm_write(const tm *m, const char *name, size_t shards)
     json_t *map = json_object();
     for (size_t s = 0; s < shards; s++) {
         char file[64];
-        snprintf(file, sizeof file, shards == 1 ? "model.safetensors" : "model-%05zu-of-%05zu.safetensors", s + 1, shards);
+        snprintf(file, sizeof file, shards == 1 ? "model.safetensors" : "model-%05zu-of-%05zu.safetensors", s + 1,
+                 shards);
         char *path = lt_path_join(dir, file);
         tm_write_tensors(m, path, s, shards);
         for (size_t i = s; i < m->n; i += shards) json_object_set_new(map, m->t[i].name, json_string(file));
@@ -195,7 +240,10 @@ static inline lt_model *tm_open(const char *dir) {
 
 /* ---- GGUF: just enough of a writer ---- */
 
-typedef struct tm_bytes { unsigned char *data; size_t n, cap; } tm_bytes;
+typedef struct tm_bytes {
+    unsigned char *data;
+    size_t n, cap;
+} tm_bytes;
 
 static inline void tm_put(tm_bytes *b, const void *data, size_t n) {
     if (b->n + n > b->cap) {
@@ -206,8 +254,12 @@ static inline void tm_put(tm_bytes *b, const void *data, size_t n) {
     memcpy(b->data + b->n, data, n);
     b->n += n;
 }
-static inline void tm_put_u32(tm_bytes *b, uint32_t v) { tm_put(b, &v, 4); }
-static inline void tm_put_u64(tm_bytes *b, uint64_t v) { tm_put(b, &v, 8); }
+static inline void tm_put_u32(tm_bytes *b, uint32_t v) {
+    tm_put(b, &v, 4);
+}
+static inline void tm_put_u64(tm_bytes *b, uint64_t v) {
+    tm_put(b, &v, 8);
+}
 static inline void tm_put_text(tm_bytes *b, const char *s) {
     tm_put_u64(b, strlen(s));
     tm_put(b, s, strlen(s));
@@ -230,14 +282,23 @@ static inline void tm_kv_text(tm_bytes *b, const char *key, const char *v) {
 
 static inline void tm_gguf_name(char *buf, size_t cap, const char *hf) {
     static const char *const parts[][2] = {
-        { "self_attn.q_proj", "attn_q" }, { "self_attn.k_proj", "attn_k" }, { "self_attn.v_proj", "attn_v" }, { "self_attn.o_proj", "attn_output" },
-        { "mlp.gate_proj", "ffn_gate" },  { "mlp.up_proj", "ffn_up" },      { "mlp.down_proj", "ffn_down" },  { "input_layernorm", "attn_norm" },
+        { "self_attn.q_proj", "attn_q" },
+        { "self_attn.k_proj", "attn_k" },
+        { "self_attn.v_proj", "attn_v" },
+        { "self_attn.o_proj", "attn_output" },
+        { "mlp.gate_proj", "ffn_gate" },
+        { "mlp.up_proj", "ffn_up" },
+        { "mlp.down_proj", "ffn_down" },
+        { "input_layernorm", "attn_norm" },
         { "post_attention_layernorm", "ffn_norm" },
     };
     size_t layer;
     char rest[128];
-    snprintf(buf, cap, "%s", strncmp(hf, "model.embed", 11) == 0 ? "token_embd.weight" : strncmp(hf, "model.norm", 10) == 0 ? "output_norm.weight" :
-                       strncmp(hf, "lm_head", 7) == 0 ? "output.weight" : hf);
+    snprintf(buf, cap, "%s",
+             strncmp(hf, "model.embed", 11) == 0  ? "token_embd.weight"
+             : strncmp(hf, "model.norm", 10) == 0 ? "output_norm.weight"
+             : strncmp(hf, "lm_head", 7) == 0     ? "output.weight"
+                                                  : hf);
     if (sscanf(hf, "model.layers.%zu.%127s", &layer, rest) != 2) return;
     for (size_t i = 0; i < LT_COUNTOF(parts); i++) {
         const size_t n = strlen(parts[i][0]);
@@ -258,8 +319,10 @@ static inline float *tm_gguf_rows(const tm *m, const tm_tensor *t) {
     return out;
 }
 
-/* matrices in dtype t, vectors f32; factors: rope_freqs.weight [n_factors] or NULL; more: further metadata (n_more pairs) */
-static inline const char *tm_write_gguf(const tm *m, const char *name, lt_dtype t, const float *factors, size_t n_factors, const tm_bytes *more, size_t n_more) {
+/* matrices in dtype t, vectors f32; factors: rope_freqs.weight [n_factors] or NULL; more: further metadata (n_more
+ * pairs) */
+static inline const char *tm_write_gguf(const tm *m, const char *name, lt_dtype t, const float *factors,
+                                        size_t n_factors, const tm_bytes *more, size_t n_more) {
     const tm_spec *s = &m->spec;
     tm_bytes head = { 0 }, data = { 0 };
     tm_put(&head, "GGUF", 4);
@@ -281,7 +344,8 @@ static inline const char *tm_write_gguf(const tm *m, const char *name, lt_dtype 
     tm_kv_u32(&head, "tokenizer.ggml.eos_token_id", 2);
     if (more) tm_put(&head, more->data, more->n);
     for (size_t i = 0; i < m->n + (factors ? 1 : 0); i++) {
-        const tm_tensor f = { .name = "rope_freqs.weight", .rank = 1, .size = { n_factors } }, *x = i < m->n ? &m->t[i] : &f;
+        const tm_tensor f = { .name = "rope_freqs.weight", .rank = 1, .size = { n_factors } },
+                        *x = i < m->n ? &m->t[i] : &f;
         const lt_dtype dt = x->rank == 2 ? t : LT_F32;
         char gguf[256];
         tm_gguf_name(gguf, sizeof gguf, x->name);

@@ -1,47 +1,79 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The generic block honours every field of its row: rows of families that this program does not name yet, made here as data, give the
- * golden logits, losses and gradients of their checkpoints. */
+/* The generic block honours every field of its row: rows of families that this program does not name yet, made here as
+ * data, give the golden logits, losses and gradients of their checkpoints. */
 #include "model_test.h"
 
 #include "model/weights.h"
 
-#define NORM(slot, name, axis) { slot, "model.layers.%zu." name, NULL, axis, LT_AXIS_NONE, LT_ALWAYS, false, LT_ALWAYS, false, false, NULL }
-#define LINEAR(slot, name, out, in) { slot, "model.layers.%zu." name, NULL, out, in, LT_ALWAYS, false, LT_ALWAYS, false, false, NULL }
-#define OUTER(slot, name, out, in, when) { slot, name, NULL, out, in, when, false, LT_ALWAYS, false, false, NULL }
-#define ENDS OUTER(LT_SLOT_EMBED, "model.embed_tokens", LT_AXIS_VOCAB, LT_AXIS_D_MODEL, LT_ALWAYS), \
-    OUTER(LT_SLOT_FINAL_NORM, "model.norm", LT_AXIS_D_MODEL, LT_AXIS_NONE, LT_ALWAYS), \
-    OUTER(LT_SLOT_HEAD, "lm_head", LT_AXIS_VOCAB, LT_AXIS_D_MODEL, LT_IF_UNTIED)
-#define QKVO LINEAR(LT_SLOT_Q, "self_attn.q_proj", LT_AXIS_Q_HEADS_QK, LT_AXIS_D_MODEL), LINEAR(LT_SLOT_K, "self_attn.k_proj", LT_AXIS_K_HEADS_QK, LT_AXIS_D_MODEL), \
-    LINEAR(LT_SLOT_V, "self_attn.v_proj", LT_AXIS_V_HEADS_V, LT_AXIS_D_MODEL), LINEAR(LT_SLOT_O, "self_attn.o_proj", LT_AXIS_D_MODEL, LT_AXIS_Q_HEADS_V)
-#define GATED LINEAR(LT_SLOT_GATE, "mlp.gate_proj", LT_AXIS_D_FF, LT_AXIS_D_MODEL), LINEAR(LT_SLOT_UP, "mlp.up_proj", LT_AXIS_D_FF, LT_AXIS_D_MODEL), \
-    LINEAR(LT_SLOT_DOWN, "mlp.down_proj", LT_AXIS_D_MODEL, LT_AXIS_D_FF)
+#define NORM(slot, name, axis)                                                                                         \
+    { slot, "model.layers.%zu." name, NULL, axis, LT_AXIS_NONE, LT_ALWAYS, false, LT_ALWAYS, false, false, NULL }
+#define LINEAR(slot, name, out, in)                                                                                    \
+    { slot, "model.layers.%zu." name, NULL, out, in, LT_ALWAYS, false, LT_ALWAYS, false, false, NULL }
+#define OUTER(slot, name, out, in, when)                                                                               \
+    { slot, name, NULL, out, in, when, false, LT_ALWAYS, false, false, NULL }
+#define ENDS                                                                                                           \
+    OUTER(LT_SLOT_EMBED, "model.embed_tokens", LT_AXIS_VOCAB, LT_AXIS_D_MODEL, LT_ALWAYS),                             \
+        OUTER(LT_SLOT_FINAL_NORM, "model.norm", LT_AXIS_D_MODEL, LT_AXIS_NONE, LT_ALWAYS),                             \
+        OUTER(LT_SLOT_HEAD, "lm_head", LT_AXIS_VOCAB, LT_AXIS_D_MODEL, LT_IF_UNTIED)
+#define QKVO                                                                                                           \
+    LINEAR(LT_SLOT_Q, "self_attn.q_proj", LT_AXIS_Q_HEADS_QK, LT_AXIS_D_MODEL),                                        \
+        LINEAR(LT_SLOT_K, "self_attn.k_proj", LT_AXIS_K_HEADS_QK, LT_AXIS_D_MODEL),                                    \
+        LINEAR(LT_SLOT_V, "self_attn.v_proj", LT_AXIS_V_HEADS_V, LT_AXIS_D_MODEL),                                     \
+        LINEAR(LT_SLOT_O, "self_attn.o_proj", LT_AXIS_D_MODEL, LT_AXIS_Q_HEADS_V)
+#define GATED                                                                                                          \
+    LINEAR(LT_SLOT_GATE, "mlp.gate_proj", LT_AXIS_D_FF, LT_AXIS_D_MODEL),                                              \
+        LINEAR(LT_SLOT_UP, "mlp.up_proj", LT_AXIS_D_FF, LT_AXIS_D_MODEL),                                              \
+        LINEAR(LT_SLOT_DOWN, "mlp.down_proj", LT_AXIS_D_MODEL, LT_AXIS_D_FF)
 #define DOWN LINEAR(LT_SLOT_DOWN, "mlp.down_proj", LT_AXIS_D_MODEL, LT_AXIS_D_FF)
-#define PRE NORM(LT_SLOT_NORM_MIXER, "input_layernorm", LT_AXIS_D_MODEL), NORM(LT_SLOT_NORM_MLP, "post_attention_layernorm", LT_AXIS_D_MODEL)
+#define PRE                                                                                                            \
+    NORM(LT_SLOT_NORM_MIXER, "input_layernorm", LT_AXIS_D_MODEL),                                                      \
+        NORM(LT_SLOT_NORM_MLP, "post_attention_layernorm", LT_AXIS_D_MODEL)
 #define QK_NORM(q, k) NORM(LT_SLOT_NORM_Q, "self_attn.q_norm", q), NORM(LT_SLOT_NORM_K, "self_attn.k_norm", k)
 
 static const lt_map_row mistral_rows[] = { ENDS, QKVO, GATED, PRE };
 static const lt_map_row qwen3_rows[] = { ENDS, QKVO, GATED, PRE, QK_NORM(LT_AXIS_QK_DIM, LT_AXIS_QK_DIM) };
-static const lt_map_row olmo2_rows[] = { ENDS, QKVO, GATED, QK_NORM(LT_AXIS_Q_HEADS_QK, LT_AXIS_K_HEADS_QK),
+static const lt_map_row olmo2_rows[] = { ENDS,
+                                         QKVO,
+                                         GATED,
+                                         QK_NORM(LT_AXIS_Q_HEADS_QK, LT_AXIS_K_HEADS_QK),
                                          NORM(LT_SLOT_NORM_MIXER_POST, "post_attention_layernorm", LT_AXIS_D_MODEL),
                                          NORM(LT_SLOT_NORM_MLP_POST, "post_feedforward_layernorm", LT_AXIS_D_MODEL) };
-static const lt_map_row phi3_rows[] = { ENDS, PRE, LINEAR(LT_SLOT_QKV, "self_attn.qkv_proj", LT_AXIS_QKV, LT_AXIS_D_MODEL),
+static const lt_map_row phi3_rows[] = { ENDS,
+                                        PRE,
+                                        LINEAR(LT_SLOT_QKV, "self_attn.qkv_proj", LT_AXIS_QKV, LT_AXIS_D_MODEL),
                                         LINEAR(LT_SLOT_O, "self_attn.o_proj", LT_AXIS_D_MODEL, LT_AXIS_Q_HEADS_V),
-                                        LINEAR(LT_SLOT_GATE_UP, "mlp.gate_up_proj", LT_AXIS_2_D_FF, LT_AXIS_D_MODEL), DOWN };
-static const lt_map_row gemma3_rows[] = { ENDS, QKVO, GATED, QK_NORM(LT_AXIS_QK_DIM, LT_AXIS_QK_DIM),
+                                        LINEAR(LT_SLOT_GATE_UP, "mlp.gate_up_proj", LT_AXIS_2_D_FF, LT_AXIS_D_MODEL),
+                                        DOWN };
+static const lt_map_row gemma3_rows[] = { ENDS,
+                                          QKVO,
+                                          GATED,
+                                          QK_NORM(LT_AXIS_QK_DIM, LT_AXIS_QK_DIM),
                                           NORM(LT_SLOT_NORM_MIXER, "input_layernorm", LT_AXIS_D_MODEL),
                                           NORM(LT_SLOT_NORM_MIXER_POST, "post_attention_layernorm", LT_AXIS_D_MODEL),
                                           NORM(LT_SLOT_NORM_MLP, "pre_feedforward_layernorm", LT_AXIS_D_MODEL),
                                           NORM(LT_SLOT_NORM_MLP_POST, "post_feedforward_layernorm", LT_AXIS_D_MODEL) };
-#define BIASED(slot, name, out, in) { slot, "gpt_neox.layers.%zu." name, NULL, out, in, LT_ALWAYS, true, LT_ALWAYS, false, false, NULL }
+#define BIASED(slot, name, out, in)                                                                                    \
+    { slot, "gpt_neox.layers.%zu." name, NULL, out, in, LT_ALWAYS, true, LT_ALWAYS, false, false, NULL }
 static const lt_map_row neox_rows[] = {
-    OUTER(LT_SLOT_EMBED, "gpt_neox.embed_in", LT_AXIS_VOCAB, LT_AXIS_D_MODEL, LT_ALWAYS), OUTER(LT_SLOT_HEAD, "embed_out", LT_AXIS_VOCAB, LT_AXIS_D_MODEL, LT_ALWAYS),
-    { LT_SLOT_FINAL_NORM, "gpt_neox.final_layer_norm", NULL, LT_AXIS_D_MODEL, LT_AXIS_NONE, LT_ALWAYS, true, LT_ALWAYS, false, false, NULL },
-    BIASED(LT_SLOT_NORM_MIXER, "input_layernorm", LT_AXIS_D_MODEL, LT_AXIS_NONE), BIASED(LT_SLOT_NORM_MLP, "post_attention_layernorm", LT_AXIS_D_MODEL, LT_AXIS_NONE),
-    BIASED(LT_SLOT_QKV, "attention.query_key_value", LT_AXIS_QKV, LT_AXIS_D_MODEL), BIASED(LT_SLOT_O, "attention.dense", LT_AXIS_D_MODEL, LT_AXIS_Q_HEADS_V),
-    BIASED(LT_SLOT_UP, "mlp.dense_h_to_4h", LT_AXIS_D_FF, LT_AXIS_D_MODEL), BIASED(LT_SLOT_DOWN, "mlp.dense_4h_to_h", LT_AXIS_D_MODEL, LT_AXIS_D_FF),
+    OUTER(LT_SLOT_EMBED, "gpt_neox.embed_in", LT_AXIS_VOCAB, LT_AXIS_D_MODEL, LT_ALWAYS),
+    OUTER(LT_SLOT_HEAD, "embed_out", LT_AXIS_VOCAB, LT_AXIS_D_MODEL, LT_ALWAYS),
+    { LT_SLOT_FINAL_NORM, "gpt_neox.final_layer_norm", NULL, LT_AXIS_D_MODEL, LT_AXIS_NONE, LT_ALWAYS, true, LT_ALWAYS,
+      false, false, NULL },
+    BIASED(LT_SLOT_NORM_MIXER, "input_layernorm", LT_AXIS_D_MODEL, LT_AXIS_NONE),
+    BIASED(LT_SLOT_NORM_MLP, "post_attention_layernorm", LT_AXIS_D_MODEL, LT_AXIS_NONE),
+    BIASED(LT_SLOT_QKV, "attention.query_key_value", LT_AXIS_QKV, LT_AXIS_D_MODEL),
+    BIASED(LT_SLOT_O, "attention.dense", LT_AXIS_D_MODEL, LT_AXIS_Q_HEADS_V),
+    BIASED(LT_SLOT_UP, "mlp.dense_h_to_4h", LT_AXIS_D_FF, LT_AXIS_D_MODEL),
+    BIASED(LT_SLOT_DOWN, "mlp.dense_4h_to_h", LT_AXIS_D_MODEL, LT_AXIS_D_FF),
 };
 
-typedef struct test_case { const char *name; lt_block_row block; const lt_map_row *rows; size_t n; void (*adjust)(lt_config *c); } test_case;
+typedef struct test_case {
+    const char *name;
+    lt_block_row block;
+    const lt_map_row *rows;
+    size_t n;
+    void (*adjust)(lt_config *c);
+} test_case;
 
 /* ---- opening by a row of our own ---- */
 
@@ -57,7 +89,9 @@ static double real(const json_t *j, const char *key, double dflt) {
 
 static void read_config(lt_config *c, void (*adjust)(lt_config *)) {
     const json_t *j = c->raw;
-    lt_layer_config l = { .present = true, .n_q_heads = number(j, "num_attention_heads", 0), .d_ff = number(j, "intermediate_size", 0) };
+    lt_layer_config l = { .present = true,
+                          .n_q_heads = number(j, "num_attention_heads", 0),
+                          .d_ff = number(j, "intermediate_size", 0) };
     lt_err err = { 0 };
     c->d_model = number(j, "hidden_size", 0);
     c->n_layers = number(j, "num_hidden_layers", 0);
@@ -86,14 +120,17 @@ static void gemma3(lt_config *c) {
     c->embed_scale = sqrt((double)c->d_model);
     c->rope[c->n_ropes++] = (lt_rope_config){ .kind = LT_ROPE_DEFAULT, .theta = 10000.0, .dim = c->layer[0].qk_dim };
     for (size_t l = 0; l < c->n_layers; l++) {
-        const bool local = strcmp(json_string_value(json_array_get(json_object_get(c->raw, "layer_types"), l)), "sliding_attention") == 0;
+        const bool local = strcmp(json_string_value(json_array_get(json_object_get(c->raw, "layer_types"), l)),
+                                  "sliding_attention") == 0;
         c->layer[l].qk_scale = 1.0 / sqrt(real(c->raw, "query_pre_attn_scalar", 0.0));
         c->layer[l].rope = local ? 1 : 0;
         c->layer[l].window = local ? number(c->raw, "sliding_window", 0) : 0;
     }
 }
 
-static void neox(lt_config *c) { c->act = LT_ACT_GELU; }
+static void neox(lt_config *c) {
+    c->act = LT_ACT_GELU;
+}
 
 static lt_model *open_case(const lt_family *f, const char *dir, void (*adjust)(lt_config *)) {
     lt_err err = { 0 };
@@ -133,9 +170,11 @@ static void check_logits_and_gradients(const lt_model *m, const lt_safetensors *
     lt_team *team = tm_team(1);
     assert_ok(lt_exec_create(&x, team, &(lt_exec_opts){ .mode = LT_RECORD, .recompute = true }, &err), &err);
     lt_exec_begin(x, &batch);
-    const lt_var final = lt_model_hidden(x, m), y = lt_model_logits(x, m, final), nll = lt_model_nll(x, m, final, target, NULL);
+    const lt_var final = lt_model_hidden(x, m), y = lt_model_logits(x, m, final),
+                 nll = lt_model_nll(x, m, final, target, NULL);
     assert_ok(lt_exec_status(x, &err), &err);
-    assert_close(lt_data(x, y), (const float *)lt_host(lt_safetensors_find(golden, "logits")), ROWS * m->config.vocab_size, 5e-5, 0.0);
+    assert_close(lt_data(x, y), (const float *)lt_host(lt_safetensors_find(golden, "logits")),
+                 ROWS * m->config.vocab_size, 5e-5, 0.0);
     lt_backward(x, nll, seed);
     assert_ok(lt_exec_status(x, &err), &err);
     for (int pass = 0; pass < 2; pass++) { /* the largest gradient first: it is the scale */
@@ -171,18 +210,27 @@ static void check_case(const test_case *c, const char *model_dir, const char *go
 static void windows(void **state) {
     (void)state;
     const char *dir = TEST_NEED_SHARED("golden/models/mistral");
-    check_case(&(test_case){ "mistral", { .gated_mlp = true }, mistral_rows, LT_COUNTOF(mistral_rows), window_everywhere }, dir, dir);
+    check_case(
+        &(test_case){ "mistral", { .gated_mlp = true }, mistral_rows, LT_COUNTOF(mistral_rows), window_everywhere },
+        dir, dir);
 }
 static void norms_of_each_head(void **state) {
     (void)state;
     const char *dir = TEST_NEED_SHARED("golden/models/qwen3");
-    check_case(&(test_case){ "qwen3", { .gated_mlp = true, .qk_norm = LT_QK_NORM_HEAD }, qwen3_rows, LT_COUNTOF(qwen3_rows), NULL }, dir, dir);
+    check_case(
+        &(test_case){
+            "qwen3", { .gated_mlp = true, .qk_norm = LT_QK_NORM_HEAD }, qwen3_rows, LT_COUNTOF(qwen3_rows), NULL },
+        dir, dir);
 }
 static void norms_behind_and_over_whole_projections(void **state) {
     (void)state;
     const char *dir = TEST_NEED_SHARED("golden/models/olmo2");
-    check_case(&(test_case){ "olmo2", { .place = LT_NORM_POST, .gated_mlp = true, .qk_norm = LT_QK_NORM_WHOLE }, olmo2_rows, LT_COUNTOF(olmo2_rows), NULL }, dir,
-               dir);
+    check_case(&(test_case){ "olmo2",
+                             { .place = LT_NORM_POST, .gated_mlp = true, .qk_norm = LT_QK_NORM_WHOLE },
+                             olmo2_rows,
+                             LT_COUNTOF(olmo2_rows),
+                             NULL },
+               dir, dir);
 }
 static void fused_projections_and_partial_rotation(void **state) {
     (void)state;
@@ -192,7 +240,9 @@ static void fused_projections_and_partial_rotation(void **state) {
 static void norms_on_both_sides_and_two_rotations(void **state) {
     (void)state;
     const char *dir = TEST_NEED_SHARED("golden/models/gemma3-text");
-    const lt_block_row block = { .norm = LT_NORM_RMS_PLUS1, .place = LT_NORM_SANDWICH, .gated_mlp = true, .qk_norm = LT_QK_NORM_HEAD };
+    const lt_block_row block = {
+        .norm = LT_NORM_RMS_PLUS1, .place = LT_NORM_SANDWICH, .gated_mlp = true, .qk_norm = LT_QK_NORM_HEAD
+    };
     check_case(&(test_case){ "gemma3", block, gemma3_rows, LT_COUNTOF(gemma3_rows), gemma3 }, dir, dir);
 }
 
@@ -223,7 +273,8 @@ static void parallel_residuals_and_plain_mlps(void **state) {
         const lt_tensor *t = &lt_safetensors_at(st, i)->tensor;
         float *data = malloc(lt_tensor_bytes(t));
         memcpy(data, lt_host(t), lt_tensor_bytes(t));
-        if (strstr(lt_safetensors_at(st, i)->name, "query_key_value")) deinterleave(data, lt_host(t), 3, 16, t->rank == 2 ? 48 : 1);
+        if (strstr(lt_safetensors_at(st, i)->name, "query_key_value"))
+            deinterleave(data, lt_host(t), 3, 16, t->rank == 2 ? 48 : 1);
         assert_ok(lt_st_writer_bytes(w, data, lt_tensor_bytes(t), &err), &err);
         free(data);
     }
@@ -237,12 +288,16 @@ static void parallel_residuals_and_plain_mlps(void **state) {
     lt_free(from);
     lt_free(to);
     /* gradients of the fused matrices are stored in the other order: only logits are compared */
-    const lt_family f = { .name = "neox", .block = { .norm = LT_NORM_LAYER, .parallel = true }, .tensors = neox_rows, .n_tensors = LT_COUNTOF(neox_rows) };
+    const lt_family f = { .name = "neox",
+                          .block = { .norm = LT_NORM_LAYER, .parallel = true },
+                          .tensors = neox_rows,
+                          .n_tensors = LT_COUNTOF(neox_rows) };
     lt_model *m = open_case(&f, copy, neox);
     char *path = lt_path_join(dir, "golden.safetensors");
     assert_ok(lt_safetensors_open(&st, path, &err), &err);
     int32_t ids[ROWS];
-    for (size_t i = 0; i < ROWS; i++) ids[i] = (int32_t)((const int64_t *)lt_host(lt_safetensors_find(st, "input_ids")))[i];
+    for (size_t i = 0; i < ROWS; i++)
+        ids[i] = (int32_t)((const int64_t *)lt_host(lt_safetensors_find(st, "input_ids")))[i];
     lt_team *team = tm_team(1);
     for (size_t r = 0; r < 2; r++) {
         float *y = tm_logits(m, team, ids + r * T, T);
@@ -273,7 +328,8 @@ static void absent_layers_pass_the_state_through(void **state) {
         snprintf(name, sizeof name, "%s", two->t[i].name);
         char *at = strstr(name, "layers.1");
         if (at) at[7] = '2';
-        memcpy(two->t[i].data, tm_find(m, name)->data, two->t[i].size[0] * (two->t[i].rank == 2 ? two->t[i].size[1] : 1) * sizeof(float));
+        memcpy(two->t[i].data, tm_find(m, name)->data,
+               two->t[i].size[0] * (two->t[i].rank == 2 ? two->t[i].size[1] : 1) * sizeof(float));
     }
     lt_model *small = tm_open(tm_write(two, "two", 1));
     float *want = tm_logits(small, team, ids, 4);
@@ -291,9 +347,13 @@ static void absent_layers_pass_the_state_through(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(windows), cmocka_unit_test(norms_of_each_head), cmocka_unit_test(norms_behind_and_over_whole_projections),
-        cmocka_unit_test(fused_projections_and_partial_rotation), cmocka_unit_test(norms_on_both_sides_and_two_rotations),
-        cmocka_unit_test(parallel_residuals_and_plain_mlps), cmocka_unit_test(absent_layers_pass_the_state_through),
+        cmocka_unit_test(windows),
+        cmocka_unit_test(norms_of_each_head),
+        cmocka_unit_test(norms_behind_and_over_whole_projections),
+        cmocka_unit_test(fused_projections_and_partial_rotation),
+        cmocka_unit_test(norms_on_both_sides_and_two_rotations),
+        cmocka_unit_test(parallel_residuals_and_plain_mlps),
+        cmocka_unit_test(absent_layers_pass_the_state_through),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -10,8 +10,9 @@ static lt_status read_text(lt_config *c, const char *text, lt_err *err) {
     return f->read_config(c, c->raw, "config.json", err);
 }
 
-static const char good[] = "{\"model_type\": \"llama\", \"hidden_size\": 48, \"intermediate_size\": 96, \"num_hidden_layers\": 2, "
-                           "\"num_attention_heads\": 4, \"vocab_size\": 100}";
+static const char good[] =
+    "{\"model_type\": \"llama\", \"hidden_size\": 48, \"intermediate_size\": 96, \"num_hidden_layers\": 2, "
+    "\"num_attention_heads\": 4, \"vocab_size\": 100}";
 
 static void missing_members_get_the_defaults_of_transformers(void **state) {
     (void)state;
@@ -19,10 +20,14 @@ static void missing_members_get_the_defaults_of_transformers(void **state) {
     lt_config c;
     assert_ok(read_text(&c, good, &err), &err);
     const lt_layer_config *l = &c.layer[1];
-    assert_true(c.d_model == 48 && c.n_layers == 2 && c.vocab_size == 100 && c.max_positions == 2048 && c.norm_eps == 1e-6);
-    assert_true(l->n_q_heads == 4 && l->n_k_heads == 4 && l->n_v_heads == 4 && l->qk_dim == 12 && l->v_dim == 12 && l->d_ff == 96);
-    assert_true(l->present && l->parent == 1 && l->kv_source == 1 && l->window == 0 && fabs(l->qk_scale - 1.0 / sqrt(12.0)) < 1e-15);
-    assert_true(!c.tied && !c.attn_bias && !c.mlp_bias && c.act == LT_ACT_SILU && c.bos == 1 && c.n_eos == 1 && c.eos[0] == 2);
+    assert_true(c.d_model == 48 && c.n_layers == 2 && c.vocab_size == 100 && c.max_positions == 2048 &&
+                c.norm_eps == 1e-6);
+    assert_true(l->n_q_heads == 4 && l->n_k_heads == 4 && l->n_v_heads == 4 && l->qk_dim == 12 && l->v_dim == 12 &&
+                l->d_ff == 96);
+    assert_true(l->present && l->parent == 1 && l->kv_source == 1 && l->window == 0 &&
+                fabs(l->qk_scale - 1.0 / sqrt(12.0)) < 1e-15);
+    assert_true(!c.tied && !c.attn_bias && !c.mlp_bias && c.act == LT_ACT_SILU && c.bos == 1 && c.n_eos == 1 &&
+                c.eos[0] == 2);
     assert_true(c.n_ropes == 1 && c.rope[0].theta == 10000.0 && c.rope[0].dim == 12);
     lt_config_clear(&c);
 }
@@ -43,7 +48,11 @@ static char *with(const char *member) {
 
 static void contradictions_and_unknown_rules_are_refused_by_name(void **state) {
     (void)state;
-    static const struct { const char *member; lt_status code; const char *word; } cases[] = {
+    static const struct {
+        const char *member;
+        lt_status code;
+        const char *word;
+    } cases[] = {
         { "\"num_key_value_heads\": 3", LT_EDATA, "key-value heads" },
         { "\"num_attention_heads\": 5", LT_EDATA, "num_attention_heads" },
         { "\"num_attention_heads\": 0", LT_EDATA, "num_attention_heads" },
@@ -77,11 +86,13 @@ static void contradictions_and_unknown_rules_are_refused_by_name(void **state) {
 
 static void lists_and_nulls_of_stop_ids_are_read(void **state) {
     (void)state;
-    char *text = with("\"eos_token_id\": [5, 7], \"bos_token_id\": null, \"head_dim\": null, \"num_key_value_heads\": null");
+    char *text =
+        with("\"eos_token_id\": [5, 7], \"bos_token_id\": null, \"head_dim\": null, \"num_key_value_heads\": null");
     lt_err err = { 0 };
     lt_config c;
     assert_ok(read_text(&c, text, &err), &err);
-    assert_true(c.bos == -1 && c.n_eos == 2 && c.eos[0] == 5 && c.eos[1] == 7 && c.layer[0].qk_dim == 12 && c.layer[0].n_k_heads == 4);
+    assert_true(c.bos == -1 && c.n_eos == 2 && c.eos[0] == 5 && c.eos[1] == 7 && c.layer[0].qk_dim == 12 &&
+                c.layer[0].n_k_heads == 4);
     lt_config_clear(&c);
     free(text);
 }
@@ -89,7 +100,8 @@ static void lists_and_nulls_of_stop_ids_are_read(void **state) {
 /* What a writer makes of an unchanged config reads back as the same model. */
 static void written_configs_read_back(void **state) {
     (void)state;
-    char *text = with("\"rope_scaling\": {\"rope_type\": \"linear\", \"factor\": 2.5}, \"my_field\": [1], \"attention_bias\": true");
+    char *text = with(
+        "\"rope_scaling\": {\"rope_type\": \"linear\", \"factor\": 2.5}, \"my_field\": [1], \"attention_bias\": true");
     lt_err err = { 0 };
     lt_config c, again;
     assert_ok(read_text(&c, text, &err), &err);
@@ -97,7 +109,8 @@ static void written_configs_read_back(void **state) {
     assert_ok(lt_families[0]->write_config(&out, &c, &err), &err);
     char *second = json_dumps(out, 0);
     assert_ok(read_text(&again, second, &err), &err);
-    assert_true(again.d_model == c.d_model && again.layer[0].qk_dim == 12 && again.rope[0].factor == 2.5 && again.attn_bias);
+    assert_true(again.d_model == c.d_model && again.layer[0].qk_dim == 12 && again.rope[0].factor == 2.5 &&
+                again.attn_bias);
     assert_non_null(json_object_get(out, "my_field"));
     assert_int_equal(json_integer_value(json_object_get(out, "head_dim")), 12);
     json_decref(out);
@@ -107,7 +120,8 @@ static void written_configs_read_back(void **state) {
     free(text);
 }
 
-/* The table that everything derives from: one head, one table, one final norm, names with a place for the layer where they need it. */
+/* The table that everything derives from: one head, one table, one final norm, names with a place for the layer where
+ * they need it. */
 static void every_family_row_is_whole(void **state) {
     (void)state;
     for (const lt_family *const *f = lt_families; *f; f++) {
@@ -131,8 +145,10 @@ static void every_family_row_is_whole(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(missing_members_get_the_defaults_of_transformers), cmocka_unit_test(contradictions_and_unknown_rules_are_refused_by_name),
-        cmocka_unit_test(lists_and_nulls_of_stop_ids_are_read), cmocka_unit_test(written_configs_read_back),
+        cmocka_unit_test(missing_members_get_the_defaults_of_transformers),
+        cmocka_unit_test(contradictions_and_unknown_rules_are_refused_by_name),
+        cmocka_unit_test(lists_and_nulls_of_stop_ids_are_read),
+        cmocka_unit_test(written_configs_read_back),
         cmocka_unit_test(every_family_row_is_whole),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The golden LLaMA cases (golden/models/README.md): logits, hidden states and losses to 5e-5, gradients to 2e-5 of the largest entry,
- * greedy ids exactly; the calibration sums; the trained tiny model and its factored form. */
+/* The golden LLaMA cases (golden/models/README.md): logits, hidden states and losses to 5e-5, gradients to 2e-5 of the
+ * largest entry, greedy ids exactly; the calibration sums; the trained tiny model and its factored form. */
 #include "model_test.h"
 
 static const double close = 5e-5;
@@ -53,13 +53,18 @@ static size_t read_ids(const golden *g, const char *name, int32_t *ids, size_t c
 }
 
 enum { CAP = 512 };
-typedef struct docs { int32_t ids[CAP]; lt_piece piece[8]; lt_batch batch; } docs;
+typedef struct docs {
+    int32_t ids[CAP];
+    lt_piece piece[8];
+    lt_batch batch;
+} docs;
 
 /* rows of [n, T] as documents */
 static void make_docs(docs *d, const golden *g, const char *name) {
     size_t cols;
     const size_t n = read_ids(g, name, d->ids, CAP, &cols), rows = n / cols;
-    for (size_t r = 0; r < rows; r++) d->piece[r] = (lt_piece){ .row = r * cols, .n = cols, .parent = -1, .seq = (uint32_t)r };
+    for (size_t r = 0; r < rows; r++)
+        d->piece[r] = (lt_piece){ .row = r * cols, .n = cols, .parent = -1, .seq = (uint32_t)r };
     d->batch = (lt_batch){ .n_rows = n, .n_pieces = rows, .ids = d->ids, .piece = d->piece };
 }
 
@@ -74,7 +79,8 @@ static lt_status see_border(void *user, const lt_obs *obs, lt_err *err) {
     const golden *g = user;
     (void)err;
     char name[32];
-    snprintf(name, sizeof name, "hidden.%d", obs->site == LT_SITE_HEAD_IN ? (int)g->model->config.n_layers : obs->layer);
+    snprintf(name, sizeof name, "hidden.%d",
+             obs->site == LT_SITE_HEAD_IN ? (int)g->model->config.n_layers : obs->layer);
     const size_t n = lt_tensor_count(&obs->rows);
     const float *want = floats(g, obs->site == LT_SITE_FINAL_NORM_IN ? "hidden_last_layer" : name, n);
     assert_close((const float *)lt_host(&obs->rows), want, n, close, 0.0);
@@ -104,7 +110,8 @@ static void check_forward(golden *g) {
     lt_exec_destroy(x);
 }
 
-/* Padding is taken out before the batch: the real tokens of each row are a document, and their logits are the golden's. */
+/* Padding is taken out before the batch: the real tokens of each row are a document, and their logits are the golden's.
+ */
 static void check_padded(golden *g) {
     int32_t ids[CAP], mask[CAP], packed[CAP];
     lt_piece piece[8];
@@ -144,7 +151,11 @@ static void check_packed(golden *g) {
 
 /* ---- generation ---- */
 
-typedef struct greedy { const golden *g; const int32_t *want; size_t n; } greedy;
+typedef struct greedy {
+    const golden *g;
+    const int32_t *want;
+    size_t n;
+} greedy;
 
 static int see_token(void *user, int32_t id, const float *logits) {
     greedy *s = user;
@@ -164,8 +175,16 @@ static void check_greedy(golden *g) {
     assert_int_equal(read_ids(g, "greedy_ids", want, 16, &cols), 16);
     greedy s = { g, want, 0 };
     lt_generate_out out;
-    const lt_generate_in in = { .model = g->model, .team = g->team, .prompt = d.ids, .n_prompt = d.piece[0].n, .max_new = 16, .ignore_eos = true,
-                                .sampler = LT_SAMPLER_GREEDY, .kv_dtype = LT_F32, .on_token = see_token, .user = &s };
+    const lt_generate_in in = { .model = g->model,
+                                .team = g->team,
+                                .prompt = d.ids,
+                                .n_prompt = d.piece[0].n,
+                                .max_new = 16,
+                                .ignore_eos = true,
+                                .sampler = LT_SAMPLER_GREEDY,
+                                .kv_dtype = LT_F32,
+                                .on_token = see_token,
+                                .user = &s };
     assert_ok(lt_generate(&out, &in, &err), &err);
     assert_true(out.n_new == 16 && s.n == 16 && out.kv_bytes > 0);
 }
@@ -216,7 +235,8 @@ static void check_gradients(golden *g) {
             const lt_tensor *t = lt_safetensors_find(g->st, name);
             if (!t) continue;
             seen++;
-            assert_close(p.param->grad, floats(g, name, lt_tensor_count(&p.param->t)), lt_tensor_count(&p.param->t), bound, 0.0);
+            assert_close(p.param->grad, floats(g, name, lt_tensor_count(&p.param->t)), lt_tensor_count(&p.param->t),
+                         bound, 0.0);
         }
         assert_true(seen >= 10);
     }
@@ -256,12 +276,16 @@ static void llama_gqa_in_shards(void **state) {
 
 /* ---- taps ---- */
 
-typedef struct sums { const lt_safetensors *taps; size_t checked; } sums;
+typedef struct sums {
+    const lt_safetensors *taps;
+    size_t checked;
+} sums;
 
 static bool wants_input(void *user, lt_site site, int layer, int sub, bool grad) {
     (void)user, (void)sub, (void)layer;
-    return !grad && (site == LT_SITE_MIXER_IN || site == LT_SITE_MIXER_ACT || site == LT_SITE_MLP_IN || site == LT_SITE_MLP_ACT || site == LT_SITE_HEAD_IN ||
-                     site == LT_SITE_MIXER_OUT || site == LT_SITE_MLP_OUT || site == LT_SITE_Q_PROJ || site == LT_SITE_V_PROJ);
+    return !grad && (site == LT_SITE_MIXER_IN || site == LT_SITE_MIXER_ACT || site == LT_SITE_MLP_IN ||
+                     site == LT_SITE_MLP_ACT || site == LT_SITE_HEAD_IN || site == LT_SITE_MIXER_OUT ||
+                     site == LT_SITE_MLP_OUT || site == LT_SITE_Q_PROJ || site == LT_SITE_V_PROJ);
 }
 
 /* rows' second moments and sums against <module>.<which> */
@@ -290,16 +314,28 @@ static void check_sums(sums *s, const lt_obs *obs, int layer, const char *module
 }
 
 static lt_status see_input(void *user, const lt_obs *obs, lt_err *err) {
-    static const struct { lt_site site; bool input; const char *module; } rows[] = {
-        { LT_SITE_MIXER_IN, true, "self_attn.q_proj" },  { LT_SITE_MIXER_IN, true, "self_attn.v_proj" }, { LT_SITE_MIXER_ACT, true, "self_attn.o_proj" },
-        { LT_SITE_MLP_IN, true, "mlp.gate_proj" },       { LT_SITE_MLP_IN, true, "mlp.up_proj" },        { LT_SITE_MLP_ACT, true, "mlp.down_proj" },
-        { LT_SITE_HEAD_IN, true, "lm_head" },            { LT_SITE_MIXER_OUT, false, "self_attn.o_proj" }, { LT_SITE_MLP_OUT, false, "mlp.down_proj" },
-        { LT_SITE_Q_PROJ, false, "self_attn.q_proj" },   { LT_SITE_V_PROJ, false, "self_attn.v_proj" },
+    static const struct {
+        lt_site site;
+        bool input;
+        const char *module;
+    } rows[] = {
+        { LT_SITE_MIXER_IN, true, "self_attn.q_proj" },
+        { LT_SITE_MIXER_IN, true, "self_attn.v_proj" },
+        { LT_SITE_MIXER_ACT, true, "self_attn.o_proj" },
+        { LT_SITE_MLP_IN, true, "mlp.gate_proj" },
+        { LT_SITE_MLP_IN, true, "mlp.up_proj" },
+        { LT_SITE_MLP_ACT, true, "mlp.down_proj" },
+        { LT_SITE_HEAD_IN, true, "lm_head" },
+        { LT_SITE_MIXER_OUT, false, "self_attn.o_proj" },
+        { LT_SITE_MLP_OUT, false, "mlp.down_proj" },
+        { LT_SITE_Q_PROJ, false, "self_attn.q_proj" },
+        { LT_SITE_V_PROJ, false, "self_attn.v_proj" },
     };
     (void)err;
     for (size_t i = 0; i < LT_COUNTOF(rows); i++)
         if (rows[i].site == obs->site)
-            check_sums(user, obs, obs->layer, rows[i].module, rows[i].input ? "XtX" : "YtY", rows[i].input ? "sum_x" : "sum_y");
+            check_sums(user, obs, obs->layer, rows[i].module, rows[i].input ? "XtX" : "YtY",
+                       rows[i].input ? "sum_x" : "sum_y");
     return LT_OK;
 }
 
@@ -334,10 +370,12 @@ static float *read_logits(const char *model_dir, size_t *vocab) {
     lt_safetensors *st;
     char *path = lt_path_join(model_dir, "logits.safetensors");
     assert_ok(lt_safetensors_open(&st, path, &err), &err);
-    const lt_tensor *t = lt_safetensors_find(st, "logits") ? lt_safetensors_find(st, "logits") : lt_safetensors_find(st, "logits_f64");
+    const lt_tensor *t =
+        lt_safetensors_find(st, "logits") ? lt_safetensors_find(st, "logits") : lt_safetensors_find(st, "logits_f64");
     assert_non_null(t);
     float *out = malloc(lt_tensor_count(t) * sizeof *out);
-    for (size_t r = 0; r < lt_tensor_rows(t); r++) lt_tensor_row_f32(out + r * lt_tensor_cols(t), t, r, 0, lt_tensor_cols(t));
+    for (size_t r = 0; r < lt_tensor_rows(t); r++)
+        lt_tensor_row_f32(out + r * lt_tensor_cols(t), t, r, 0, lt_tensor_cols(t));
     *vocab = lt_tensor_cols(t);
     lt_safetensors_close(st);
     lt_free(path);
@@ -378,23 +416,30 @@ static void tiny_llama_dense_and_factored(void **state) {
 static void check_top5(const lt_model *m, lt_team *team, const json_t *prompt) {
     const json_t *top = json_object_get(prompt, "top5_ids"), *logp = json_object_get(prompt, "top5_logprobs");
     int32_t ids[64];
-    for (size_t i = 0; i < 64; i++) ids[i] = (int32_t)json_integer_value(json_array_get(json_object_get(prompt, "ids"), i));
+    for (size_t i = 0; i < 64; i++)
+        ids[i] = (int32_t)json_integer_value(json_array_get(json_object_get(prompt, "ids"), i));
     float *y = tm_logits(m, team, ids, 64);
     const size_t vocab = m->config.vocab_size;
     for (size_t i = 0; i < json_array_size(top); i++) {
         const float *l = y + i * vocab;
         double z = 0.0;
-        for (size_t v = 0; v < vocab; v++) z += exp((double)l[v] - (double)l[json_integer_value(json_array_get(json_array_get(top, i), 0))]);
+        for (size_t v = 0; v < vocab; v++)
+            z += exp((double)l[v] - (double)l[json_integer_value(json_array_get(json_array_get(top, i), 0))]);
         for (size_t k = 0; k < 5; k++) {
             const json_int_t id = json_integer_value(json_array_get(json_array_get(top, i), k));
-            const double got = (double)l[id] - (double)l[json_integer_value(json_array_get(json_array_get(top, i), 0))] - log(z);
-            assert_close_f64(&got, &(double){ json_real_value(json_array_get(json_array_get(logp, i), k)) }, 1, 2e-3, 0.0);
+            const double got =
+                (double)l[id] - (double)l[json_integer_value(json_array_get(json_array_get(top, i), 0))] - log(z);
+            assert_close_f64(&got, &(double){ json_real_value(json_array_get(json_array_get(logp, i), k)) }, 1, 2e-3,
+                             0.0);
         }
     }
     free(y);
 }
 
-typedef struct expected { const json_t *ids; size_t n; } expected;
+typedef struct expected {
+    const json_t *ids;
+    size_t n;
+} expected;
 static int see_id(void *user, int32_t id, const float *logits) {
     expected *e = user;
     (void)logits;
@@ -409,8 +454,16 @@ static void check_continuation(const lt_model *m, lt_team *team, const json_t *r
     assert_true(n <= 256);
     for (size_t i = 0; i < n; i++) ids[i] = (int32_t)json_integer_value(json_array_get(prompt, i));
     expected e = { json_object_get(row, "new_ids"), 0 };
-    const lt_generate_in in = { .model = m, .team = team, .prompt = ids, .n_prompt = n, .max_new = json_array_size(e.ids), .ignore_eos = true,
-                                .sampler = LT_SAMPLER_GREEDY, .kv_dtype = LT_F32, .on_token = see_id, .user = &e };
+    const lt_generate_in in = { .model = m,
+                                .team = team,
+                                .prompt = ids,
+                                .n_prompt = n,
+                                .max_new = json_array_size(e.ids),
+                                .ignore_eos = true,
+                                .sampler = LT_SAMPLER_GREEDY,
+                                .kv_dtype = LT_F32,
+                                .on_token = see_id,
+                                .user = &e };
     lt_generate_out out;
     lt_err err = { 0 };
     assert_ok(lt_generate(&out, &in, &err), &err);
@@ -433,7 +486,8 @@ static void smollm2_from_gguf(void **state) {
     lt_team *team = tm_team(2);
     assert_int_equal(lt_model_n_params(m), 134515008);
     check_top5(m, team, json_object_get(f32, "prompt64"));
-    for (size_t i = 0; i < json_array_size(greedy_rows); i++) check_continuation(m, team, json_array_get(greedy_rows, i));
+    for (size_t i = 0; i < json_array_size(greedy_rows); i++)
+        check_continuation(m, team, json_array_get(greedy_rows, i));
     lt_team_destroy(team);
     lt_model_destroy(m);
     json_decref(root);
@@ -455,7 +509,8 @@ static void threads_do_not_change_a_bit(void **state) {
         if (first) {
             assert_memory_equal(y, first, 96 * s.vocab * sizeof *y);
             free(y);
-        } else first = y;
+        } else
+            first = y;
         lt_team_destroy(team);
     }
     free(first);
@@ -465,9 +520,14 @@ static void threads_do_not_change_a_bit(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(llama_mha), cmocka_unit_test(llama_gqa), cmocka_unit_test(llama_bias), cmocka_unit_test(llama_gqa_in_shards),
-        cmocka_unit_test(inputs_of_linears_pass_the_taps), cmocka_unit_test(tiny_llama_dense_and_factored),
-        cmocka_unit_test(smollm2_from_gguf), cmocka_unit_test(threads_do_not_change_a_bit),
+        cmocka_unit_test(llama_mha),
+        cmocka_unit_test(llama_gqa),
+        cmocka_unit_test(llama_bias),
+        cmocka_unit_test(llama_gqa_in_shards),
+        cmocka_unit_test(inputs_of_linears_pass_the_taps),
+        cmocka_unit_test(tiny_llama_dense_and_factored),
+        cmocka_unit_test(smollm2_from_gguf),
+        cmocka_unit_test(threads_do_not_change_a_bit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Opening: every stored form gives the same slots, and a checkpoint that does not say one thing is refused with the tensor's name. */
+/* Opening: every stored form gives the same slots, and a checkpoint that does not say one thing is refused with the
+ * tensor's name. */
 #include "model_test.h"
 
 static const char q1[] = "model.layers.1.self_attn.q_proj";
@@ -24,7 +25,8 @@ static void a_folder_opens_with_every_tensor_in_its_slot(void **state) {
     assert_int_equal(n, m->n);
     lt_module mod;
     assert_true(lt_model_find_module(model, q1, &mod));
-    assert_true(mod.layer == 1 && mod.slot == LT_SLOT_Q && lt_linear_out(mod.linear) == 60 && lt_linear_in(mod.linear) == 22);
+    assert_true(mod.layer == 1 && mod.slot == LT_SLOT_Q && lt_linear_out(mod.linear) == 60 &&
+                lt_linear_in(mod.linear) == 22);
     size_t modules = 0;
     while (lt_model_module(model, modules, &mod)) modules++;
     assert_int_equal(modules, 3 * 7 + 1);
@@ -69,8 +71,10 @@ static void generation_settings_give_the_stop_ids(void **state) {
 
 static void a_missing_tensor_is_named(void **state) {
     (void)state;
-    static const char *const names[] = { "model.layers.1.mlp.up_proj.weight", "model.norm.weight", "model.embed_tokens.weight",
-                                         "model.layers.0.input_layernorm.weight", "lm_head.weight", "model.layers.1.self_attn.o_proj.bias" };
+    static const char *const names[] = {
+        "model.layers.1.mlp.up_proj.weight",     "model.norm.weight", "model.embed_tokens.weight",
+        "model.layers.0.input_layernorm.weight", "lm_head.weight",    "model.layers.1.self_attn.o_proj.bias"
+    };
     for (size_t i = 0; i < LT_COUNTOF(names); i++) {
         tm *m = tm_build(TM_BIAS, 4);
         tm_remove(m, names[i]);
@@ -114,7 +118,8 @@ static void the_head_is_tied_or_its_own_but_not_both(void **state) {
     tm_add(m, "lm_head.weight", 61, 22, 0, 1, &r);
     expect_refusal(m, LT_EDATA, "tied");
     m = tm_build(TM_ODD, 7);
-    memcpy(tm_add(m, "lm_head.weight", 61, 22, 0, 1, &r)->data, tm_find(m, "model.embed_tokens.weight")->data, 61 * 22 * sizeof(float));
+    memcpy(tm_add(m, "lm_head.weight", 61, 22, 0, 1, &r)->data, tm_find(m, "model.embed_tokens.weight")->data,
+           61 * 22 * sizeof(float));
     lt_model *model = tm_open(tm_write(m, "copy", 1)); /* a second copy of the table is the table */
     assert_int_equal(lt_model_n_params(model), 61 * 22 + 7 * 22 + lt_model_n_linear_params(model));
     lt_model_destroy(model);
@@ -123,7 +128,9 @@ static void the_head_is_tied_or_its_own_but_not_both(void **state) {
 
 /* ---- factored forms ---- */
 
-static const struct { const char *a, *b; } forms[] = {
+static const struct {
+    const char *a, *b;
+} forms[] = {
     { "model.layers.1.self_attn.q_proj.ALinear.weight", "model.layers.1.self_attn.q_proj.BLinear.weight" },
     { "model.layers.1.self_attn.q_proj.A", "model.layers.1.self_attn.q_proj.B" },
     { "model.layers.1.self_attn.q_u_proj.weight", "model.layers.1.self_attn.q_v_proj.weight" },
@@ -143,8 +150,10 @@ static void every_factored_form_is_read_the_same(void **state) {
         assert_int_equal(lt_linear_rank(mod.linear), 7);
         assert_int_equal(lt_linear_out(mod.linear), 60);
         float *y = tm_logits(model, team, ids, 5);
-        if (first) assert_memory_equal(y, first, 5 * 61 * sizeof *y);
-        else first = y;
+        if (first)
+            assert_memory_equal(y, first, 5 * 61 * sizeof *y);
+        else
+            first = y;
         if (y != first) free(y);
         lt_model_destroy(model);
         tm_free(m);
@@ -201,15 +210,22 @@ static void a_factored_module_may_bring_a_bias(void **state) {
 /* The config's tables of ranks, where given, list exactly what is factored. */
 static void rank_tables_must_agree_with_the_factors(void **state) {
     (void)state;
-    static const struct { const char *extra; lt_status code; const char *word; } cases[] = {
+    static const struct {
+        const char *extra;
+        lt_status code;
+        const char *word;
+    } cases[] = {
         { ", \"low_rank_modules\": {\"model.layers.1.self_attn.q_proj\": {\"rank\": 7}}", LT_OK, NULL },
         { ", \"truncation_ranks\": {\"model.layers.1.self_attn.q_proj\": 7}", LT_OK, NULL },
         { ", \"low_rank_modules\": {\"model.layers.1.self_attn.q_proj\": {\"rank\": 8}}", LT_EDATA, "rank 8" },
         { ", \"truncation_ranks\": {\"model.layers.1.self_attn.q_proj\": 6}", LT_EDATA, "rank 6" },
         { ", \"low_rank_modules\": {}", LT_EDATA, "not in low_rank_modules" },
-        { ", \"low_rank_modules\": {\"model.layers.1.self_attn.q_proj\": {\"rank\": 7}, \"model.layers.1.mlp.up_proj\": {\"rank\": 3}}", LT_EDATA, "dense" },
-        { ", \"low_rank_modules\": {\"model.layers.1.self_attn.q_proj\": {\"rank\": 7}, \"model.layers.9.mlp.up_proj\": {\"rank\": 3}}", LT_EDATA,
-          "layers.9" },
+        { ", \"low_rank_modules\": {\"model.layers.1.self_attn.q_proj\": {\"rank\": 7}, "
+          "\"model.layers.1.mlp.up_proj\": {\"rank\": 3}}",
+          LT_EDATA, "dense" },
+        { ", \"low_rank_modules\": {\"model.layers.1.self_attn.q_proj\": {\"rank\": 7}, "
+          "\"model.layers.9.mlp.up_proj\": {\"rank\": 3}}",
+          LT_EDATA, "layers.9" },
         { ", \"low_rank_modules\": {\"model.layers.1.self_attn.q_proj\": \"7\"}", LT_EDATA, "integer" },
         { ", \"low_rank_modules\": [7]", LT_EDATA, "not an object" },
         { ", \"low_rank_format_version\": 2", LT_EUNSUPPORTED, "low_rank_format_version" },
@@ -223,7 +239,8 @@ static void rank_tables_must_agree_with_the_factors(void **state) {
         if (cases[i].code == LT_OK) {
             lt_model_destroy(tm_open(tm_write(m, "ranks", 1)));
             tm_free(m);
-        } else expect_refusal(m, cases[i].code, cases[i].word);
+        } else
+            expect_refusal(m, cases[i].code, cases[i].word);
     }
 }
 
@@ -259,10 +276,16 @@ static void edit(const char *dir, const char *from, const char *to) {
 
 static void an_index_that_disagrees_with_its_shards_is_refused(void **state) {
     (void)state;
-    static const struct { const char *from, *to; lt_status code; const char *word; } cases[] = {
+    static const struct {
+        const char *from, *to;
+        lt_status code;
+        const char *word;
+    } cases[] = {
         { "\"model.norm.weight\"", "\"model.norm.weight2\"", LT_EDATA, "not in the index" },
-        { "\"model.norm.weight\"", "\"extra\": \"model-00001-of-00002.safetensors\", \"model.norm.weight\"", LT_EDATA, "extra" },
-        { "\"model.layers.0.input_layernorm.weight\": \"model-0000", "\"model.layers.0.input_layernorm.weight\": \"../model-0000", LT_EDATA, "plain file name" },
+        { "\"model.norm.weight\"", "\"extra\": \"model-00001-of-00002.safetensors\", \"model.norm.weight\"", LT_EDATA,
+          "extra" },
+        { "\"model.layers.0.input_layernorm.weight\": \"model-0000",
+          "\"model.layers.0.input_layernorm.weight\": \"../model-0000", LT_EDATA, "plain file name" },
         { "-of-00002.safetensors\"", "-of-00003.safetensors\"", LT_EIO, "shard is missing" },
         { "weight_map", "weight_mop", LT_EDATA, "weight_map" },
         { "{", "[", LT_EDATA, "JSON" },
@@ -306,7 +329,8 @@ static void a_weight_that_is_not_finite_is_named_with_its_place(void **state) {
         lt_model *model = tm_open(tm_write(m, "nan", 1));
         lt_err err = { 0 };
         assert_ok(lt_model_check_finite(model, 0, &err), &err);
-        assert_fails(lt_model_check_finite(model, 1, &err), &err, LT_EDATA, "model.layers.1.mlp.up_proj.weight: [5, 21]");
+        assert_fails(lt_model_check_finite(model, 1, &err), &err, LT_EDATA,
+                     "model.layers.1.mlp.up_proj.weight: [5, 21]");
         assert_ok(lt_model_check_finite(model, -1, &err), &err);
         lt_model_destroy(model);
         tm_free(m);
@@ -322,7 +346,8 @@ static void a_gguf_is_the_folder_it_was_made_from(void **state) {
     const tm_spec specs[] = { TM_ODD, TM_BIAS };
     for (size_t i = 0; i < LT_COUNTOF(specs); i++) {
         tm *m = tm_build(specs[i], 17);
-        lt_model *hf = tm_open(tm_write(m, "hf", 1)), *gguf = tm_open(tm_write_gguf(m, "m.gguf", LT_F32, NULL, 0, NULL, 0));
+        lt_model *hf = tm_open(tm_write(m, "hf", 1)),
+                 *gguf = tm_open(tm_write_gguf(m, "m.gguf", LT_F32, NULL, 0, NULL, 0));
         assert_true(lt_model_is_gguf(gguf) && !lt_model_is_gguf(hf) && lt_model_gguf(gguf));
         assert_int_equal(lt_model_n_params(gguf), lt_model_n_params(hf));
         assert_true(gguf->config.bos == 1 && gguf->config.eos[0] == 2 && gguf->config.norm_eps == 1e-5);
@@ -341,7 +366,8 @@ static void a_gguf_with_llama3_divisors_gets_its_rope_scaling_back(void **state)
     (void)state;
     lt_team *team = tm_team(1);
     tm_spec s = TM_ODD;
-    s.extra = ", \"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8.0, \"low_freq_factor\": 1.0, \"high_freq_factor\": 4.0, "
+    s.extra = ", \"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8.0, \"low_freq_factor\": 1.0, "
+              "\"high_freq_factor\": 4.0, "
               "\"original_max_position_embeddings\": 64}";
     tm *m = tm_build(s, 18);
     lt_model *hf = tm_open(tm_write(m, "hf3", 1));
@@ -354,8 +380,10 @@ static void a_gguf_with_llama3_divisors_gets_its_rope_scaling_back(void **state)
     lt_model_destroy(gguf);
     lt_err err = { 0 };
     factor[2] = 0.37f;
-    assert_fails(lt_model_open(&gguf, tm_write_gguf(m, "m3.gguf", LT_F32, factor, 5, NULL, 0), &err), &err, LT_EUNSUPPORTED, "rope_freqs.weight");
-    assert_fails(lt_model_open(&gguf, tm_write_gguf(m, "m3.gguf", LT_F32, factor, 4, NULL, 0), &err), &err, LT_EDATA, "rope_freqs.weight");
+    assert_fails(lt_model_open(&gguf, tm_write_gguf(m, "m3.gguf", LT_F32, factor, 5, NULL, 0), &err), &err,
+                 LT_EUNSUPPORTED, "rope_freqs.weight");
+    assert_fails(lt_model_open(&gguf, tm_write_gguf(m, "m3.gguf", LT_F32, factor, 4, NULL, 0), &err), &err, LT_EDATA,
+                 "rope_freqs.weight");
     lt_model_destroy(hf);
     tm_free(m);
     lt_team_destroy(team);
@@ -363,7 +391,12 @@ static void a_gguf_with_llama3_divisors_gets_its_rope_scaling_back(void **state)
 
 static void a_gguf_that_we_cannot_run_is_refused_by_key(void **state) {
     (void)state;
-    static const struct { const char *key, *text; uint32_t number; lt_status code; const char *word; } cases[] = {
+    static const struct {
+        const char *key, *text;
+        uint32_t number;
+        lt_status code;
+        const char *word;
+    } cases[] = {
         { "llama.rope.scaling.type", "yarn", 0, LT_EUNSUPPORTED, "llama.rope.scaling.type" },
         { "llama.expert_count", NULL, 8, LT_EUNSUPPORTED, "expert" },
         { "llama.rope.dimension_count", NULL, 4, LT_EUNSUPPORTED, "rope.dimension_count" },
@@ -371,11 +404,14 @@ static void a_gguf_that_we_cannot_run_is_refused_by_key(void **state) {
     for (size_t i = 0; i < LT_COUNTOF(cases); i++) {
         tm *m = tm_build(TM_ODD, 19);
         tm_bytes more = { 0 };
-        if (cases[i].text) tm_kv_text(&more, cases[i].key, cases[i].text);
-        else tm_kv_u32(&more, cases[i].key, cases[i].number);
+        if (cases[i].text)
+            tm_kv_text(&more, cases[i].key, cases[i].text);
+        else
+            tm_kv_u32(&more, cases[i].key, cases[i].number);
         lt_err err = { 0 };
         lt_model *model;
-        assert_fails(lt_model_open(&model, tm_write_gguf(m, "k.gguf", LT_F32, NULL, 0, &more, 1), &err), &err, cases[i].code, cases[i].word);
+        assert_fails(lt_model_open(&model, tm_write_gguf(m, "k.gguf", LT_F32, NULL, 0, &more, 1), &err), &err,
+                     cases[i].code, cases[i].word);
         free(more.data);
         tm_free(m);
     }
@@ -384,10 +420,12 @@ static void a_gguf_that_we_cannot_run_is_refused_by_key(void **state) {
     lt_err err = { 0 };
     lt_model *model;
     tm_add(m, "blk.0.ffn_gate_inp.weight", 4, 22, 0, 1, &r);
-    assert_fails(lt_model_open(&model, tm_write_gguf(m, "k.gguf", LT_F32, NULL, 0, NULL, 0), &err), &err, LT_EDATA, "blk.0.ffn_gate_inp.weight");
+    assert_fails(lt_model_open(&model, tm_write_gguf(m, "k.gguf", LT_F32, NULL, 0, NULL, 0), &err), &err, LT_EDATA,
+                 "blk.0.ffn_gate_inp.weight");
     tm_remove(m, "blk.0.ffn_gate_inp.weight");
     tm_remove(m, "model.layers.2.mlp.up_proj.weight");
-    assert_fails(lt_model_open(&model, tm_write_gguf(m, "k.gguf", LT_F32, NULL, 0, NULL, 0), &err), &err, LT_EDATA, "model.layers.2.mlp.up_proj");
+    assert_fails(lt_model_open(&model, tm_write_gguf(m, "k.gguf", LT_F32, NULL, 0, NULL, 0), &err), &err, LT_EDATA,
+                 "model.layers.2.mlp.up_proj");
     tm_free(m);
 }
 
@@ -405,22 +443,33 @@ static void running_out_of_memory_is_an_error_without_leaks(void **state) {
     s.layers = 1;
     tm *m = tm_build(s, 20);
     assert_true(test_every_allocation_fails(open_and_close, (void *)tm_write(m, "mem", 2)) > 10);
-    assert_true(test_every_allocation_fails(open_and_close, (void *)tm_write_gguf(m, "mem.gguf", LT_F32, NULL, 0, NULL, 0)) > 10);
+    assert_true(test_every_allocation_fails(open_and_close,
+                                            (void *)tm_write_gguf(m, "mem.gguf", LT_F32, NULL, 0, NULL, 0)) > 10);
     tm_free(m);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_folder_opens_with_every_tensor_in_its_slot), cmocka_unit_test(output_folders_stand_for_the_model_in_them),
-        cmocka_unit_test(generation_settings_give_the_stop_ids), cmocka_unit_test(a_missing_tensor_is_named),
-        cmocka_unit_test(an_unknown_tensor_is_named), cmocka_unit_test(a_misshapen_tensor_is_named_with_both_shapes),
-        cmocka_unit_test(the_head_is_tied_or_its_own_but_not_both), cmocka_unit_test(every_factored_form_is_read_the_same),
-        cmocka_unit_test(half_a_factorisation_is_refused), cmocka_unit_test(a_module_stored_twice_is_refused),
-        cmocka_unit_test(a_factored_module_may_bring_a_bias), cmocka_unit_test(rank_tables_must_agree_with_the_factors),
-        cmocka_unit_test(shards_and_one_file_are_the_same_model), cmocka_unit_test(an_index_that_disagrees_with_its_shards_is_refused),
-        cmocka_unit_test(a_truncated_shard_is_refused), cmocka_unit_test(a_weight_that_is_not_finite_is_named_with_its_place),
-        cmocka_unit_test(a_gguf_is_the_folder_it_was_made_from), cmocka_unit_test(a_gguf_with_llama3_divisors_gets_its_rope_scaling_back),
-        cmocka_unit_test(a_gguf_that_we_cannot_run_is_refused_by_key), cmocka_unit_test(running_out_of_memory_is_an_error_without_leaks),
+        cmocka_unit_test(a_folder_opens_with_every_tensor_in_its_slot),
+        cmocka_unit_test(output_folders_stand_for_the_model_in_them),
+        cmocka_unit_test(generation_settings_give_the_stop_ids),
+        cmocka_unit_test(a_missing_tensor_is_named),
+        cmocka_unit_test(an_unknown_tensor_is_named),
+        cmocka_unit_test(a_misshapen_tensor_is_named_with_both_shapes),
+        cmocka_unit_test(the_head_is_tied_or_its_own_but_not_both),
+        cmocka_unit_test(every_factored_form_is_read_the_same),
+        cmocka_unit_test(half_a_factorisation_is_refused),
+        cmocka_unit_test(a_module_stored_twice_is_refused),
+        cmocka_unit_test(a_factored_module_may_bring_a_bias),
+        cmocka_unit_test(rank_tables_must_agree_with_the_factors),
+        cmocka_unit_test(shards_and_one_file_are_the_same_model),
+        cmocka_unit_test(an_index_that_disagrees_with_its_shards_is_refused),
+        cmocka_unit_test(a_truncated_shard_is_refused),
+        cmocka_unit_test(a_weight_that_is_not_finite_is_named_with_its_place),
+        cmocka_unit_test(a_gguf_is_the_folder_it_was_made_from),
+        cmocka_unit_test(a_gguf_with_llama3_divisors_gets_its_rope_scaling_back),
+        cmocka_unit_test(a_gguf_that_we_cannot_run_is_refused_by_key),
+        cmocka_unit_test(running_out_of_memory_is_an_error_without_leaks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,15 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Frequencies against the formulas of transformers' modeling_rope_utils, written down a second time in its own order of operations. */
+/* Frequencies against the formulas of transformers' modeling_rope_utils, written down a second time in its own order of
+ * operations. */
 #include "model_test.h"
 
-static lt_rope_config base(size_t dim, double theta) { return (lt_rope_config){ .kind = LT_ROPE_DEFAULT, .theta = theta, .dim = dim }; }
+static lt_rope_config base(size_t dim, double theta) {
+    return (lt_rope_config){ .kind = LT_ROPE_DEFAULT, .theta = theta, .dim = dim };
+}
 
 static void reference_llama3(double *out, const lt_rope_config *r) {
-    const double pi = 3.14159265358979323846, low = r->original_max_positions / r->low_freq_factor, high = r->original_max_positions / r->high_freq_factor;
+    const double pi = 3.14159265358979323846, low = r->original_max_positions / r->low_freq_factor,
+                 high = r->original_max_positions / r->high_freq_factor;
     for (size_t i = 0; i < r->dim / 2; i++) {
         const double inv = 1.0 / pow(r->theta, 2.0 * (double)i / (double)r->dim), wave = 2.0 * pi / inv;
         double y = wave > low ? inv / r->factor : inv;
-        const double smooth = (r->original_max_positions / wave - r->low_freq_factor) / (r->high_freq_factor - r->low_freq_factor);
+        const double smooth =
+            (r->original_max_positions / wave - r->low_freq_factor) / (r->high_freq_factor - r->low_freq_factor);
         if (!(wave < high) && !(wave > low)) y = (1.0 - smooth) * y / r->factor + smooth * y;
         out[i] = y;
     }
@@ -20,7 +25,8 @@ static void default_and_linear_follow_the_power_law(void **state) {
     double f[8];
     lt_rope_config r = base(16, 10000.0);
     lt_rope_frequencies(f, &r);
-    for (size_t i = 0; i < 8; i++) assert_close_f64(&f[i], &(double){ exp(-log(10000.0) * 2.0 * (double)i / 16.0) }, 1, 0.0, 1e-14);
+    for (size_t i = 0; i < 8; i++)
+        assert_close_f64(&f[i], &(double){ exp(-log(10000.0) * 2.0 * (double)i / 16.0) }, 1, 0.0, 1e-14);
     r.kind = LT_ROPE_LINEAR;
     r.factor = 4.0;
     lt_rope_frequencies(f, &r);
@@ -82,11 +88,14 @@ static lt_status read_text(lt_rope_config *r, const char *text, lt_err *err) {
 static void both_spellings_say_the_same(void **state) {
     (void)state;
     static const char *const texts[] = {
-        "{\"rope_theta\": 5e5, \"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8.0, \"low_freq_factor\": 1.0, \"high_freq_factor\": 4, "
+        "{\"rope_theta\": 5e5, \"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8.0, \"low_freq_factor\": "
+        "1.0, \"high_freq_factor\": 4, "
         "\"original_max_position_embeddings\": 8192}}",
-        "{\"rope_theta\": 500000, \"rope_scaling\": {\"type\": \"llama3\", \"factor\": 8, \"low_freq_factor\": 1, \"high_freq_factor\": 4, "
+        "{\"rope_theta\": 500000, \"rope_scaling\": {\"type\": \"llama3\", \"factor\": 8, \"low_freq_factor\": 1, "
+        "\"high_freq_factor\": 4, "
         "\"original_max_position_embeddings\": 8192}}",
-        "{\"rope_parameters\": {\"rope_theta\": 500000.0, \"rope_type\": \"llama3\", \"factor\": 8.0, \"low_freq_factor\": 1.0, "
+        "{\"rope_parameters\": {\"rope_theta\": 500000.0, \"rope_type\": \"llama3\", \"factor\": 8.0, "
+        "\"low_freq_factor\": 1.0, "
         "\"high_freq_factor\": 4.0, \"original_max_position_embeddings\": 8192}}",
     };
     for (size_t i = 0; i < LT_COUNTOF(texts); i++) {
@@ -97,7 +106,8 @@ static void both_spellings_say_the_same(void **state) {
         assert_true(r.theta == 500000.0 && r.factor == 8.0 && r.low_freq_factor == 1.0 && r.high_freq_factor == 4.0 &&
                     r.original_max_positions == 8192.0 && r.dim == 16);
     }
-    static const char *const plain[] = { "{}", "{\"rope_scaling\": null, \"rope_theta\": 10000.0}", "{\"rope_parameters\": {\"rope_type\": \"default\"}}",
+    static const char *const plain[] = { "{}", "{\"rope_scaling\": null, \"rope_theta\": 10000.0}",
+                                         "{\"rope_parameters\": {\"rope_type\": \"default\"}}",
                                          "{\"rope_scaling\": {\"rope_type\": \"default\"}}" };
     for (size_t i = 0; i < LT_COUNTOF(plain); i++) {
         lt_err err = { 0 };
@@ -109,7 +119,11 @@ static void both_spellings_say_the_same(void **state) {
 
 static void bad_parameters_are_refused_by_name(void **state) {
     (void)state;
-    static const struct { const char *text; lt_status code; const char *word; } cases[] = {
+    static const struct {
+        const char *text;
+        lt_status code;
+        const char *word;
+    } cases[] = {
         { "{\"rope_scaling\": {\"rope_type\": \"yarn\", \"factor\": 4}}", LT_EUNSUPPORTED, "rope_scaling.rope_type" },
         { "{\"rope_scaling\": {\"type\": \"dynamic\", \"factor\": 4}}", LT_EUNSUPPORTED, "dynamic" },
         { "{\"rope_parameters\": {\"rope_type\": \"longrope\"}}", LT_EUNSUPPORTED, "rope_parameters.rope_type" },
@@ -120,11 +134,16 @@ static void bad_parameters_are_refused_by_name(void **state) {
         { "{\"rope_scaling\": 4}", LT_EDATA, "rope_scaling" },
         { "{\"rope_theta\": -1}", LT_EDATA, "rope_theta" },
         { "{\"rope_theta\": 1e4, \"rope_parameters\": {\"rope_theta\": 1e5}}", LT_EDATA, "rope_theta" },
-        { "{\"rope_scaling\": {\"rope_type\": \"linear\", \"factor\": 2}, \"rope_parameters\": {\"rope_type\": \"default\"}}", LT_EDATA, "differ" },
-        { "{\"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8, \"low_freq_factor\": 4, \"high_freq_factor\": 1, "
-          "\"original_max_position_embeddings\": 64}}", LT_EDATA, "high_freq_factor" },
-        { "{\"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8, \"low_freq_factor\": 1, \"high_freq_factor\": 4}}", LT_EDATA,
-          "original_max_position_embeddings" },
+        { "{\"rope_scaling\": {\"rope_type\": \"linear\", \"factor\": 2}, \"rope_parameters\": {\"rope_type\": "
+          "\"default\"}}",
+          LT_EDATA, "differ" },
+        { "{\"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8, \"low_freq_factor\": 4, \"high_freq_factor\": "
+          "1, "
+          "\"original_max_position_embeddings\": 64}}",
+          LT_EDATA, "high_freq_factor" },
+        { "{\"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8, \"low_freq_factor\": 1, \"high_freq_factor\": "
+          "4}}",
+          LT_EDATA, "original_max_position_embeddings" },
     };
     for (size_t i = 0; i < LT_COUNTOF(cases); i++) {
         lt_err err = { 0 };
@@ -135,7 +154,7 @@ static void bad_parameters_are_refused_by_name(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(default_and_linear_follow_the_power_law), cmocka_unit_test(llama3_follows_the_reference),
+        cmocka_unit_test(default_and_linear_follow_the_power_law),   cmocka_unit_test(llama3_follows_the_reference),
         cmocka_unit_test(llama3_parameters_are_found_from_divisors), cmocka_unit_test(both_spellings_say_the_same),
         cmocka_unit_test(bad_parameters_are_refused_by_name),
     };

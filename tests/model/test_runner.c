@@ -86,11 +86,22 @@ static lt_status batch_done(void *user, size_t batch, lt_exec *x, lt_var final, 
     return LT_OK;
 }
 
-static lt_status run(bench *b, record *r, lt_run_plan plan, const char *state, size_t first, char final[LT_HASH_HEX], lt_err *err) {
+static lt_status run(bench *b, record *r, lt_run_plan plan, const char *state, size_t first, char final[LT_HASH_HEX],
+                     lt_err *err) {
     const lt_observer look = { wants, observe, r };
-    const lt_run_in in = { .model = b->model, .team = b->team, .batches = b->batch, .n_batches = N_BATCHES, .observers = &look, .n_observers = 1,
-                           .first_layer = first, .state_path = state, .plan = plan, .group_done = group_done, .batch_done = batch_done,
-                           .check_finite = true, .user = r };
+    const lt_run_in in = { .model = b->model,
+                           .team = b->team,
+                           .batches = b->batch,
+                           .n_batches = N_BATCHES,
+                           .observers = &look,
+                           .n_observers = 1,
+                           .first_layer = first,
+                           .state_path = state,
+                           .plan = plan,
+                           .group_done = group_done,
+                           .batch_done = batch_done,
+                           .check_finite = true,
+                           .user = r };
     r->final = lt_hash_create();
     r->groups = r->batches = 0;
     const lt_status st = lt_run(&in, err);
@@ -111,7 +122,11 @@ static void groups_and_spilling_do_not_change_a_byte(void **state) {
     char want[LT_HASH_HEX], got[LT_HASH_HEX];
     assert_ok(run(b, &base, (lt_run_plan){ .group = LAYERS }, NULL, 0, want, &err), &err);
     assert_true(base.groups == 1 && base.batches == N_BATCHES);
-    static const lt_run_plan plans[] = { { 1, false, false, 0 }, { 1, true, true, 0 }, { 2, true, false, 0 }, { 3, false, true, 0 }, { 9, true, false, 0 } };
+    static const lt_run_plan plans[] = { { 1, false, false, 0 },
+                                         { 1, true, true, 0 },
+                                         { 2, true, false, 0 },
+                                         { 3, false, true, 0 },
+                                         { 9, true, false, 0 } };
     for (size_t i = 0; i < LT_COUNTOF(plans); i++)
         for (int with_state = 0; with_state <= 1; with_state++) {
             record r = { 0 };
@@ -135,7 +150,8 @@ static void groups_and_spilling_do_not_change_a_byte(void **state) {
     bench_free(b);
 }
 
-/* Stopped in group_done, the state is still the one before: the journal is a layer ahead, and that layer is run again unwatched. */
+/* Stopped in group_done, the state is still the one before: the journal is a layer ahead, and that layer is run again
+ * unwatched. */
 static void a_stopped_run_goes_on_where_the_results_end(void **state) {
     (void)state;
     bench *b = bench_make(2);
@@ -174,7 +190,8 @@ static int count_then_kill(void *user, const char *stage, double done, double to
     return 0;
 }
 
-/* A child dies by SIGKILL at many points; what it leaves is a whole state or none, and the run that goes on ends with the same bytes. */
+/* A child dies by SIGKILL at many points; what it leaves is a whole state or none, and the run that goes on ends with
+ * the same bytes. */
 static void a_killed_run_leaves_a_whole_state(void **state) {
     (void)state;
     bench *b = bench_make(3);
@@ -193,8 +210,15 @@ static void a_killed_run_leaves_a_whole_state(void **state) {
             lt_ctx_init(&ctx);
             ctx.progress = count_then_kill;
             ctx.user = &left;
-            const lt_run_in in = { .model = b->model, .team = b->team, .ctx = point % 2 ? &ctx : NULL, .batches = b->batch, .n_batches = N_BATCHES,
-                                   .state_path = path, .plan = { .group = 1, .spill = point % 4 >= 2 }, .group_done = kill_self, .user = &at };
+            const lt_run_in in = { .model = b->model,
+                                   .team = b->team,
+                                   .ctx = point % 2 ? &ctx : NULL,
+                                   .batches = b->batch,
+                                   .n_batches = N_BATCHES,
+                                   .state_path = path,
+                                   .plan = { .group = 1, .spill = point % 4 >= 2 },
+                                   .group_done = kill_self,
+                                   .user = &at };
             lt_run(&in, NULL);
             _exit(3);
         }
@@ -245,7 +269,11 @@ static void a_damaged_or_foreign_state_is_refused(void **state) {
 
 static void a_value_that_is_not_finite_is_named_with_layer_and_site(void **state) {
     (void)state;
-    static const struct { const char *tensor; float value; const char *word; } cases[] = {
+    static const struct {
+        const char *tensor;
+        float value;
+        const char *word;
+    } cases[] = {
         { "model.layers.2.mlp.gate_proj.weight", NAN, "layer 2: mlp_act" },
         { "model.layers.3.self_attn.v_proj.weight", INFINITY, "layer 3: v_proj" },
         { "model.layers.4.input_layernorm.weight", NAN, "layer 4: mixer_in" },
@@ -261,7 +289,8 @@ static void a_value_that_is_not_finite_is_named_with_layer_and_site(void **state
             for (size_t k = 0; k < t->size[0] * (t->rank == 2 ? t->size[1] : 1); k += 7) t->data[k] = cases[i].value;
             lt_model_destroy(b->model);
             b->model = tm_open(tm_write(b->m, "nan", 1));
-            assert_fails(run(b, &r, (lt_run_plan){ .group = group }, NULL, 0, got, &err), &err, LT_EDATA, cases[i].word);
+            assert_fails(run(b, &r, (lt_run_plan){ .group = group }, NULL, 0, got, &err), &err, LT_EDATA,
+                         cases[i].word);
             bench_free(b);
         }
 }
@@ -279,7 +308,12 @@ static void the_caller_can_stop_a_run(void **state) {
     lt_ctx_init(&ctx);
     ctx.progress = stop_at_once;
     lt_err err = { 0 };
-    const lt_run_in in = { .model = b->model, .team = b->team, .ctx = &ctx, .batches = b->batch, .n_batches = N_BATCHES, .plan = { .group = 2 } };
+    const lt_run_in in = { .model = b->model,
+                           .team = b->team,
+                           .ctx = &ctx,
+                           .batches = b->batch,
+                           .n_batches = N_BATCHES,
+                           .plan = { .group = 2 } };
     assert_fails(lt_run(&in, &err), &err, LT_EINTERRUPTED, "");
     bench_free(b);
 }
@@ -302,7 +336,8 @@ static void plans_shrink_with_the_limit_and_refuse_below_it(void **state) {
         last = p.group;
     }
     assert_int_equal(last, 1);
-    assert_fails(lt_run_make_plan(&p, b->model, b->batch, N_BATCHES, 1 << 20, 0, 0, 0, false, &err), &err, LT_ENOMEM, "short");
+    assert_fails(lt_run_make_plan(&p, b->model, b->batch, N_BATCHES, 1 << 20, 0, 0, 0, false, &err), &err, LT_ENOMEM,
+                 "short");
     err = (lt_err){ 0 };
     assert_ok(lt_run_make_plan(&p, b->model, b->batch, N_BATCHES, 0, 0, 0, 4, true, &err), &err);
     assert_int_equal(p.group, 1);
@@ -341,10 +376,14 @@ static void predicted_values_cover_the_real_ones(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(groups_and_spilling_do_not_change_a_byte), cmocka_unit_test(a_stopped_run_goes_on_where_the_results_end),
-        cmocka_unit_test(a_killed_run_leaves_a_whole_state), cmocka_unit_test(a_damaged_or_foreign_state_is_refused),
-        cmocka_unit_test(a_value_that_is_not_finite_is_named_with_layer_and_site), cmocka_unit_test(the_caller_can_stop_a_run),
-        cmocka_unit_test(plans_shrink_with_the_limit_and_refuse_below_it), cmocka_unit_test(flops_count_what_a_forward_multiplies),
+        cmocka_unit_test(groups_and_spilling_do_not_change_a_byte),
+        cmocka_unit_test(a_stopped_run_goes_on_where_the_results_end),
+        cmocka_unit_test(a_killed_run_leaves_a_whole_state),
+        cmocka_unit_test(a_damaged_or_foreign_state_is_refused),
+        cmocka_unit_test(a_value_that_is_not_finite_is_named_with_layer_and_site),
+        cmocka_unit_test(the_caller_can_stop_a_run),
+        cmocka_unit_test(plans_shrink_with_the_limit_and_refuse_below_it),
+        cmocka_unit_test(flops_count_what_a_forward_multiplies),
         cmocka_unit_test(predicted_values_cover_the_real_ones),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

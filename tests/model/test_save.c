@@ -10,7 +10,12 @@
 static const char up0[] = "model.layers.0.mlp.up_proj", q1[] = "model.layers.1.self_attn.q_proj";
 static const int32_t ids[7] = { 3, 1, 4, 15, 9, 26, 50 };
 
-typedef struct bench { tm *m; lt_model *model; lt_team *team; lt_overlay *o; } bench;
+typedef struct bench {
+    tm *m;
+    lt_model *model;
+    lt_team *team;
+    lt_overlay *o;
+} bench;
 
 static bench bench_make(tm_spec s, uint32_t seed) {
     bench b = { .m = tm_build(s, seed), .team = tm_team(1) };
@@ -56,8 +61,10 @@ static const char *save(const lt_model *m, const char *name, lt_save_opts o) {
 static void same_logits(const lt_model *a, const lt_model *b, lt_team *team, double bound) {
     const size_t n = 7 * a->config.vocab_size;
     float *x = tm_logits(a, team, ids, 7), *y = tm_logits(b, team, ids, 7);
-    if (bound == 0.0) assert_memory_equal(x, y, n * sizeof *x);
-    else assert_close(y, x, n, bound, bound);
+    if (bound == 0.0)
+        assert_memory_equal(x, y, n * sizeof *x);
+    else
+        assert_close(y, x, n, bound, bound);
     free(x);
     free(y);
 }
@@ -68,7 +75,8 @@ static void an_unchanged_model_saves_its_bytes(void **state) {
     for (size_t i = 0; i < LT_COUNTOF(specs); i++) {
         bench b = bench_make(specs[i], 1);
         for (int form = LT_FORM_ABLINEAR; form <= LT_FORM_DENSE; form++) {
-            lt_model *again = tm_open(save(b.model, "saved", (lt_save_opts){ .form = (lt_save_form)form, .dtype = LT_N_DTYPES }));
+            lt_model *again =
+                tm_open(save(b.model, "saved", (lt_save_opts){ .form = (lt_save_form)form, .dtype = LT_N_DTYPES }));
             assert_string_equal(again->config.model_type, "llama");
             lt_param_info p, q;
             size_t n = 0;
@@ -93,11 +101,13 @@ static void factored_models_come_back_in_every_form(void **state) {
         factor(&b, q1, 3, true, LT_F32);
         const lt_model *m = lt_overlay_model(b.o);
         for (int form = LT_FORM_ABLINEAR; form <= LT_FORM_DENSE; form++) {
-            const char *path = save(m, "saved", (lt_save_opts){ .form = (lt_save_form)form, .dtype = LT_N_DTYPES, .method = "whitened" });
+            const char *path = save(
+                m, "saved", (lt_save_opts){ .form = (lt_save_form)form, .dtype = LT_N_DTYPES, .method = "whitened" });
             lt_model *again = tm_open(path);
             same_logits(m, again, b.team, form == LT_FORM_DENSE ? 1e-4 : 0.0);
             assert_string_equal(again->config.model_type, form == LT_FORM_DENSE ? "llama" : "lowrank_llama");
-            assert_true(form == LT_FORM_DENSE || json_integer_value(json_object_get(json_object_get(again->config.raw, "truncation_ranks"), q1)) == 3);
+            assert_true(form == LT_FORM_DENSE || json_integer_value(json_object_get(
+                                                     json_object_get(again->config.raw, "truncation_ranks"), q1)) == 3);
             lt_model_destroy(again);
         }
         bench_free(&b);
@@ -109,14 +119,17 @@ static void a_saved_factored_model_saves_again(void **state) {
     (void)state;
     bench b = bench_make(TM_ODD, 3);
     factor(&b, up0, 5, false, LT_F32);
-    lt_model *one = tm_open(save(lt_overlay_model(b.o), "one", (lt_save_opts){ .form = LT_FORM_AB, .dtype = LT_N_DTYPES }));
+    lt_model *one =
+        tm_open(save(lt_overlay_model(b.o), "one", (lt_save_opts){ .form = LT_FORM_AB, .dtype = LT_N_DTYPES }));
     lt_model *two = tm_open(save(one, "two", (lt_save_opts){ .form = LT_FORM_ABLINEAR, .dtype = LT_N_DTYPES }));
     lt_model *stock = tm_open(save(two, "stock", (lt_save_opts){ .form = LT_FORM_DENSE, .dtype = LT_N_DTYPES }));
     same_logits(one, two, b.team, 0.0);
     same_logits(one, stock, b.team, 1e-4);
     assert_null(json_object_get(stock->config.raw, "low_rank_modules"));
-    assert_string_equal(json_string_value(json_array_get(json_object_get(stock->config.raw, "architectures"), 0)), "LlamaForCausalLM");
-    assert_string_equal(json_string_value(json_array_get(json_object_get(two->config.raw, "architectures"), 0)), "LowRankLlamaForCausalLM");
+    assert_string_equal(json_string_value(json_array_get(json_object_get(stock->config.raw, "architectures"), 0)),
+                        "LlamaForCausalLM");
+    assert_string_equal(json_string_value(json_array_get(json_object_get(two->config.raw, "architectures"), 0)),
+                        "LowRankLlamaForCausalLM");
     lt_model_destroy(one);
     lt_model_destroy(two);
     lt_model_destroy(stock);
@@ -128,7 +141,8 @@ static void a_new_bias_turns_the_switch_on_in_the_dense_form(void **state) {
     (void)state;
     bench b = bench_make(TM_ODD, 4);
     factor(&b, q1, 3, true, LT_F32);
-    lt_model *dense = tm_open(save(lt_overlay_model(b.o), "affine", (lt_save_opts){ .form = LT_FORM_DENSE, .dtype = LT_N_DTYPES }));
+    lt_model *dense =
+        tm_open(save(lt_overlay_model(b.o), "affine", (lt_save_opts){ .form = LT_FORM_DENSE, .dtype = LT_N_DTYPES }));
     assert_true(dense->config.attn_bias && !dense->config.mlp_bias);
     assert_non_null(dense->layer[0].linear[LT_SLOT_O].bias.name);
     same_logits(lt_overlay_model(b.o), dense, b.team, 1e-4);
@@ -159,9 +173,11 @@ static void other_dtypes_are_written_on_request(void **state) {
     same_logits(b.model, again, b.team, 0.2);
     lt_model_destroy(again);
     lt_err err = { 0 };
-    assert_fails(lt_model_save(b.model, test_path("q8"), &(lt_save_opts){ .dtype = LT_Q8_0 }, NULL, &err), &err, LT_EUNSUPPORTED, "");
+    assert_fails(lt_model_save(b.model, test_path("q8"), &(lt_save_opts){ .dtype = LT_Q8_0 }, NULL, &err), &err,
+                 LT_EUNSUPPORTED, "");
     assert_false(lt_path_exists(test_path("q8")));
-    assert_fails(lt_model_save(b.model, test_path("bf16"), &(lt_save_opts){ .dtype = LT_BF16 }, NULL, &err), &err, LT_EUSAGE, "exists");
+    assert_fails(lt_model_save(b.model, test_path("bf16"), &(lt_save_opts){ .dtype = LT_BF16 }, NULL, &err), &err,
+                 LT_EUSAGE, "exists");
     bench_free(&b);
 }
 
@@ -185,12 +201,22 @@ static void parents_files_come_along(void **state) {
 /* A GGUF becomes a folder: permuted rows in Hugging Face order, block types as bf16. */
 static void a_gguf_saves_as_a_folder(void **state) {
     (void)state;
-    tm_spec s = { .vocab = 64, .d = 32, .layers = 2, .heads = 2, .kv = 1, .head_dim = 16, .ff = 64, .positions = 64, .attn_bias = true };
+    tm_spec s = { .vocab = 64,
+                  .d = 32,
+                  .layers = 2,
+                  .heads = 2,
+                  .kv = 1,
+                  .head_dim = 16,
+                  .ff = 64,
+                  .positions = 64,
+                  .attn_bias = true };
     tm *m = tm_build(s, 8);
     lt_team *team = tm_team(1);
     lt_model *hf = tm_open(tm_write(m, "hf", 1));
-    lt_model *f32 = tm_open(tm_write_gguf(m, "f.gguf", LT_F32, NULL, 0, NULL, 0)), *q8 = tm_open(tm_write_gguf(m, "q.gguf", LT_Q8_0, NULL, 0, NULL, 0));
-    lt_model *a = tm_open(save(f32, "from-f32", (lt_save_opts){ .dtype = LT_N_DTYPES })), *b = tm_open(save(q8, "from-q8", (lt_save_opts){ .dtype = LT_N_DTYPES }));
+    lt_model *f32 = tm_open(tm_write_gguf(m, "f.gguf", LT_F32, NULL, 0, NULL, 0)),
+             *q8 = tm_open(tm_write_gguf(m, "q.gguf", LT_Q8_0, NULL, 0, NULL, 0));
+    lt_model *a = tm_open(save(f32, "from-f32", (lt_save_opts){ .dtype = LT_N_DTYPES })),
+             *b = tm_open(save(q8, "from-q8", (lt_save_opts){ .dtype = LT_N_DTYPES }));
     same_logits(hf, a, team, 0.0);
     lt_param_info p, q;
     for (size_t i = 0; lt_model_param(hf, i, &p); i++) {
@@ -201,8 +227,10 @@ static void a_gguf_saves_as_a_folder(void **state) {
     assert_int_equal(b->embed.t.dtype, LT_BF16);
     assert_int_equal(b->final_norm.w.t.dtype, LT_F32);
     same_logits(q8, b, team, 0.05);
-    static const char *const keys[] = { "architectures", "head_dim", "rope_theta", "bos_token_id", "eos_token_id", "vocab_size",
-                                        "max_position_embeddings", "torch_dtype", "num_key_value_heads", "attention_bias" };
+    static const char *const keys[] = {
+        "architectures",           "head_dim",    "rope_theta",          "bos_token_id",  "eos_token_id", "vocab_size",
+        "max_position_embeddings", "torch_dtype", "num_key_value_heads", "attention_bias"
+    };
     for (size_t i = 0; i < LT_COUNTOF(keys); i++) assert_non_null(json_object_get(b->config.raw, keys[i]));
     lt_model_destroy(hf);
     lt_model_destroy(f32);
@@ -287,7 +315,8 @@ static void what_cannot_be_replaced_is_refused_by_name(void **state) {
     bench b = bench_make(TM_ODD, 12);
     lt_err err = { 0 };
     const double one[64] = { 1.0 };
-    assert_fails(lt_overlay_factor(b.o, "model.layers.7.mlp.up_proj", 1, one, one, NULL, LT_F32, &err), &err, LT_EDATA, "layers.7");
+    assert_fails(lt_overlay_factor(b.o, "model.layers.7.mlp.up_proj", 1, one, one, NULL, LT_F32, &err), &err, LT_EDATA,
+                 "layers.7");
     assert_fails(lt_overlay_factor(b.o, "lm_head", 1, one, one, NULL, LT_F32, &err), &err, LT_EUNSUPPORTED, "tied");
     assert_fails(lt_overlay_factor(b.o, up0, 0, one, one, NULL, LT_F32, &err), &err, LT_EUSAGE, "rank 0");
     assert_fails(lt_overlay_factor(b.o, up0, 1, one, one, NULL, LT_I32, &err), &err, LT_EUNSUPPORTED, "i32");
@@ -297,7 +326,9 @@ static void what_cannot_be_replaced_is_refused_by_name(void **state) {
 
 static void quantising_keeps_the_table_and_the_tied_head_one(void **state) {
     (void)state;
-    tm_spec s = { .vocab = 64, .d = 32, .layers = 2, .heads = 2, .kv = 1, .head_dim = 16, .ff = 64, .positions = 64, .tied = true };
+    tm_spec s = {
+        .vocab = 64, .d = 32, .layers = 2, .heads = 2, .kv = 1, .head_dim = 16, .ff = 64, .positions = 64, .tied = true
+    };
     bench b = bench_make(s, 13);
     lt_err err = { 0 };
     assert_ok(lt_overlay_quantize(b.o, LT_Q8_0, &err), &err);
@@ -374,8 +405,10 @@ static lt_status change_and_save(void *user, lt_err *err) {
     LT_GO(lt_overlay_create(&o, b->model, err));
     LT_GO(lt_overlay_factor(o, up0, 1, a, w, a, LT_F32, err));
     LT_GO(lt_overlay_quantize(o, LT_BF16, err));
-    LT_GO(lt_model_save(lt_overlay_model(o), next_folder(), &(lt_save_opts){ .dtype = LT_N_DTYPES, .shard_bytes = 20000 }, NULL, err));
-    st = lt_model_save(lt_overlay_model(o), next_folder(), &(lt_save_opts){ .form = LT_FORM_DENSE, .dtype = LT_N_DTYPES }, NULL, err);
+    LT_GO(lt_model_save(lt_overlay_model(o), next_folder(),
+                        &(lt_save_opts){ .dtype = LT_N_DTYPES, .shard_bytes = 20000 }, NULL, err));
+    st = lt_model_save(lt_overlay_model(o), next_folder(),
+                       &(lt_save_opts){ .form = LT_FORM_DENSE, .dtype = LT_N_DTYPES }, NULL, err);
 done:
     lt_overlay_destroy(o);
     return st;
@@ -412,14 +445,22 @@ static void a_full_disk_leaves_nothing_behind(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(an_unchanged_model_saves_its_bytes), cmocka_unit_test(factored_models_come_back_in_every_form),
-        cmocka_unit_test(a_saved_factored_model_saves_again), cmocka_unit_test(a_new_bias_turns_the_switch_on_in_the_dense_form),
-        cmocka_unit_test(shards_are_cut_and_indexed), cmocka_unit_test(other_dtypes_are_written_on_request),
-        cmocka_unit_test(parents_files_come_along), cmocka_unit_test(a_gguf_saves_as_a_folder),
-        cmocka_unit_test(restoring_an_overlay_leaves_no_trace), cmocka_unit_test(factors_and_their_dense_product_agree),
-        cmocka_unit_test(values_are_rounded_once), cmocka_unit_test(what_cannot_be_replaced_is_refused_by_name),
-        cmocka_unit_test(quantising_keeps_the_table_and_the_tied_head_one), cmocka_unit_test(the_hash_sees_every_byte_and_no_shard),
-        cmocka_unit_test(running_out_of_memory_is_an_error_without_leaks), cmocka_unit_test(a_full_disk_leaves_nothing_behind),
+        cmocka_unit_test(an_unchanged_model_saves_its_bytes),
+        cmocka_unit_test(factored_models_come_back_in_every_form),
+        cmocka_unit_test(a_saved_factored_model_saves_again),
+        cmocka_unit_test(a_new_bias_turns_the_switch_on_in_the_dense_form),
+        cmocka_unit_test(shards_are_cut_and_indexed),
+        cmocka_unit_test(other_dtypes_are_written_on_request),
+        cmocka_unit_test(parents_files_come_along),
+        cmocka_unit_test(a_gguf_saves_as_a_folder),
+        cmocka_unit_test(restoring_an_overlay_leaves_no_trace),
+        cmocka_unit_test(factors_and_their_dense_product_agree),
+        cmocka_unit_test(values_are_rounded_once),
+        cmocka_unit_test(what_cannot_be_replaced_is_refused_by_name),
+        cmocka_unit_test(quantising_keeps_the_table_and_the_tied_head_one),
+        cmocka_unit_test(the_hash_sees_every_byte_and_no_shard),
+        cmocka_unit_test(running_out_of_memory_is_an_error_without_leaks),
+        cmocka_unit_test(a_full_disk_leaves_nothing_behind),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

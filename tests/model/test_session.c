@@ -1,10 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Sessions: however the tokens come in, the logits are those of one pass; forks share what they had and part where they differ. */
+/* Sessions: however the tokens come in, the logits are those of one pass; forks share what they had and part where they
+ * differ. */
 #include "model_test.h"
 
 enum { N = 300 }; /* more than a page */
 
-typedef struct bench { tm *m; lt_model *model; lt_team *team; lt_exec *x; int32_t ids[2 * N]; } bench;
+typedef struct bench {
+    tm *m;
+    lt_model *model;
+    lt_team *team;
+    lt_exec *x;
+    int32_t ids[2 * N];
+} bench;
 
 static bench *bench_make(tm_spec s, uint32_t seed) {
     bench *b = calloc(1, sizeof *b);
@@ -59,7 +66,10 @@ static void smaller_cache_dtypes_stay_near(void **state) {
     s.head_dim = 32;
     bench *b = bench_make(s, 2);
     float *want = tm_logits(b->model, b->team, b->ids, N), got[61];
-    static const struct { lt_dtype t; double bound; } cases[] = { { LT_F32, 2e-5 }, { LT_F16, 0.02 }, { LT_BF16, 0.1 }, { LT_Q8_0, 0.1 } };
+    static const struct {
+        lt_dtype t;
+        double bound;
+    } cases[] = { { LT_F32, 2e-5 }, { LT_F16, 0.02 }, { LT_BF16, 0.1 }, { LT_Q8_0, 0.1 } };
     size_t bytes = SIZE_MAX;
     for (size_t i = 0; i < LT_COUNTOF(cases); i++) {
         lt_session *k = session(b, cases[i].t);
@@ -88,9 +98,10 @@ static void forks_share_pages_until_they_part(void **state) {
     feed(b, a, 0, N, 0, one);
     assert_ok(lt_session_fork(&f, a, &err), &err);
     const lt_past *pa = lt_session_past(a), *pf = lt_session_past(f);
-    for (size_t i = 0; i < pa->n_segments(pa, 0, 1); i++) assert_ptr_equal(pa->segment(pa, 0, 1, i).k, pf->segment(pf, 0, 1, i).k);
+    for (size_t i = 0; i < pa->n_segments(pa, 0, 1); i++)
+        assert_ptr_equal(pa->segment(pa, 0, 1, i).k, pf->segment(pf, 0, 1, i).k);
     feed(b, a, N, 5, 0, one);
-    feed(b, f, N + 5, 5, 0, two); /* other tokens on the fork */
+    feed(b, f, N + 5, 5, 0, two);                                                 /* other tokens on the fork */
     assert_ptr_equal(pa->segment(pa, 2, 1, 0).v, pf->segment(pf, 2, 1, 0).v);     /* full pages stay common */
     assert_ptr_not_equal(pa->segment(pa, 2, 1, 1).v, pf->segment(pf, 2, 1, 1).v); /* the open one was copied */
     assert_true(test_max_abs_diff(one, two, 61) > 1e-3);
@@ -118,7 +129,9 @@ static void sessions_in_one_batch_do_not_meet(void **state) {
     float got[61], want[3][61];
     feed(b, s[0], 0, 40, 0, got);
     feed(b, s[1], 100, 17, 0, got);
-    const lt_piece piece[3] = { { .row = 0, .n = 3, .pos0 = 40, .parent = -1 }, { .row = 3, .n = 4, .parent = -1 }, { .row = 7, .n = 2, .pos0 = 17, .parent = -1 } };
+    const lt_piece piece[3] = { { .row = 0, .n = 3, .pos0 = 40, .parent = -1 },
+                                { .row = 3, .n = 4, .parent = -1 },
+                                { .row = 7, .n = 2, .pos0 = 17, .parent = -1 } };
     lt_past *const past[3] = { lt_session_past(s[0]), NULL, lt_session_past(s[1]) };
     int32_t ids[9];
     memcpy(ids, b->ids + 40, 3 * sizeof *ids);
@@ -127,7 +140,8 @@ static void sessions_in_one_batch_do_not_meet(void **state) {
     const lt_batch batch = { .n_rows = 9, .n_pieces = 3, .ids = ids, .piece = piece, .past = past };
     float *y = tm_logits_of(b->model, b->team, &batch);
     assert_true(lt_session_positions(s[0]) == 43 && lt_session_positions(s[1]) == 19);
-    float *p = tm_logits(b->model, b->team, b->ids, 43), *q = tm_logits(b->model, b->team, b->ids + 200, 4), *r = tm_logits(b->model, b->team, b->ids + 100, 19);
+    float *p = tm_logits(b->model, b->team, b->ids, 43), *q = tm_logits(b->model, b->team, b->ids + 200, 4),
+          *r = tm_logits(b->model, b->team, b->ids + 100, 19);
     memcpy(want[0], p + 42 * 61, sizeof want[0]);
     memcpy(want[1], q + 3 * 61, sizeof want[1]);
     memcpy(want[2], r + 18 * 61, sizeof want[2]);
@@ -171,7 +185,13 @@ static void more_positions_than_the_model_has_are_refused(void **state) {
     feed(b, s, 0, 20, 0, got);
     assert_fails(lt_session_feed(s, b->x, b->model, b->ids, 1, 0, got, &err), &err, LT_EDATA, "21 positions");
     lt_generate_out out;
-    const lt_generate_in in = { .model = b->model, .team = b->team, .prompt = b->ids, .n_prompt = 10, .max_new = 12, .kv_dtype = LT_F32, .sampler = LT_SAMPLER_GREEDY };
+    const lt_generate_in in = { .model = b->model,
+                                .team = b->team,
+                                .prompt = b->ids,
+                                .n_prompt = 10,
+                                .max_new = 12,
+                                .kv_dtype = LT_F32,
+                                .sampler = LT_SAMPLER_GREEDY };
     assert_fails(lt_generate(&out, &in, &err), &err, LT_EDATA, "20 positions");
     lt_session_destroy(s);
     bench_free(b);
@@ -182,7 +202,14 @@ static void generation_stops_where_it_should(void **state) {
     bench *b = bench_make(TM_ODD, 7);
     lt_err err = { 0 };
     lt_generate_out out;
-    lt_generate_in in = { .model = b->model, .team = b->team, .prompt = b->ids, .n_prompt = 10, .max_new = 40, .kv_dtype = LT_F32, .ignore_eos = true, .sampler = LT_SAMPLER_GREEDY };
+    lt_generate_in in = { .model = b->model,
+                          .team = b->team,
+                          .prompt = b->ids,
+                          .n_prompt = 10,
+                          .max_new = 40,
+                          .kv_dtype = LT_F32,
+                          .ignore_eos = true,
+                          .sampler = LT_SAMPLER_GREEDY };
     assert_ok(lt_generate(&out, &in, &err), &err);
     assert_true(out.n_new == 40 && !out.eos && !out.stopped && out.kv_bytes > 0);
     in.max_new = 0;
@@ -228,9 +255,13 @@ static void frequencies_follow_the_softmax(void **state) {
 static void filters_leave_only_what_they_say(void **state) {
     (void)state;
     const float l[6] = { logf(0.4f), logf(0.05f), logf(0.3f), logf(0.05f), logf(0.1f), logf(0.1f) };
-    static const struct { lt_sampler s; unsigned allowed; } cases[] = {
-        { { 1.0, 2, 1.0, 0.0, 1 }, 0x05 },  { { 1.0, 0, 0.69, 0.0, 2 }, 0x05 }, { { 1.0, 0, 0.71, 0.0, 3 }, 0x15 }, { { 1.0, 0, 1.0, 0.2, 4 }, 0x35 },
-        { { 1.0, 4, 0.5, 0.0, 5 }, 0x05 },  { { 1.0, 0, 0.0, 0.0, 6 }, 0x01 },  { { 1.0, 0, 1.0, 1.0, 7 }, 0x01 },
+    static const struct {
+        lt_sampler s;
+        unsigned allowed;
+    } cases[] = {
+        { { 1.0, 2, 1.0, 0.0, 1 }, 0x05 }, { { 1.0, 0, 0.69, 0.0, 2 }, 0x05 }, { { 1.0, 0, 0.71, 0.0, 3 }, 0x15 },
+        { { 1.0, 0, 1.0, 0.2, 4 }, 0x35 }, { { 1.0, 4, 0.5, 0.0, 5 }, 0x05 },  { { 1.0, 0, 0.0, 0.0, 6 }, 0x01 },
+        { { 1.0, 0, 1.0, 1.0, 7 }, 0x01 },
     };
     for (size_t c = 0; c < LT_COUNTOF(cases); c++) {
         unsigned seen = 0;
@@ -242,7 +273,8 @@ static void filters_leave_only_what_they_say(void **state) {
 static void draws_are_keyed_by_seed_sample_and_step(void **state) {
     (void)state;
     float l[50] = { 0 };
-    const lt_sampler s = { .temperature = 1.0, .top_p = 1.0, .seed = 9 }, other = { .temperature = 1.0, .top_p = 1.0, .seed = 10 };
+    const lt_sampler s = { .temperature = 1.0, .top_p = 1.0, .seed = 9 },
+                     other = { .temperature = 1.0, .top_p = 1.0, .seed = 10 };
     size_t differ = 0;
     for (uint32_t i = 0; i < 50; i++) {
         assert_int_equal(draw(l, 50, s, i), draw(l, 50, s, i));
@@ -262,7 +294,13 @@ static void draws_are_keyed_by_seed_sample_and_step(void **state) {
 static lt_status generate_some(void *user, lt_err *err) {
     const bench *b = user;
     lt_generate_out out;
-    const lt_generate_in in = { .model = b->model, .team = b->team, .prompt = b->ids, .n_prompt = 5, .max_new = 2, .ignore_eos = true, .kv_dtype = LT_F32,
+    const lt_generate_in in = { .model = b->model,
+                                .team = b->team,
+                                .prompt = b->ids,
+                                .n_prompt = 5,
+                                .max_new = 2,
+                                .ignore_eos = true,
+                                .kv_dtype = LT_F32,
                                 .sampler = { 0.8, 5, 0.9, 0.0, 1 } };
     return lt_generate(&out, &in, err);
 }
@@ -276,12 +314,18 @@ static void running_out_of_memory_is_an_error_without_leaks(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(chunks_of_any_size_equal_one_pass), cmocka_unit_test(smaller_cache_dtypes_stay_near),
-        cmocka_unit_test(forks_share_pages_until_they_part), cmocka_unit_test(sessions_in_one_batch_do_not_meet),
-        cmocka_unit_test(a_failed_step_can_be_repeated), cmocka_unit_test(more_positions_than_the_model_has_are_refused),
-        cmocka_unit_test(generation_stops_where_it_should), cmocka_unit_test(greedy_takes_the_first_of_the_largest),
-        cmocka_unit_test(frequencies_follow_the_softmax), cmocka_unit_test(filters_leave_only_what_they_say),
-        cmocka_unit_test(draws_are_keyed_by_seed_sample_and_step), cmocka_unit_test(running_out_of_memory_is_an_error_without_leaks),
+        cmocka_unit_test(chunks_of_any_size_equal_one_pass),
+        cmocka_unit_test(smaller_cache_dtypes_stay_near),
+        cmocka_unit_test(forks_share_pages_until_they_part),
+        cmocka_unit_test(sessions_in_one_batch_do_not_meet),
+        cmocka_unit_test(a_failed_step_can_be_repeated),
+        cmocka_unit_test(more_positions_than_the_model_has_are_refused),
+        cmocka_unit_test(generation_stops_where_it_should),
+        cmocka_unit_test(greedy_takes_the_first_of_the_largest),
+        cmocka_unit_test(frequencies_follow_the_softmax),
+        cmocka_unit_test(filters_leave_only_what_they_say),
+        cmocka_unit_test(draws_are_keyed_by_seed_sample_and_step),
+        cmocka_unit_test(running_out_of_memory_is_an_error_without_leaks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

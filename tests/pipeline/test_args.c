@@ -64,7 +64,7 @@ static void text_values_underscores_and_nulls_are_fine(void **state) {
     (void)state;
     assert_ok(make(&a, &command,
                    "{" LEAST ", \"seq_len\": \"512\", \"keep\": \"0.25\", \"shard\": \"1G\", \"tied\": \"no\", "
-                             "\"include\": \"one\", \"scratch\": null}",
+                   "\"include\": \"one\", \"scratch\": null}",
                    NULL),
               NULL);
     assert_int_equal(lt_arg_int(a, "seq-len"), 512);

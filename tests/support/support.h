@@ -44,8 +44,10 @@ double test_max_abs_diff_f64(const double *a, const double *b, size_t n);
 /* Fail the running test, naming index and values, unless |a - b| <= atol + rtol |b| everywhere. */
 #define assert_close(a, b, n, atol, rtol) test_close((a), (b), (n), (atol), (rtol), #a, __FILE__, __LINE__)
 #define assert_close_f64(a, b, n, atol, rtol) test_close_f64((a), (b), (n), (atol), (rtol), #a, __FILE__, __LINE__)
-void test_close(const float *a, const float *b, size_t n, double atol, double rtol, const char *what, const char *file, int line);
-void test_close_f64(const double *a, const double *b, size_t n, double atol, double rtol, const char *what, const char *file, int line);
+void test_close(const float *a, const float *b, size_t n, double atol, double rtol, const char *what, const char *file,
+                int line);
+void test_close_f64(const double *a, const double *b, size_t n, double atol, double rtol, const char *what,
+                    const char *file, int line);
 
 /* ---- outcomes ---- */
 /* Fails the running test with err's message when a call did not return LT_OK. */

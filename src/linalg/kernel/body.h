@@ -2,11 +2,13 @@
 /* linalg/kernel/body.h - the fast kernels, written once on vec.h; each isa_*.c includes it last and gets its table.
  *
  * Storage becomes lanes by unit: W elements of a plain type, one block of a block type. Widening gives exactly the
- * bits of the dtype row's to_f32. A dot product adds vector v of a row to accumulator v % 4, and the four in pairs at the
- * end: the order depends on W alone, not on the dtype or on how many rows of x share the weights. */
+ * bits of the dtype row's to_f32. A dot product adds vector v of a row to accumulator v % 4, and the four in pairs at
+ * the end: the order depends on W alone, not on the dtype or on how many rows of x share the weights. */
 #include <math.h>
 
-enum { AHEAD = 2048 }; /* bytes: rows of weights come from memory in order; prefetching them raised bf16 from 80 to 95 % of plain reading */
+enum {
+    AHEAD = 2048
+}; /* bytes: rows of weights come from memory in order; prefetching them raised bf16 from 80 to 95 % of plain reading */
 enum { CHUNK = 512 }; /* floats of a widened piece that stays in the L1 cache; a multiple of every unit */
 
 /* ---- one unit of storage into registers; leading halves: scale, minimum ---- */
@@ -91,8 +93,8 @@ INLINE void unit_q5_1(vf *out, const uint8_t *b) {
 INLINE void pairs(float out[16], const uint8_t *b, vf d, vf dmin) {
     uint32_t u[3];
     memcpy(u, b, sizeof u);
-    const uint32_t six[4] = { u[0] & 0x3f3f3f3f, (u[2] & 0x0f0f0f0f) | (u[0] >> 6 & 0x03030303) << 4,
-                              u[1] & 0x3f3f3f3f, (u[2] >> 4 & 0x0f0f0f0f) | (u[1] >> 6 & 0x03030303) << 4 };
+    const uint32_t six[4] = { u[0] & 0x3f3f3f3f, (u[2] & 0x0f0f0f0f) | (u[0] >> 6 & 0x03030303) << 4, u[1] & 0x3f3f3f3f,
+                              (u[2] >> 4 & 0x0f0f0f0f) | (u[1] >> 6 & 0x03030303) << 4 };
     for (size_t i = 0; i < 16; i += W) {
         const vu scale = (vu)(lanes() + (uint32_t)i < 8);
         const vf factor = (vf)(((vu)d & scale) | ((vu)dmin & ~scale));
@@ -118,7 +120,8 @@ INLINE void unit_q5_k(vf *out, const uint8_t *b) {
 }
 INLINE void unit_q6_k(vf *out, const uint8_t *b) {
     float scale[16];
-    for (size_t i = 0; i < 16; i += W) store(scale + i, __builtin_convertvector(load_i8(b + 192 + i), vf) * half_splat(b + 208));
+    for (size_t i = 0; i < 16; i += W)
+        store(scale + i, __builtin_convertvector(load_i8(b + 192 + i), vf) * half_splat(b + 208));
     for (size_t e = 0; e < 256; e += W) { /* as the rows of core/quant.c: half, run of 32, place */
         const size_t half = e / 128, run = e % 128 / 32, j = e % 32;
         const vu low = load_u8(b + half * 64 + run % 2 * 32 + j) >> (uint32_t)(run / 2 * 4) & 15,
@@ -182,11 +185,11 @@ typedef struct stored {
     void (*dot)(vf acc[4], const float *x, const uint8_t *b, size_t units);
 } stored;
 static const stored storage[LT_N_DTYPES] = {
-    [LT_F32] = { W, 4 * W, widen_f32, dot_f32 },      [LT_F16] = { W, 2 * W, widen_f16, dot_f16 },
-    [LT_BF16] = { W, 2 * W, widen_bf16, dot_bf16 },   [LT_Q8_0] = { 32, 34, widen_q8_0, dot_q8_0 },
-    [LT_Q4_0] = { 32, 18, widen_q4_0, dot_q4_0 },     [LT_Q4_1] = { 32, 20, widen_q4_1, dot_q4_1 },
-    [LT_Q5_0] = { 32, 22, widen_q5_0, dot_q5_0 },     [LT_Q5_1] = { 32, 24, widen_q5_1, dot_q5_1 },
-    [LT_Q4_K] = { 256, 144, widen_q4_k, dot_q4_k },   [LT_Q5_K] = { 256, 176, widen_q5_k, dot_q5_k },
+    [LT_F32] = { W, 4 * W, widen_f32, dot_f32 },    [LT_F16] = { W, 2 * W, widen_f16, dot_f16 },
+    [LT_BF16] = { W, 2 * W, widen_bf16, dot_bf16 }, [LT_Q8_0] = { 32, 34, widen_q8_0, dot_q8_0 },
+    [LT_Q4_0] = { 32, 18, widen_q4_0, dot_q4_0 },   [LT_Q4_1] = { 32, 20, widen_q4_1, dot_q4_1 },
+    [LT_Q5_0] = { 32, 22, widen_q5_0, dot_q5_0 },   [LT_Q5_1] = { 32, 24, widen_q5_1, dot_q5_1 },
+    [LT_Q4_K] = { 256, 144, widen_q4_k, dot_q4_k }, [LT_Q5_K] = { 256, 176, widen_q5_k, dot_q5_k },
     [LT_Q6_K] = { 256, 210, widen_q6_k, dot_q6_k },
 };
 
@@ -240,7 +243,8 @@ static void dot_piece(vf (*acc)[4], const float *x, size_t ldx, size_t rows, con
     for (; j < rows; j++) dot_widened(acc[j], x + j * ldx, w, n);
 }
 
-static void dot_rows(float *y, size_t ldy, const float *x, size_t ldx, size_t rows, lt_dtype t, const void *w, size_t n) {
+static void dot_rows(float *y, size_t ldy, const float *x, size_t ldx, size_t rows, lt_dtype t, const void *w,
+                     size_t n) {
     if (rows == 1 && storage[t].unit) {
         *y = dot_one(x, t, w, n);
         return;
@@ -323,8 +327,10 @@ static void silu_mul(float *y, const float *g, const float *u, size_t n) {
         const vf a = part == W ? load(g + i) : load_part(g + i, part);
         vf r = a / (1.0f + vexp(-a));
         if (u) r *= part == W ? load(u + i) : load_part(u + i, part);
-        if (part == W) store(y + i, r);
-        else store_part(y + i, r, part);
+        if (part == W)
+            store(y + i, r);
+        else
+            store_part(y + i, r, part);
     }
 }
 
@@ -401,5 +407,5 @@ static void add_f64(double *acc, const float *x, size_t n) {
     for (; i < n; i++) acc[i] += (double)x[i];
 }
 
-const lt_kernels TABLE = { TABLE_NAME, widen, dot_rows, axpy, exp_rows, exp_sum, max, sumsq,
-                           scale, mul, add, silu_mul, rope, add_f64, W, TILE_ROWS, TILE_VECTORS, tile, pack };
+const lt_kernels TABLE = { TABLE_NAME, widen, dot_rows, axpy, exp_rows,  exp_sum,      max,  sumsq, scale, mul, add,
+                           silu_mul,   rope,  add_f64,  W,    TILE_ROWS, TILE_VECTORS, tile, pack };

@@ -29,7 +29,8 @@ static float sum_lanes(float lane[LANES]) {
     return lane[0];
 }
 
-static void dot_rows(float *y, size_t ldy, const float *x, size_t ldx, size_t rows, lt_dtype t, const void *w, size_t n) {
+static void dot_rows(float *y, size_t ldy, const float *x, size_t ldx, size_t rows, lt_dtype t, const void *w,
+                     size_t n) {
     float lane[8][LANES] = { { 0.0f } }, part[CHUNK];
     for (size_t i = 0; i < n; i += CHUNK) {
         const size_t m = lt_min_size(CHUNK, n - i);
@@ -98,6 +99,5 @@ static void add_f64(double *acc, const float *x, size_t n) {
     for (size_t i = 0; i < n; i++) acc[i] += (double)x[i];
 }
 
-const lt_kernels lt_kernels_ref = {
-    "ref", widen, dot_rows, axpy, exp_rows, exp_sum, max, sumsq, scale, mul, add, silu_mul, rope, add_f64, 0, 0, 0, NULL, NULL
-};
+const lt_kernels lt_kernels_ref = { "ref", widen,    dot_rows, axpy,    exp_rows, exp_sum, max, sumsq, scale, mul,
+                                    add,   silu_mul, rope,     add_f64, 0,        0,       0,   NULL,  NULL };

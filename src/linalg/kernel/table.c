@@ -19,7 +19,10 @@ static bool has_avx512(void) {
 #endif
 
 /* Best first. */
-static const struct { const lt_kernels *table; bool (*usable)(void); } builds[] = {
+static const struct {
+    const lt_kernels *table;
+    bool (*usable)(void);
+} builds[] = {
 #if defined(__x86_64__) && !defined(LT_REF_ONLY)
     { &lt_kernels_avx512, has_avx512 },
     { &lt_kernels_avx2, has_avx2 },

@@ -3,7 +3,8 @@
  *
  *   c[r, j] = alpha sum_q a[r rs + q cs] b[q ldb + j] + beta c[r, j],  r < rows <= TILE_ROWS, j < vectors W
  * One accumulator per entry, q in order: an entry's bits do not depend on the tile it falls into. The shape follows
- * Goto & van de Geijn (2008), "Anatomy of high-performance matrix multiplication": accumulators fill the register file. */
+ * Goto & van de Geijn (2008), "Anatomy of high-performance matrix multiplication": accumulators fill the register file.
+ */
 
 /* A function for each count of rows and vectors, so that accumulators are registers. */
 #define TILE(R, V)                                                                                                     \
@@ -32,13 +33,12 @@
 TILES(1)
 TILES(2)
 #if TILE_ROWS == 8
-TILE(7, 1) TILE(8, 1) TILE(7, 2) TILE(8, 2)
-TILES(3)
-TILE(7, 3) TILE(8, 3)
+TILE(7, 1)
+TILE(8, 1) TILE(7, 2) TILE(8, 2) TILES(3) TILE(7, 3) TILE(8, 3)
 #endif
 
-typedef void tile_function(float *c, size_t ldc, float alpha, float beta, const float *a, size_t rs, size_t cs, const float *b,
-                           size_t ldb, size_t k);
+    typedef void tile_function(float *c, size_t ldc, float alpha, float beta, const float *a, size_t rs, size_t cs,
+                               const float *b, size_t ldb, size_t k);
 static tile_function *const tiles[TILE_VECTORS][TILE_ROWS] = {
 #if TILE_ROWS == 8
     { tile_1_1, tile_2_1, tile_3_1, tile_4_1, tile_5_1, tile_6_1, tile_7_1, tile_8_1 },
@@ -50,8 +50,8 @@ static tile_function *const tiles[TILE_VECTORS][TILE_ROWS] = {
 #endif
 };
 
-static void tile(float *c, size_t ldc, float alpha, float beta, const float *a, size_t rs, size_t cs, const float *b, size_t ldb,
-                 size_t k, size_t rows, size_t vectors) {
+static void tile(float *c, size_t ldc, float alpha, float beta, const float *a, size_t rs, size_t cs, const float *b,
+                 size_t ldb, size_t k, size_t rows, size_t vectors) {
     tiles[vectors - 1][rows - 1](c, ldc, alpha, beta, a, rs, cs, b, ldb, k);
 }
 

@@ -2,9 +2,10 @@
 /* linalg/kernel/vec.h - vectors of W f32 lanes as compiler extensions. The including file has set W.
  *
  * What the extensions lack or compile badly (gcc 12 scatters u8 -> u32 through scalar registers) each isa_*.c defines
- * as hooks before it includes body.h: load_u8, load_i8, load_u16 (W integers widened to 32 bits), load_f16, half_splat (one f16 in all lanes), vmin, vmax
- * (the second operand when one is NaN), lane_sum and lane_max (a fixed tree), rounded (x, opaque to the contraction of
- * a product with a sum), zip_low and zip_high (lanes of two vectors in turn), and, where LOOKUP is set, look16(table, index): table[index & 15] per lane. */
+ * as hooks before it includes body.h: load_u8, load_i8, load_u16 (W integers widened to 32 bits), load_f16, half_splat
+ * (one f16 in all lanes), vmin, vmax (the second operand when one is NaN), lane_sum and lane_max (a fixed tree),
+ * rounded (x, opaque to the contraction of a product with a sum), zip_low and zip_high (lanes of two vectors in turn),
+ * and, where LOOKUP is set, look16(table, index): table[index & 15] per lane. */
 #ifndef LT_LINALG_KERNEL_VEC_H
 #define LT_LINALG_KERNEL_VEC_H
 
