@@ -30,12 +30,13 @@
             }                                                                                                          \
     }
 #define TILES(V) TILE(1, V) TILE(2, V) TILE(3, V) TILE(4, V) TILE(5, V) TILE(6, V)
+/* clang-format off: no semicolons stand between these */
 TILES(1)
 TILES(2)
 #if TILE_ROWS == 8
-TILE(7, 1)
-TILE(8, 1) TILE(7, 2) TILE(8, 2) TILES(3) TILE(7, 3) TILE(8, 3)
+    TILE(7, 1) TILE(8, 1) TILE(7, 2) TILE(8, 2) TILES(3) TILE(7, 3) TILE(8, 3)
 #endif
+    /* clang-format on */
 
     typedef void tile_function(float *c, size_t ldc, float alpha, float beta, const float *a, size_t rs, size_t cs,
                                const float *b, size_t ldb, size_t k);
