@@ -7,6 +7,7 @@
 #include "calib/journal.h"
 
 enum { BATCH_TOKENS = 2048 };
+#define STATE_SECONDS 5.0 /* what a kill may cost; at every layer the file is 8 % of a forward pass */
 
 /* One calibration at work. */
 typedef struct work {
@@ -204,6 +205,7 @@ static lt_status run(work *w, const lt_run_plan *plan, lt_err *err) {
                            .n_observers = 1,
                            .first_layer = w->journal.n_layers_done,
                            .state_path = w->journal.state_path,
+                           .state_seconds = w->in->state_every_layer ? 0.0 : STATE_SECONDS,
                            .plan = *plan,
                            .group_done = group_done,
                            .batch_done = head ? batch_done : NULL,

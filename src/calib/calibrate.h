@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* calib/calibrate.h - one pass of text through the model, layer by layer, into a stats file; resumable at every layer.
  */
 #ifndef LT_CALIB_CALIBRATE_H
@@ -17,7 +18,9 @@ typedef struct lt_calibrate_in {
     lt_team *team;
     const lt_ctx *ctx; /* max_memory is kept */
     const char *out_path;
-    const char *settings; /* canonical JSON of what must not change between runs */
+    const char *settings;   /* canonical JSON of what must not change between runs */
+    bool state_every_layer; /* hidden states go to disk at every layer; else every few seconds, and a resumed call runs
+                               the layers since then once more, unwatched. No byte depends on it. */
 } lt_calibrate_in;
 typedef struct lt_calibrate_out {
     size_t tokens, rows;

@@ -12,6 +12,7 @@ typedef struct run {
     lt_exec *x;         /* of the running group, with or without the caller's observers */
     bool batch_major;   /* one group: nothing is kept between groups */
     double done, total; /* rows x layers */
+    double committed;   /* when the state file was last written, or the run began */
 } run;
 
 typedef struct group {
@@ -109,6 +110,14 @@ static lt_status renew_exec(run *r, bool silent, lt_err *err) {
     return lt_exec_create(&r->x, r->in->team, &opts, err);
 }
 
+/* A file that is behind the results only costs an unwatched rerun, so it need not follow every border. */
+static lt_status commit(run *r, size_t next_layer, lt_err *err) {
+    if (r->state.hidden && lt_seconds() - r->committed < r->in->state_seconds) return LT_OK;
+    LT_TRY(lt_run_state_commit(&r->state, next_layer, err));
+    r->committed = lt_seconds();
+    return LT_OK;
+}
+
 static lt_status run_group(run *r, const group *g, lt_err *err) {
     const size_t end = g->layer + g->n;
     /* behind the last layer hidden states are wanted for the final norm only */
@@ -118,7 +127,7 @@ static lt_status run_group(run *r, const group *g, lt_err *err) {
     for (size_t i = 0; i < r->in->n_batches; i++) LT_TRY(run_batch(r, g, i, keep, err));
     for (size_t l = g->layer; r->in->plan.drop_weights && l < end; l++) lt_layer_drop(r->in->model, l);
     if (!g->silent && r->in->group_done) LT_TRY(r->in->group_done(r->in->user, g->layer, g->n, err));
-    return keep ? lt_run_state_commit(&r->state, end, err) : LT_OK;
+    return keep ? commit(r, end, err) : LT_OK;
 }
 
 /* The final norm and what the caller does with it, once the last layer's weights are gone. */
@@ -169,7 +178,7 @@ lt_status lt_run(const lt_run_in *in, lt_err *err) {
     LT_REQUIRE(err, in->plan.group >= 1, "run: the plan has groups of 0 layers");
     LT_REQUIRE(err, in->first_layer <= n_layers, "run: first layer %zu of %zu", in->first_layer, n_layers);
     if (in->first_layer == n_layers && !in->batch_done) return LT_OK;
-    run r = { .in = in, .batch_major = in->plan.group >= n_layers && in->first_layer == 0 };
+    run r = { .in = in, .batch_major = in->plan.group >= n_layers && in->first_layer == 0, .committed = lt_seconds() };
     for (size_t i = 0; i < in->n_batches; i++) r.total += (double)in->batches[i].n_rows;
     const bool in_memory = !in->plan.spill && !r.batch_major;
     lt_status st = LT_OK;

@@ -25,6 +25,7 @@ typedef struct lt_run_in {
     size_t n_observers;
     size_t first_layer;     /* resume: layers before it are done */
     const char *state_path; /* hidden states at group borders (safetensors, atomic); NULL: memory only, no resume */
+    double state_seconds;   /* states kept in memory go to the file at most this often; 0: at every border */
     lt_run_plan plan;       /* from lt_run_make_plan, or set by hand */
     /* A group is complete: what was observed may be written. Called before the state file moves on. */
     lt_status (*group_done)(void *user, size_t first_layer, size_t n_layers, lt_err *err);
