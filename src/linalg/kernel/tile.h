@@ -30,16 +30,15 @@
             }                                                                                                          \
     }
 #define TILES(V) TILE(1, V) TILE(2, V) TILE(3, V) TILE(4, V) TILE(5, V) TILE(6, V)
-/* clang-format off: no semicolons stand between these */
-TILES(1)
-TILES(2)
+/* clang-format off */
+TILES(1) TILES(2)
 #if TILE_ROWS == 8
-    TILE(7, 1) TILE(8, 1) TILE(7, 2) TILE(8, 2) TILES(3) TILE(7, 3) TILE(8, 3)
+TILE(7, 1) TILE(8, 1) TILE(7, 2) TILE(8, 2) TILES(3) TILE(7, 3) TILE(8, 3)
 #endif
-    /* clang-format on */
 
-    typedef void tile_function(float *c, size_t ldc, float alpha, float beta, const float *a, size_t rs, size_t cs,
-                               const float *b, size_t ldb, size_t k);
+typedef void tile_function(float *c, size_t ldc, float alpha, float beta, const float *a, size_t rs, size_t cs,
+                           const float *b, size_t ldb, size_t k);
+/* clang-format on */
 static tile_function *const tiles[TILE_VECTORS][TILE_ROWS] = {
 #if TILE_ROWS == 8
     { tile_1_1, tile_2_1, tile_3_1, tile_4_1, tile_5_1, tile_6_1, tile_7_1, tile_8_1 },
