@@ -24,10 +24,10 @@ typedef struct work {
 } work;
 
 static void blas_part(const work *k, size_t o, size_t n) {
-    const int begun = lt_blas_begin();
+    const lt_blas_call call = lt_blas_begin();
     cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (blasint)k->n, (blasint)n, (blasint)k->in, 1.0f, k->x,
                 (blasint)k->in, k->w + o * k->in, (blasint)k->in, 0.0f, k->y + o, (blasint)k->out);
-    lt_blas_end(begun);
+    lt_blas_end(call);
 }
 static void run_blas1(work *k) {
     blas_part(k, 0, k->out);

@@ -9,18 +9,19 @@
 /* values of openblas_get_parallel() */
 enum { SERIAL, PTHREAD, OPENMP };
 
-static pthread_mutex_t serial_flavour = PTHREAD_MUTEX_INITIALIZER;
+static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER;
 
-int lt_blas_begin(void) {
-    if (openblas_get_parallel() == SERIAL) pthread_mutex_lock(&serial_flavour);
-    const int threads = omp_get_max_threads();
+lt_blas_call lt_blas_begin(void) {
+    const int parallel = openblas_get_parallel();
+    const lt_blas_call call = { omp_get_max_threads(), parallel == SERIAL || (parallel == PTHREAD && openblas_get_num_threads() > 1) };
+    if (call.waited) pthread_mutex_lock(&turn);
     omp_set_num_threads(1);
-    return threads;
+    return call;
 }
 
-void lt_blas_end(int begun) {
-    omp_set_num_threads(begun);
-    if (openblas_get_parallel() == SERIAL) pthread_mutex_unlock(&serial_flavour);
+void lt_blas_end(lt_blas_call call) {
+    omp_set_num_threads(call.omp_threads);
+    if (call.waited) pthread_mutex_unlock(&turn);
 }
 
 const char *lt_blas_describe(char *buf, size_t cap) {

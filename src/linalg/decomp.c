@@ -78,9 +78,9 @@ lt_status lt_eigh_serial(lt_eigh_problem *p, lt_err *err) {
     lt_status st = LT_OK;
     if (work && iwork) {
         lpint info;
-        const int begun = lt_blas_begin();
+        const lt_blas_call call = lt_blas_begin();
         dsyevd_(vectors ? "V" : "N", "U", &n, p->a, &n, p->w, work, &lwork, iwork, &liwork, &info, 1, 1);
-        lt_blas_end(begun);
+        lt_blas_end(call);
         p->info = (int)info;
         reverse(p->w, p->n);
         take_vectors(p);
@@ -150,9 +150,9 @@ lt_status lt_svd_serial(size_t m, size_t n, double *a, double *u, double *s, dou
     lpint *iwork = lt_malloc(8 * k * sizeof *iwork);
     lt_status st = LT_OK;
     if (work && iwork) {
-        const int begun = lt_blas_begin();
+        const lt_blas_call call = lt_blas_begin();
         dgesdd_(job, &rows, &cols, a, &rows, s, vt, &rows, u, &kk, work, &lwork, iwork, &status, 1);
-        lt_blas_end(begun);
+        lt_blas_end(call);
         *info = (int)status;
         if (u && status == 0) fix_signs(m, n, k, u, vt);
     } else
@@ -169,19 +169,19 @@ void lt_chol_serial(size_t n, double *a, int *info) {
     if (n == 0) return;
     const lpint size = (lpint)n;
     lpint status;
-    const int begun = lt_blas_begin();
+    const lt_blas_call call = lt_blas_begin();
     dpotrf_("U", &size, a, &size, &status, 1); /* the lower triangle by rows is the upper one by columns */
-    lt_blas_end(begun);
+    lt_blas_end(call);
     *info = (int)status;
     for (size_t i = 0; i < n; i++) memset(a + i * n + i + 1, 0, (n - 1 - i) * sizeof *a);
 }
 
 void lt_trsm_serial(size_t n, size_t m, const double *l, bool trans, double *x) {
     if (n == 0 || m == 0) return;
-    const int begun = lt_blas_begin();
+    const lt_blas_call call = lt_blas_begin();
     cblas_dtrsm(CblasRowMajor, CblasLeft, CblasLower, trans ? CblasTrans : CblasNoTrans, CblasNonUnit, (blasint)n,
                 (blasint)m, 1.0, l, (blasint)n, x, (blasint)m);
-    lt_blas_end(begun);
+    lt_blas_end(call);
 }
 
 /* ---- orthonormal columns ---- */
@@ -190,10 +190,10 @@ void lt_trsm_serial(size_t n, size_t m, const double *l, bool trans, double *x) 
 static void householder(size_t m, size_t n, double *q, double *tau, double *work, lpint lwork) {
     const lpint rows = (lpint)m, cols = (lpint)n;
     lpint info;
-    const int begun = lt_blas_begin();
+    const lt_blas_call call = lt_blas_begin();
     dgeqrf_(&rows, &cols, q, &rows, tau, work, &lwork, &info);
     dorgqr_(&rows, &cols, &cols, q, &rows, tau, work, &lwork, &info);
-    lt_blas_end(begun);
+    lt_blas_end(call);
 }
 
 lt_status lt_orth_serial(size_t m, size_t n, double *a, lt_err *err) {

@@ -17,10 +17,10 @@ enum {
 
 static void blas_f32(bool ta, bool tb, size_t m, size_t n, size_t k, float alpha, const float *a, size_t lda,
                      const float *b, size_t ldb, float beta, float *c, size_t ldc) {
-    const int begun = lt_blas_begin();
+    const lt_blas_call call = lt_blas_begin();
     cblas_sgemm(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans, (blasint)m, (blasint)n,
                 (blasint)k, alpha, a, (blasint)lda, b, (blasint)ldb, beta, c, (blasint)ldc);
-    lt_blas_end(begun);
+    lt_blas_end(call);
 }
 
 static void serial_f32(const lt_kernels *kernels, bool ta, bool tb, size_t m, size_t n, size_t k, float alpha,
@@ -42,10 +42,10 @@ void lt_gemm_f32_serial(bool ta, bool tb, size_t m, size_t n, size_t k, float al
 void lt_gemm_f64_serial(bool ta, bool tb, size_t m, size_t n, size_t k, double alpha, const double *a, size_t lda,
                         const double *b, size_t ldb, double beta, double *c, size_t ldc) {
     if (m == 0 || n == 0) return;
-    const int begun = lt_blas_begin();
+    const lt_blas_call call = lt_blas_begin();
     cblas_dgemm(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans, (blasint)m, (blasint)n,
                 (blasint)k, alpha, a, (blasint)lda, b, (blasint)ldb, beta, c, (blasint)ldc);
-    lt_blas_end(begun);
+    lt_blas_end(call);
 }
 
 /* ---- tiles ---- */
@@ -294,10 +294,10 @@ static void gram_products(float *tile, size_t ni, size_t nj, bool diagonal, cons
         blas_f32(true, false, ni, nj, n, 1.0f, x + i0, ldx, x + j0, ldx, 0.0f, tile, nj);
         return;
     }
-    const int begun = lt_blas_begin();
+    const lt_blas_call call = lt_blas_begin();
     cblas_ssyrk(CblasRowMajor, CblasLower, CblasTrans, (blasint)ni, (blasint)n, 1.0f, x + i0, (blasint)ldx, 0.0f, tile,
                 (blasint)nj);
-    lt_blas_end(begun);
+    lt_blas_end(call);
 }
 
 /* All row steps of one tile in turn, so that its f64 sums stay in the cache. */

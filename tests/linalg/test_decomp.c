@@ -129,6 +129,50 @@ static void a_batch_is_the_same_bytes_for_any_threads(void **state) {
     for (size_t i = 0; i < N; i++) lt_free(first[i]);
 }
 
+/* One of four decompositions of a matrix that belongs to index i; returns the bytes of *out, which the caller frees. */
+static size_t mixed_call(uint32_t i, double **out) {
+    const size_t n = 16 + i * 37 % 120;
+    double *a = symmetric(1000 + i, n), *v = normal(0, n * n), *u = normal(0, n * n), *w = normal(0, n);
+    int info = 0;
+    lt_eigh_problem p = { .n = n, .a = a, .w = w, .v = v, .n_vectors = n };
+    if (i % 4 == 0) lt_eigh_serial(&p, NULL);
+    else if (i % 4 == 1) lt_svd_serial(n, n, a, u, w, v, &info, NULL);
+    else if (i % 4 == 2) lt_orth_serial(n, n, a, NULL);
+    else {
+        for (size_t j = 0; j < n; j++) a[j * n + j] += (double)n;
+        lt_chol_serial(n, a, &info);
+    }
+    *out = i % 4 < 2 ? v : a;
+    lt_free(i % 4 < 2 ? a : v);
+    lt_free(u);
+    lt_free(w);
+    return n * n * sizeof(double);
+}
+
+static lt_status compare_call(void *user, size_t i, lt_err *err) {
+    double *const *alone = user, *here = NULL;
+    const size_t bytes = mixed_call((uint32_t)i, &here);
+    const bool same = memcmp(here, alone[i], bytes) == 0;
+    lt_free(here);
+    return same ? LT_OK : lt_fail(err, LT_EINTERNAL, "call %zu differs from the same call alone", i);
+}
+
+/* Some builds of OpenBLAS fail this when their calls do not wait for one another: linalg/blas.h. */
+static void calls_from_many_threads_are_those_of_one(void **state) {
+    (void)state;
+    enum { N = 240 };
+    double *alone[N] = { 0 };
+    for (uint32_t i = 0; i < N; i++) mixed_call(i, &alone[i]);
+    for (int threads = 2; threads <= 8; threads *= 2) {
+        lt_team *team;
+        lt_err err = { 0 };
+        assert_ok(lt_team_create(&team, threads, NULL, &err), &err);
+        assert_ok(lt_team_for(team, N, compare_call, alone, &err), &err);
+        lt_team_destroy(team);
+    }
+    for (size_t i = 0; i < N; i++) lt_free(alone[i]);
+}
+
 static void bad_eigenproblems(void **state) {
     (void)state;
     lt_err err = { 0 };
@@ -270,6 +314,7 @@ int main(void) {
         cmocka_unit_test(eigenvectors_solve_their_equation),
         cmocka_unit_test(eigenvalues_alone_are_those_with_vectors),
         cmocka_unit_test(a_batch_is_the_same_bytes_for_any_threads),
+        cmocka_unit_test(calls_from_many_threads_are_those_of_one),
         cmocka_unit_test(bad_eigenproblems),
         cmocka_unit_test(singular_vectors_rebuild_the_matrix),
         cmocka_unit_test(cholesky_rebuilds_and_names_the_failing_minor),

@@ -61,8 +61,8 @@ static void description_names_library_kernels_threads(void **state) {
 static void blas_calls_leave_the_hosts_thread_count_alone(void **state) {
     (void)state;
     const int before = omp_get_max_threads();
-    const int begun = lt_blas_begin();
-    lt_blas_end(begun);
+    const lt_blas_call call = lt_blas_begin();
+    lt_blas_end(call);
     assert_int_equal(omp_get_max_threads(), before);
 }
 
