@@ -13,7 +13,8 @@ static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER;
 
 lt_blas_call lt_blas_begin(void) {
     const int parallel = openblas_get_parallel();
-    const lt_blas_call call = { omp_get_max_threads(), parallel == SERIAL || (parallel == PTHREAD && openblas_get_num_threads() > 1) };
+    const lt_blas_call call = { omp_get_max_threads(),
+                                parallel == SERIAL || (parallel == PTHREAD && openblas_get_num_threads() > 1) };
     if (call.waited) pthread_mutex_lock(&turn);
     omp_set_num_threads(1);
     return call;

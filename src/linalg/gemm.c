@@ -144,11 +144,30 @@ static void put(const product *p, size_t row, size_t at, float v) {
     *y = p->add ? *y + v : v;
 }
 
+/* Are the rows of w, leading dimensions flattened, a fixed distance apart? */
+static bool even_rows(const lt_tensor *w, size_t *ld) {
+    size_t expected = 0;
+    for (int i = w->rank - 2; i >= 0; i--) {
+        if (w->size[i] == 1) continue;
+        if (expected && w->stride[i] != expected) return false;
+        if (!expected) *ld = w->stride[i];
+        expected = w->stride[i] * w->size[i];
+    }
+    if (!expected) *ld = lt_tensor_cols(w);
+    return true;
+}
+
 /* y[:, r0..r1) = x · (rows r0..r1 of w), at most FEW rows of x */
 static void few_by_rows(const product *p, size_t r0, size_t r1) {
-    for (size_t r = r0; r < r1; r++) {
+    const lt_dtype_row *type = lt_dtype_get(p->w->dtype);
+    const char *row = lt_tensor_row(p->w, r0);
+    size_t ld = 0;
+    const bool even = even_rows(p->w, &ld); /* unravelling an index costs as much as a third of a short row */
+    const size_t step = ld / type->block * type->bytes;
+    for (size_t r = r0; r < r1; r++, row += step) {
         float dot[FEW];
-        p->team->k->dot_rows(dot, 1, p->x, p->ldx, p->n, p->w->dtype, lt_tensor_row(p->w, r), p->cols);
+        if (!even) row = lt_tensor_row(p->w, r);
+        p->team->k->dot_rows(dot, 1, p->x, p->ldx, p->n, p->w->dtype, row, p->cols);
         for (size_t j = 0; j < p->n; j++) put(p, j, r, dot[j]);
     }
 }
@@ -177,19 +196,6 @@ static void few(const product *p, bool by_rows) {
         else
             few_by_columns(p, t * tile, end);
     }
-}
-
-/* Are the rows of w, leading dimensions flattened, a fixed distance apart? */
-static bool even_rows(const lt_tensor *w, size_t *ld) {
-    size_t expected = 0;
-    for (int i = w->rank - 2; i >= 0; i--) {
-        if (w->size[i] == 1) continue;
-        if (expected && w->stride[i] != expected) return false;
-        if (!expected) *ld = w->stride[i];
-        expected = w->stride[i] * w->size[i];
-    }
-    if (!expected) *ld = lt_tensor_cols(w);
-    return true;
 }
 
 /* The piece rows r0.., columns c0.. of w in f32: in place where it is stored so, else widened into scratch. */

@@ -135,9 +135,12 @@ static size_t mixed_call(uint32_t i, double **out) {
     double *a = symmetric(1000 + i, n), *v = normal(0, n * n), *u = normal(0, n * n), *w = normal(0, n);
     int info = 0;
     lt_eigh_problem p = { .n = n, .a = a, .w = w, .v = v, .n_vectors = n };
-    if (i % 4 == 0) lt_eigh_serial(&p, NULL);
-    else if (i % 4 == 1) lt_svd_serial(n, n, a, u, w, v, &info, NULL);
-    else if (i % 4 == 2) lt_orth_serial(n, n, a, NULL);
+    if (i % 4 == 0)
+        lt_eigh_serial(&p, NULL);
+    else if (i % 4 == 1)
+        lt_svd_serial(n, n, a, u, w, v, &info, NULL);
+    else if (i % 4 == 2)
+        lt_orth_serial(n, n, a, NULL);
     else {
         for (size_t j = 0; j < n; j++) a[j * n + j] += (double)n;
         lt_chol_serial(n, a, &info);

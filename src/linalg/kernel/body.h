@@ -6,9 +6,8 @@
  * the end: the order depends on W alone, not on the dtype or on how many rows of x share the weights. */
 #include <math.h>
 
-enum {
-    AHEAD = 2048
-}; /* bytes: rows of weights come from memory in order; prefetching them raised bf16 from 80 to 95 % of plain reading */
+/* bytes: weights come from memory in order and are asked for into the L2 cache (docs/performance.md) */
+enum { AHEAD = 2048 };
 enum { CHUNK = 512 }; /* floats of a widened piece that stays in the L1 cache; a multiple of every unit */
 
 /* ---- one unit of storage into registers; leading halves: scale, minimum ---- */
@@ -132,7 +131,11 @@ INLINE void unit_q6_k(vf *out, const uint8_t *b) {
 
 /* ---- rows of storage ---- */
 
-/* acc[v % 4] += x[v] w[v] over whole units; STEP units make at least four vectors, so that v % 4 is a constant. */
+INLINE float finish(const vf acc[4]) {
+    return lane_sum((acc[0] + acc[1]) + (acc[2] + acc[3]));
+}
+
+/* STEP units make at least four vectors, so that the accumulator v % 4 of vector v is a constant. */
 #define STORED(type, UNIT, BYTES)                                                                                      \
     static void widen_##type(float *restrict dst, const uint8_t *b, size_t units) {                                    \
         for (size_t u = 0; u < units; u++, b += (BYTES), dst += (UNIT)) {                                              \
@@ -141,22 +144,21 @@ INLINE void unit_q6_k(vf *out, const uint8_t *b) {
             for (size_t i = 0; i < (UNIT) / W; i++) store(dst + i * W, w[i]);                                          \
         }                                                                                                              \
     }                                                                                                                  \
-    static void dot_##type(vf acc[4], const float *x, const uint8_t *b, size_t units) {                                \
+    INLINE void add_##type(vf *acc, const float *x, const uint8_t *b, size_t v) {                                      \
+        vf w[(UNIT) / W];                                                                                              \
+        unit_##type(w, b);                                                                                             \
+        for (size_t i = 0; i < (UNIT) / W; i++) acc[(v + i) % 4] += w[i] * load(x + i * W);                            \
+    }                                                                                                                  \
+    static float dot_##type(const float *x, const uint8_t *b, size_t units) {                                          \
         enum { N = (UNIT) / W, STEP = N < 4 ? 4 / N : 1 };                                                             \
-        vf s[4] = { acc[0], acc[1], acc[2], acc[3] }, w[N];                                                            \
-        for (; units >= STEP; units -= STEP) {                                                                         \
-            for (size_t o = 0; o < STEP * (BYTES); o += 64) __builtin_prefetch(b + AHEAD + o);                         \
-            for (size_t k = 0; k < STEP; k++, b += (BYTES), x += (UNIT)) {                                             \
-                unit_##type(w, b);                                                                                     \
-                for (size_t i = 0; i < N; i++) s[(k * N + i) % 4] += w[i] * load(x + i * W);                           \
-            }                                                                                                          \
+        vf acc[4] = { { 0.0f }, { 0.0f }, { 0.0f }, { 0.0f } };                                                        \
+        for (; units >= STEP; units -= STEP, b += STEP * (BYTES), x += STEP * (UNIT)) {                                \
+            for (size_t o = 0; o < STEP * (BYTES); o += 64) __builtin_prefetch(b + AHEAD + o, 0, 2);                   \
+            for (size_t k = 0; k < STEP; k++) add_##type(acc, x + k * (UNIT), b + k * (BYTES), k * N);                 \
         }                                                                                                              \
-        for (size_t k = 0; k + 1 < STEP; k++, b += (BYTES), x += (UNIT))                                               \
-            if (k < units) {                                                                                           \
-                unit_##type(w, b);                                                                                     \
-                for (size_t i = 0; i < N; i++) s[(k * N + i) % 4] += w[i] * load(x + i * W);                           \
-            }                                                                                                          \
-        for (size_t i = 0; i < 4; i++) acc[i] = s[i];                                                                  \
+        for (size_t k = 0; k + 1 < STEP; k++)                                                                          \
+            if (k < units) add_##type(acc, x + k * (UNIT), b + k * (BYTES), k * N);                                    \
+        return finish(acc);                                                                                            \
     }
 STORED(f32, W, 4 * W)
 STORED(f16, W, 2 * W)
@@ -170,6 +172,15 @@ STORED(q4_k, 256, 144)
 STORED(q5_k, 256, 176)
 STORED(q6_k, 256, 210)
 
+/* acc[v % 4] += x[v] w[v] over n widened weights; zeros stand after the last */
+static void dot_more(vf acc[4], const float *x, const float *w, size_t n) {
+    size_t i = 0, v = 0;
+    for (; i + 4 * W <= n; i += 4 * W)
+        for (size_t k = 0; k < 4; k++) acc[k] += load(w + i + k * W) * load(x + i + k * W);
+    for (; i + W <= n; i += W, v++) acc[v] += load(w + i) * load(x + i);
+    if (i < n) acc[v] += load_part(w + i, n - i) * load_part(x + i, n - i);
+}
+
 /* Four rows of x against widened weights: the weights are loaded once. */
 static void dot_four(vf acc[4][4], const float *x, size_t ldx, const float *w, size_t vectors) {
     for (size_t v = 0; v + 4 <= vectors; v += 4)
@@ -180,17 +191,17 @@ static void dot_four(vf acc[4][4], const float *x, size_t ldx, const float *w, s
 }
 
 typedef struct stored {
-    size_t unit, bytes; /* elements and bytes of one unit; 0: a dtype without fast code */
+    size_t unit; /* elements of one, a power of two; 0: a dtype without fast code */
     void (*widen)(float *restrict dst, const uint8_t *b, size_t units);
-    void (*dot)(vf acc[4], const float *x, const uint8_t *b, size_t units);
+    float (*dot)(const float *x, const uint8_t *b, size_t units);
 } stored;
 static const stored storage[LT_N_DTYPES] = {
-    [LT_F32] = { W, 4 * W, widen_f32, dot_f32 },    [LT_F16] = { W, 2 * W, widen_f16, dot_f16 },
-    [LT_BF16] = { W, 2 * W, widen_bf16, dot_bf16 }, [LT_Q8_0] = { 32, 34, widen_q8_0, dot_q8_0 },
-    [LT_Q4_0] = { 32, 18, widen_q4_0, dot_q4_0 },   [LT_Q4_1] = { 32, 20, widen_q4_1, dot_q4_1 },
-    [LT_Q5_0] = { 32, 22, widen_q5_0, dot_q5_0 },   [LT_Q5_1] = { 32, 24, widen_q5_1, dot_q5_1 },
-    [LT_Q4_K] = { 256, 144, widen_q4_k, dot_q4_k }, [LT_Q5_K] = { 256, 176, widen_q5_k, dot_q5_k },
-    [LT_Q6_K] = { 256, 210, widen_q6_k, dot_q6_k },
+    [LT_F32] = { W, widen_f32, dot_f32 },      [LT_F16] = { W, widen_f16, dot_f16 },
+    [LT_BF16] = { W, widen_bf16, dot_bf16 },   [LT_Q8_0] = { 32, widen_q8_0, dot_q8_0 },
+    [LT_Q4_0] = { 32, widen_q4_0, dot_q4_0 },  [LT_Q4_1] = { 32, widen_q4_1, dot_q4_1 },
+    [LT_Q5_0] = { 32, widen_q5_0, dot_q5_0 },  [LT_Q5_1] = { 32, widen_q5_1, dot_q5_1 },
+    [LT_Q4_K] = { 256, widen_q4_k, dot_q4_k }, [LT_Q5_K] = { 256, widen_q5_k, dot_q5_k },
+    [LT_Q6_K] = { 256, widen_q6_k, dot_q6_k },
 };
 
 static const uint8_t *element(lt_dtype t, const void *w, size_t i) {
@@ -205,48 +216,22 @@ static void widen(float *restrict dst, lt_dtype t, const void *src, size_t n) {
     if (whole < n) lt_dtype_get(t)->to_f32(dst + whole, element(t, src, whole), n - whole);
 }
 
-/* The last n < W floats, as a vector with zeros after them. */
-static void dot_tail(vf acc[4], const float *x, const float *w, size_t v, size_t n) {
-    acc[v % 4] += load_part(x, n) * load_part(w, n);
-}
-
-static float finish(const vf acc[4]) {
-    return lane_sum((acc[0] + acc[1]) + (acc[2] + acc[3]));
-}
-
-static void dot_widened(vf acc[4], const float *x, const float *w, size_t n) {
-    dot_f32(acc, x, (const uint8_t *)w, n / W);
-    if (n % W) dot_tail(acc, x + n / W * W, w + n / W * W, n / W, n % W);
-}
-
-static float dot_one(const float *x, lt_dtype t, const void *w, size_t n) {
-    const stored *s = &storage[t];
-    const size_t whole = n / s->unit * s->unit;
-    vf acc[4] = { { 0.0f }, { 0.0f }, { 0.0f }, { 0.0f } };
-    s->dot(acc, x, w, whole / s->unit);
-    if (whole < n) {
-        float part[W];
-        lt_dtype_get(t)->to_f32(part, element(t, w, whole), n - whole);
-        dot_tail(acc, x + whole, part, whole / W, n - whole);
-    }
-    return finish(acc);
-}
-
 /* n widened weights, the first of them at a multiple of 4 W of their row, against all rows of x. */
 static void dot_piece(vf (*acc)[4], const float *x, size_t ldx, size_t rows, const float *w, size_t n) {
     const size_t whole = n / (4 * W) * 4 * W;
     size_t j = 0;
     for (; j + 4 <= rows; j += 4) {
         dot_four(acc + j, x + j * ldx, ldx, w, whole / W);
-        for (size_t r = j; r < j + 4; r++) dot_widened(acc[r], x + r * ldx + whole, w + whole, n - whole);
+        for (size_t r = j; r < j + 4; r++) dot_more(acc[r], x + r * ldx + whole, w + whole, n - whole);
     }
-    for (; j < rows; j++) dot_widened(acc[j], x + j * ldx, w, n);
+    for (; j < rows; j++) dot_more(acc[j], x + j * ldx, w, n);
 }
 
 static void dot_rows(float *y, size_t ldy, const float *x, size_t ldx, size_t rows, lt_dtype t, const void *w,
                      size_t n) {
-    if (rows == 1 && storage[t].unit) {
-        *y = dot_one(x, t, w, n);
+    const stored *s = &storage[t];
+    if (rows == 1 && s->unit && (n & (s->unit - 1)) == 0) {
+        *y = s->dot(x, w, n / s->unit);
         return;
     }
     vf acc[8][4];
