@@ -2,6 +2,7 @@
 /* The plan file and making, checking and applying plans on small models. */
 #include "compress/compress_test.h"
 
+#include "compress/module_weight.h"
 #include "compress/rows.h"
 
 #define CUT(module, rank) "{\"kind\": \"rank\", \"module\": \"" module "\", \"rank\": " #rank "}"
@@ -470,6 +471,22 @@ static void a_second_method_adds_cuts(void **state) {
     free_fixture(&f);
 }
 
+/* Check 2 (the weight's part): a Conv1D stores the transposed matrix, and every formula sees [out, in]. */
+static void check_02_conv1d_is_the_transposed_linear(void **state) {
+    (void)state;
+    float stored[2][6] = { { 1, 2, 3, 4, 5, 6 }, { 1, 3, 5, 2, 4, 6 } };
+    double w[2][6];
+    for (int in_out = 0; in_out < 2; in_out++) {
+        lt_buffer b = { stored[in_out], sizeof stored[in_out], false };
+        const size_t shape[] = { in_out ? 2 : 3, in_out ? 3 : 2 };
+        lt_linear l = { .name = "l", .n_stages = 1 };
+        l.stage[0] =
+            (lt_stage){ .w = { .name = "l.weight", .t = lt_tensor_dense(LT_F32, 2, shape, &b, 0) }, .in_out = in_out };
+        assert_ok(lt_module_weight(w[in_out], &l, NULL), &(lt_err){ 0 });
+    }
+    assert_memory_equal(w[0], w[1], sizeof w[0]);
+}
+
 /* ---- tables ---- */
 
 static void tables_hold_together(void **state) {
@@ -506,6 +523,7 @@ int main(void) {
         cmocka_unit_test(stats_of_other_shapes_or_models_are_refused),
         cmocka_unit_test(unknown_words_are_refused_with_a_suggestion),
         cmocka_unit_test(a_second_method_adds_cuts),
+        cmocka_unit_test(check_02_conv1d_is_the_transposed_linear),
         cmocka_unit_test(tables_hold_together),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
