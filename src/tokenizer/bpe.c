@@ -152,19 +152,6 @@ static lt_status parse_merges(bpe *b, const lt_vocab *v, const json_t *j, const 
 
 /* ---- parsing ---- */
 
-static lt_status parse_vocab(lt_vocab *v, const json_t *j, const char *where, lt_err *err) {
-    json_t *vocab = NULL, *id;
-    const char *token;
-    LT_TRY(lt_json_need(&vocab, j, "vocab", where, err));
-    if (!json_is_object(vocab)) return lt_fail(err, LT_EDATA, "not an object (%s: model.vocab)", where);
-    json_object_foreach(vocab, token, id) {
-        if (!json_is_integer(id))
-            return lt_fail(err, LT_EDATA, "token id is not an integer (%s: model.vocab: \"%.80s\")", where, token);
-        LT_TRY(lt_vocab_add(v, json_integer_value(id), token, strlen(token), LT_VOCAB_MODEL, where, err));
-    }
-    return LT_OK;
-}
-
 /* A copy of a string member; absent and empty are NULL. */
 static lt_status optional_text(char **out, const json_t *j, const char *key, const char *where, lt_err *err) {
     const char *s = NULL;
@@ -239,7 +226,7 @@ static void digest_options(const bpe *b, lt_hash *digest) {
 static lt_status bpe_fill(bpe *b, lt_vocab *v, const json_t *j, const char *where, lt_hash *digest, lt_err *err) {
     LT_TRY(parse_options(b, j, where, err));
     digest_options(b, digest);
-    LT_TRY(parse_vocab(v, j, where, err));
+    LT_TRY(lt_vocab_parse(v, j, where, err));
     LT_TRY(parse_merges(b, v, j, where, digest, err));
     LT_TRY(collect_pairs(b, v, where, err));
     find_byte_tokens(b, v);

@@ -112,3 +112,16 @@ const char *lt_vocab_get(const lt_vocab *v, int64_t id, size_t *bytes) {
     if (bytes) *bytes = v->entry[id].bytes;
     return v->text + v->entry[id].start;
 }
+
+lt_status lt_vocab_parse(lt_vocab *v, const json_t *model, const char *where, lt_err *err) {
+    json_t *vocab = NULL, *id;
+    const char *token;
+    LT_TRY(lt_json_need(&vocab, model, "vocab", where, err));
+    if (!json_is_object(vocab)) return lt_fail(err, LT_EDATA, "not an object (%s: model.vocab)", where);
+    json_object_foreach(vocab, token, id) {
+        if (!json_is_integer(id))
+            return lt_fail(err, LT_EDATA, "token id is not an integer (%s: model.vocab: \"%.80s\")", where, token);
+        LT_TRY(lt_vocab_add(v, json_integer_value(id), token, strlen(token), LT_VOCAB_MODEL, where, err));
+    }
+    return LT_OK;
+}

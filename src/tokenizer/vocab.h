@@ -3,7 +3,7 @@
 #ifndef LT_TOKENIZER_VOCAB_H
 #define LT_TOKENIZER_VOCAB_H
 
-#include "core/core.h"
+#include "io/json.h"
 
 enum {
     LT_VOCAB_PRESENT = 1, /* the id is taken */
@@ -32,6 +32,8 @@ typedef struct lt_vocab {
 /* Copies the string. LT_EDATA (naming `where`): id out of range or taken, string taken. */
 lt_status lt_vocab_add(lt_vocab *v, int64_t id, const char *s, size_t bytes, unsigned flags, const char *where,
                        lt_err *err);
+/* Every token of the object "vocab" {token: id} of a model in tokenizer.json. */
+lt_status lt_vocab_parse(lt_vocab *v, const json_t *model, const char *where, lt_err *err);
 void lt_vocab_clear(lt_vocab *v);
 int32_t lt_vocab_find(const lt_vocab *v, const char *s, size_t bytes);       /* -1: absent */
 int32_t lt_vocab_find_model(const lt_vocab *v, const char *s, size_t bytes); /* only what the model may produce */

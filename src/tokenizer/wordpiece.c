@@ -31,25 +31,12 @@ static lt_status text_of(char **out, const json_t *j, const char *key, const cha
     return *out ? LT_OK : lt_fail(err, LT_ENOMEM, "no memory for %s (%s)", key, where);
 }
 
-static lt_status parse_vocab(lt_vocab *v, const json_t *j, const char *where, lt_err *err) {
-    json_t *vocab = NULL, *id;
-    const char *token;
-    LT_TRY(lt_json_need(&vocab, j, "vocab", where, err));
-    if (!json_is_object(vocab)) return lt_fail(err, LT_EDATA, "not an object (%s: model.vocab)", where);
-    json_object_foreach(vocab, token, id) {
-        if (!json_is_integer(id))
-            return lt_fail(err, LT_EDATA, "token id is not an integer (%s: model.vocab: \"%.80s\")", where, token);
-        LT_TRY(lt_vocab_add(v, json_integer_value(id), token, strlen(token), LT_VOCAB_MODEL, where, err));
-    }
-    return LT_OK;
-}
-
 static lt_status wordpiece_fill(wordpiece *w, lt_vocab *v, const json_t *j, const char *where, lt_hash *digest,
                                 lt_err *err) {
     LT_TRY(text_of(&w->prefix, j, "continuing_subword_prefix", "##", where, err));
     LT_TRY(text_of(&w->unk, j, "unk_token", "[UNK]", where, err));
     LT_TRY(lt_json_size(&w->most, j, "max_input_chars_per_word", 100, where, err));
-    LT_TRY(parse_vocab(v, j, where, err));
+    LT_TRY(lt_vocab_parse(v, j, where, err));
     w->prefix_bytes = strlen(w->prefix);
     w->unk_id = lt_vocab_find_model(v, w->unk, strlen(w->unk));
     for (size_t id = 0; id < v->size; id++) w->longest = lt_max_size(w->longest, v->entry[id].bytes);
