@@ -412,6 +412,13 @@ const char *lt_gguf_key(const lt_gguf *g, size_t i) {
     return g->kvs[i].key;
 }
 
+const void *lt_gguf_numbers(const lt_gguf *g, size_t i, lt_gguf_type *type, size_t *bytes) {
+    const kv *v = &g->kvs[i];
+    *type = v->type;
+    *bytes = v->n * type_bytes[v->type];
+    return v->type == LT_GGUF_STRING ? NULL : v->bytes;
+}
+
 static const kv *find(const lt_gguf *g, const char *name) {
     const kv wanted = { .key = (char *)name }, *key = &wanted;
     const kv *const *v = bsearch(&key, g->kv_index, g->n_kvs, sizeof key, by_key);

@@ -54,6 +54,8 @@ bool lt_gguf_array(const lt_gguf *g, const char *key, lt_gguf_type *type, size_t
 const char *lt_gguf_array_string(const lt_gguf *g, const char *key, size_t i, size_t *bytes);
 bool lt_gguf_array_f64(const lt_gguf *g, const char *key, size_t i, double *out);
 bool lt_gguf_array_i64(const lt_gguf *g, const char *key, size_t i, int64_t *out);
+/* The bytes of key i as they stand in the file, for numbers; NULL for strings. *type: of its value or its elements. */
+const void *lt_gguf_numbers(const lt_gguf *g, size_t i, lt_gguf_type *type, size_t *bytes);
 /* one value as short text for `inspect` (arrays: count and first entries) */
 const char *lt_gguf_value_text(const lt_gguf *g, size_t i, char *buf, size_t cap);
 

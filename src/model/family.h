@@ -86,6 +86,7 @@ typedef struct lt_family {
     const char *name;                                      /* "llama" */
     const char *const *model_types;                        /* NULL-terminated: config.json model_type */
     const char *const *gguf_archs;                         /* NULL-terminated */
+    const char *gguf_arch;                                 /* what it is written as (save_gguf.c); NULL: not written */
     const char *architecture;                              /* "LlamaForCausalLM": what a stock loader builds */
     const char *lowrank_model_type, *lowrank_architecture; /* "lowrank_llama", "LowRankLlamaForCausalLM" */
     lt_block_row block;

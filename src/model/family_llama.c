@@ -307,6 +307,7 @@ const lt_family lt_family_llama = {
     .name = "llama",
     .model_types = model_types,
     .gguf_archs = gguf_archs,
+    .gguf_arch = "llama",
     .architecture = "LlamaForCausalLM",
     .lowrank_model_type = "lowrank_llama",
     .lowrank_architecture = "LowRankLlamaForCausalLM",
