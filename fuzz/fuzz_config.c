@@ -15,9 +15,9 @@ static void use(const lt_family *f, const lt_config *c) {
         if (lt_axis_size((lt_axis)a, c, &c->layer[0]) == 0) abort();
     if (c->rope[0].dim <= 128) lt_rope_frequencies(freq, &c->rope[0]);
     json_t *out = NULL;
-    if (f->write_config(&out, c, &err) != LT_OK) abort();
+    if (lt_family_write_config(f, &out, c, &err) != LT_OK) abort();
     lt_config again = { .raw = out };
-    if (f->read_config(&again, out, "written", &err) != LT_OK || again.d_model != c->d_model ||
+    if (lt_family_read_config(f, &again, out, "written", &err) != LT_OK || again.d_model != c->d_model ||
         again.layer[0].qk_dim != c->layer[0].qk_dim)
         abort();
     lt_config_clear(&again);
@@ -38,12 +38,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes) {
         lt_gguf *g;
         if (bytes > 4 && memcmp(data, "GGUF", 4) == 0) {
             if (lt_gguf_from_memory(&g, data, bytes, "fuzz", &err) != LT_OK) return 0;
-            const lt_status st = (*f)->read_gguf(&c, g, &err);
+            const lt_status st = lt_family_read_gguf(*f, &c, g, &err);
             finish(*f, &c, st, &err);
             lt_gguf_close(g);
         } else {
             if (lt_json_parse(&c.raw, (const char *)data, bytes, "fuzz", &err) != LT_OK) return 0;
-            const lt_status st = (*f)->read_config(&c, c.raw, "fuzz", &err);
+            const lt_status st = lt_family_read_config(*f, &c, c.raw, "fuzz", &err);
             finish(*f, &c, st, &err);
         }
     }

@@ -124,7 +124,6 @@ static lt_status bind_linear(const binder *b, lt_linear *l, const lt_map_row *ro
     l->name = lt_weights_strdup(b->w, module);
     if (!l->name) return lt_fail(b->err, LT_ENOMEM, "out of memory (%s)", module);
     LT_TRY(find_linear(&f, b, module));
-    l->layout = row->layout;
     if (f.form)
         LT_TRY(take_factors(b, l, &f, out, in));
     else {
@@ -143,7 +142,7 @@ static lt_status bind_vector(const binder *b, lt_param *p, const char *module, c
 }
 
 static lt_status bind_norm(const binder *b, lt_norm_params *n, const lt_map_row *row, const char *module, size_t size) {
-    n->kind = b->m->family->block.norm;
+    n->kind = b->m->config.block.norm;
     n->eps = b->m->config.norm_eps;
     LT_TRY(bind_vector(b, &n->w, module, ".weight", size));
     return row->has_bias && lt_when_holds(row->bias, &b->m->config) ? bind_vector(b, &n->b, module, ".bias", size)

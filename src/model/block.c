@@ -30,13 +30,13 @@ static void tap(lt_exec *x, const block_arg *b, lt_site site, int sub, lt_var v)
 
 /* Norm in front of the mixer or MLP, where the placement has one. */
 static lt_var before(lt_exec *x, const block_arg *b, lt_slot slot, lt_var in) {
-    const lt_norm_params *n = b->m->family->block.place == LT_NORM_POST ? NULL : norm_of(b, slot);
+    const lt_norm_params *n = b->m->config.block.place == LT_NORM_POST ? NULL : norm_of(b, slot);
     return n ? lt_norm(x, in, n, 0) : in;
 }
 
 /* Norm behind it; sub 0: mixer, 1: MLP. */
 static lt_var after(lt_exec *x, const block_arg *b, lt_slot slot, int sub, lt_var in) {
-    const lt_norm_params *n = b->m->family->block.place == LT_NORM_PRE ? NULL : norm_of(b, slot);
+    const lt_norm_params *n = b->m->config.block.place == LT_NORM_PRE ? NULL : norm_of(b, slot);
     if (!n) return in;
     const lt_var out = lt_norm(x, in, n, 0);
     tap(x, b, LT_SITE_POST_NORM, sub, out);
@@ -72,8 +72,8 @@ static qkv project(lt_exec *x, const block_arg *b, lt_var in) {
 
 static lt_var norm_heads(lt_exec *x, const block_arg *b, lt_slot slot, lt_var in) {
     const lt_norm_params *n = norm_of(b, slot);
-    if (b->m->family->block.qk_norm == LT_QK_NORM_NONE || !n) return in;
-    return lt_norm(x, in, n, b->m->family->block.qk_norm == LT_QK_NORM_HEAD ? b->m->config.layer[b->layer].qk_dim : 0);
+    if (b->m->config.block.qk_norm == LT_QK_NORM_NONE || !n) return in;
+    return lt_norm(x, in, n, b->m->config.block.qk_norm == LT_QK_NORM_HEAD ? b->m->config.layer[b->layer].qk_dim : 0);
 }
 
 static lt_var rotate(lt_exec *x, const block_arg *b, lt_var in, size_t n_heads) {
@@ -105,7 +105,7 @@ static lt_var attend(lt_exec *x, const block_arg *b, lt_var in) {
                                   .qk_dim = c->qk_dim,
                                   .v_dim = c->v_dim,
                                   .scale = c->qk_scale,
-                                  .softcap = b->m->family->block.softcap,
+                                  .softcap = b->m->config.block.softcap,
                                   .window = c->window };
     qkv p = project(x, b, in);
     p.q = norm_heads(x, b, LT_SLOT_NORM_Q, p.q);
@@ -137,7 +137,7 @@ static lt_var mixer(lt_exec *x, const block_arg *b, lt_var in) {
 static lt_var widen(lt_exec *x, const block_arg *b, lt_var in) {
     const lt_act act = b->m->config.act;
     const size_t d_ff = b->m->config.layer[b->layer].d_ff;
-    if (!b->m->family->block.gated_mlp) return lt_activate(x, lt_linear_fwd(x, in, linear_of(b, LT_SLOT_UP)), act);
+    if (!b->m->config.block.gated_mlp) return lt_activate(x, lt_linear_fwd(x, in, linear_of(b, LT_SLOT_UP)), act);
     const lt_linear *fused = linear_of(b, LT_SLOT_GATE_UP);
     if (lt_linear_present(fused)) {
         const lt_var both = lt_linear_fwd(x, in, fused), gate = lt_take_cols(x, both, 0, d_ff);
@@ -161,7 +161,7 @@ static lt_var block(lt_exec *x, lt_var in, const void *arg) {
     const block_arg *b = arg;
     tap(x, b, LT_SITE_BLOCK_IN, 0, in);
     const lt_var a = lt_add(x, in, mixer(x, b, in));
-    const lt_var out = lt_add(x, a, mlp(x, b, b->m->family->block.parallel ? in : a));
+    const lt_var out = lt_add(x, a, mlp(x, b, b->m->config.block.parallel ? in : a));
     tap(x, b, LT_SITE_BLOCK_OUT, 0, out);
     return out;
 }
@@ -179,7 +179,9 @@ lt_var lt_model_layer(lt_exec *x, const lt_model *m, size_t layer, lt_var h) {
     block_arg *b = lt_exec_scratch(x, sizeof *b);
     if (!b) return LT_NO_VAR;
     *b = (block_arg){ m, layer, NULL };
-    if (c->rope >= 0) b->rope = lt_rope_prepare(x, m->inv_freq[c->rope], m->config.rope[c->rope].dim / 2, 1.0);
+    if (c->rope >= 0)
+        b->rope = lt_rope_prepare(x, m->inv_freq[c->rope], m->config.rope[c->rope].dim / 2,
+                                  m->config.rope[c->rope].attention_factor);
     return lt_block(x, block, b, h);
 }
 

@@ -25,21 +25,28 @@ lt_status lt_config_make_layers(lt_config *c, const lt_layer_config *like, const
     return LT_OK;
 }
 
+static const struct {
+    const char *name;
+    lt_act act;
+} acts[] = {
+    { "silu", LT_ACT_SILU },          { "swish", LT_ACT_SILU },          { "gelu", LT_ACT_GELU },
+    { "gelu_new", LT_ACT_GELU_TANH }, { "gelu_fast", LT_ACT_GELU_TANH }, { "gelu_pytorch_tanh", LT_ACT_GELU_TANH },
+    { "relu", LT_ACT_RELU }
+};
+
 bool lt_act_find(const char *hf_name, lt_act *out) {
-    static const struct {
-        const char *name;
-        lt_act act;
-    } rows[] = {
-        { "silu", LT_ACT_SILU },          { "swish", LT_ACT_SILU },          { "gelu", LT_ACT_GELU },
-        { "gelu_new", LT_ACT_GELU_TANH }, { "gelu_fast", LT_ACT_GELU_TANH }, { "gelu_pytorch_tanh", LT_ACT_GELU_TANH },
-        { "relu", LT_ACT_RELU }
-    };
-    for (size_t i = 0; i < LT_COUNTOF(rows); i++) {
-        if (strcmp(rows[i].name, hf_name) != 0) continue;
-        *out = rows[i].act;
+    for (size_t i = 0; i < LT_COUNTOF(acts); i++) {
+        if (strcmp(acts[i].name, hf_name) != 0) continue;
+        *out = acts[i].act;
         return true;
     }
     return false;
+}
+
+const char *lt_act_hf_name(lt_act act) {
+    size_t i = 0;
+    while (i + 1 < LT_COUNTOF(acts) && acts[i].act != act) i++;
+    return acts[i].name;
 }
 
 lt_status lt_config_width(size_t *out, const json_t *o, const char *key, size_t dflt, const char *where, lt_err *err) {

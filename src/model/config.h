@@ -10,6 +10,7 @@ typedef enum lt_rope_kind {
     LT_ROPE_DEFAULT,
     LT_ROPE_LINEAR,
     LT_ROPE_LLAMA3,
+    LT_ROPE_YARN,
     LT_N_ROPE_KINDS
 } lt_rope_kind; /* rows in model/rope_kinds.c */
 
@@ -19,7 +20,21 @@ typedef struct lt_rope_config {
     size_t dim; /* rotating columns of each head, even */
     bool interleaved;
     double factor, low_freq_factor, high_freq_factor, original_max_positions; /* as the kind needs */
+    double beta_fast, beta_slow, attention_factor; /* yarn; attention_factor: on cos and sin, 1 for the other kinds */
+    bool truncate;
 } lt_rope_config;
+
+/* ---- the block as data: a family's row, with what its config may still choose ---- */
+typedef enum lt_norm_place { LT_NORM_PRE, LT_NORM_POST, LT_NORM_POST_SUM, LT_NORM_SANDWICH } lt_norm_place;
+typedef enum lt_qk_norm { LT_QK_NORM_NONE, LT_QK_NORM_HEAD, LT_QK_NORM_WHOLE } lt_qk_norm;
+typedef struct lt_block_row {
+    lt_norm_kind norm;
+    lt_norm_place place;
+    bool parallel; /* parallel residual */
+    lt_qk_norm qk_norm;
+    bool gated_mlp;
+    double softcap; /* attention; 0 none */
+} lt_block_row;
 
 typedef struct lt_layer_config {
     lt_mixer_kind mixer;
@@ -39,12 +54,16 @@ enum { LT_MAX_ROPES = 4 };
 typedef struct lt_config {
     char model_type[64]; /* as in the file */
     size_t n_layers, d_model, vocab_size, max_positions;
+    size_t d_embed;    /* width of the embedding table and of what the head reads; d_model but for OPT-350m */
+    size_t pos_offset; /* learned positions: row of position 0 */
+    lt_block_row block;
+    bool final_norm;
     double norm_eps;
     lt_act act;
-    bool tied;                /* the head is the embedding table */
-    bool attn_bias, mlp_bias; /* which optional biases the tensor map has */
-    double embed_scale, logit_scale;
-    int32_t bos, eos[8]; /* -1: none */
+    bool tied;                                      /* the head is the embedding table */
+    bool attn_bias, mlp_bias;                       /* which optional biases the tensor map has */
+    double embed_scale, logit_scale, logit_softcap; /* softcap 0: none */
+    int32_t bos, eos[8];                            /* -1: none */
     size_t n_eos;
     lt_rope_config rope[LT_MAX_ROPES];
     size_t n_ropes;
@@ -61,14 +80,16 @@ lt_status lt_config_read_stops(lt_config *c, const json_t *o, const char *where,
 /* A width: 1 .. 2^31 - 1, so that products of two fit; missing or null gives dflt (0: required). */
 lt_status lt_config_width(size_t *out, const json_t *o, const char *key, size_t dflt, const char *where, lt_err *err);
 bool lt_act_find(const char *hf_name, lt_act *out); /* the names of transformers' hidden_act: "silu", "gelu_new" ... */
+const char *lt_act_hf_name(lt_act act);             /* the first of them */
 
 const char *lt_rope_kind_name(lt_rope_kind k); /* transformers' rope_type */
 bool lt_rope_kind_find(const char *name, lt_rope_kind *out);
-/* inv_freq [dim/2] of a rope row in double; the llama3 and linear rules of transformers' modeling_rope_utils. */
+/* inv_freq [dim/2] of a rope row in double; the linear, llama3 and yarn rules of transformers' modeling_rope_utils. */
 void lt_rope_frequencies(double *inv_freq, const lt_rope_config *r);
-/* Fills r (dim, interleaved are the family's) from rope_theta and rope_scaling, or the newer rope_parameters. Unknown
- * types are LT_EUNSUPPORTED; missing or contradictory members LT_EDATA naming where. */
-lt_status lt_rope_read(lt_rope_config *r, const json_t *config, const char *where, lt_err *err);
+/* Fills r (dim, interleaved are the family's) from the member theta_key (missing: theta_dflt) and rope_scaling, or the
+ * newer rope_parameters. Unknown types are LT_EUNSUPPORTED; missing or contradictory members LT_EDATA naming where. */
+lt_status lt_rope_read(lt_rope_config *r, const json_t *config, const char *theta_key, double theta_dflt,
+                       const char *where, lt_err *err);
 /* rope_scaling as transformers writes it: null for the default kind; NULL: out of memory. New reference. */
 json_t *lt_rope_write(const lt_rope_config *r);
 /* A GGUF keeps llama3 scaling as one divisor per frequency: finds the llama3 parameters that give factor[n] (dim = 2n,

@@ -25,7 +25,7 @@ static size_t block_floats(const lt_model *m, size_t layer) {
     for (int s = LT_N_LINEAR_SLOTS; s < LT_SLOT_NORM_Q; s++) n += has_norm(l, (lt_slot)s) ? d : 0;
     n += copies * (q + k) + v + c->n_q_heads * (c->v_dim + 2); /* attention: output, and (m, Z) of each head */
     if (lt_linear_present(&l->linear[LT_SLOT_QKV])) n += q + k + v;
-    n += (m->family->block.gated_mlp ? 3 : 2) * c->d_ff;
+    n += (m->config.block.gated_mlp ? 3 : 2) * c->d_ff;
     if (lt_linear_present(&l->linear[LT_SLOT_GATE_UP])) n += 2 * c->d_ff;
     return n + max_rank(l);
 }

@@ -4,13 +4,37 @@
 #include <stdio.h>
 #include <string.h>
 
-extern const lt_family lt_family_llama;
-const lt_family *const lt_families[] = { &lt_family_llama, NULL };
+extern const lt_family lt_family_llama, lt_family_mistral, lt_family_qwen2, lt_family_qwen3;
+const lt_family *const lt_families[] = {
+    &lt_family_llama, &lt_family_mistral, &lt_family_qwen2, &lt_family_qwen3, NULL,
+};
+
+const lt_fused lt_fused_qkv = {
+    .part = { { "q", LT_AXIS_Q_HEADS_QK }, { "k", LT_AXIS_K_HEADS_QK }, { "v", LT_AXIS_V_HEADS_V } }, .n_parts = 3
+};
+const lt_fused lt_fused_qkv_by_head = {
+    .part = { { "q", LT_AXIS_Q_HEADS_QK }, { "k", LT_AXIS_K_HEADS_QK }, { "v", LT_AXIS_V_HEADS_V } },
+    .n_parts = 3,
+    .by_head = true
+};
+const lt_fused lt_fused_gate_up = { .part = { { "gate", LT_AXIS_D_FF }, { "up", LT_AXIS_D_FF } }, .n_parts = 2 };
 
 const char *lt_slot_role(lt_slot s) {
     static const char *const linear[LT_N_LINEAR_SLOTS] = { "q", "k", "v", "qkv", "o", "gate", "up", "gate_up", "down" };
     if (s < LT_N_LINEAR_SLOTS) return linear[s];
-    return s == LT_SLOT_EMBED ? "embed" : s == LT_SLOT_HEAD ? "head" : "norm";
+    switch (s) {
+    case LT_SLOT_EMBED:
+        return "embed";
+    case LT_SLOT_POSITIONS:
+        return "positions";
+    case LT_SLOT_PROJECT_IN:
+    case LT_SLOT_PROJECT_OUT:
+        return "project";
+    case LT_SLOT_HEAD:
+        return "head";
+    default:
+        return "norm";
+    }
 }
 
 const char *lt_axis_name(lt_axis a) {
@@ -24,7 +48,9 @@ const char *lt_axis_name(lt_axis a) {
                                                   "q_heads x v_dim",
                                                   "qk_dim",
                                                   "2 x d_ff",
-                                                  "qkv" };
+                                                  "qkv",
+                                                  "d_embed",
+                                                  "positions" };
     return names[a];
 }
 
@@ -52,6 +78,10 @@ size_t lt_axis_size(lt_axis a, const lt_config *c, const lt_layer_config *l) {
         return 2 * l->d_ff;
     case LT_AXIS_QKV:
         return (l->n_q_heads + l->n_k_heads) * l->qk_dim + l->n_v_heads * l->v_dim;
+    case LT_AXIS_D_EMBED:
+        return c->d_embed;
+    case LT_AXIS_POSITIONS:
+        return c->max_positions + c->pos_offset;
     case LT_N_AXES:
         break;
     }
@@ -68,6 +98,10 @@ bool lt_when_holds(lt_when w, const lt_config *c) {
         return c->mlp_bias;
     case LT_IF_UNTIED:
         return !c->tied;
+    case LT_IF_FINAL_NORM:
+        return c->final_norm;
+    case LT_IF_PROJECTED:
+        return c->d_embed != c->d_model;
     }
     return false;
 }
@@ -111,13 +145,14 @@ lt_status lt_family_find(const lt_family **out, const char *model_type, lt_err *
                    list_names(buf, sizeof buf, false), model_type);
 }
 
-lt_status lt_family_find_gguf(const lt_family **out, const char *arch, lt_err *err) {
+lt_status lt_family_find_gguf(const lt_family **out, const char *arch, bool slides, lt_err *err) {
     char buf[256];
+    *out = NULL;
     for (const lt_family *const *f = lt_families; *f; f++) {
         if (!answers((*f)->gguf_archs, arch)) continue;
-        *out = *f;
-        return LT_OK;
+        if (!*out || (slides && !(*out)->config.window)) *out = *f;
     }
+    if (*out) return LT_OK;
     return lt_fail(err, LT_EUNSUPPORTED, "general.architecture is not supported; supported: %s (%s)",
                    list_names(buf, sizeof buf, true), arch);
 }

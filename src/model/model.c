@@ -70,7 +70,7 @@ static lt_status read_hf_config(lt_model *m, lt_err *err) {
         goto done;
     }
     m->config.bos = -1;
-    LT_GO(m->family->read_config(&m->config, m->config.raw, path, err));
+    LT_GO(lt_family_read_config(m->family, &m->config, m->config.raw, path, err));
     st = read_generation_config(&m->config, m->path, err);
 done:
     lt_free(path);
@@ -81,9 +81,13 @@ static lt_status read_gguf_config(lt_model *m, lt_err *err) {
     const lt_gguf *g = m->weights->gguf;
     const char *arch = lt_gguf_string(g, "general.architecture", NULL);
     if (!arch) return lt_fail(err, LT_EDATA, "metadata is missing (%s: general.architecture)", m->path);
-    const lt_status st = lt_family_find_gguf(&m->family, arch, err);
+    char key[160];
+    uint64_t window = 0;
+    snprintf(key, sizeof key, "%.80s.attention.sliding_window", arch);
+    const bool slides = lt_gguf_u64(g, key, &window) && window > 0;
+    const lt_status st = lt_family_find_gguf(&m->family, arch, slides, err);
     if (st != LT_OK) return lt_context(err, st, "%s", m->path);
-    LT_TRY(m->family->read_gguf(&m->config, g, err));
+    LT_TRY(lt_family_read_gguf(m->family, &m->config, g, err));
     return lt_weights_rename_gguf(m->weights, m->family, &m->config, err);
 }
 

@@ -173,7 +173,7 @@ static lt_status write_config(saver *s, lt_err *err) {
     json_t *j;
     c.attn_bias = s->list.attn_bias;
     c.mlp_bias = s->list.mlp_bias;
-    LT_TRY(s->list.m->family->write_config(&j, &c, err));
+    LT_TRY(lt_family_write_config(s->list.m->family, &j, &c, err));
     int bad = s->list.factored ? set_lowrank(s, j) : set_stock(s, j);
     bad |= json_object_set_new(j, "torch_dtype", json_string(torch_name(main_dtype(s))));
     if (json_object_get(j, "dtype")) bad |= json_object_set_new(j, "dtype", json_string(torch_name(main_dtype(s))));

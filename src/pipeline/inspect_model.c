@@ -55,9 +55,6 @@ static double flops_of_one(const lt_model *m) {
 }
 
 static void config_table(const lt_inspect *in, const lt_model *m) {
-    static const char *const ropes[] = {
-        [LT_ROPE_DEFAULT] = "default", [LT_ROPE_LINEAR] = "linear", [LT_ROPE_LLAMA3] = "llama3"
-    };
     const lt_config *c = &m->config;
     const lt_props p = lt_props_begin(in->result, "model");
     lt_prop(&p, "path", json_string(m->path));
@@ -75,7 +72,8 @@ static void config_table(const lt_inspect *in, const lt_model *m) {
     lt_prop(&p, "activation", json_string(lt_act_name(c->act)));
     for (size_t i = 0; i < c->n_ropes; i++)
         lt_prop(&p, i ? "rope_2" : "rope",
-                json_sprintf("%s, theta %.17g, %zu columns", ropes[c->rope[i].kind], c->rope[i].theta, c->rope[i].dim));
+                json_sprintf("%s, theta %.17g, %zu columns", lt_rope_kind_name(c->rope[i].kind), c->rope[i].theta,
+                             c->rope[i].dim));
     lt_prop(&p, "tied", json_boolean(c->tied));
     lt_prop(&p, "parameters", size_json(lt_model_n_params(m)));
     lt_prop(&p, "parameters_of_linears", size_json(lt_model_n_linear_params(m)));

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The golden LLaMA cases (golden/models/README.md): logits, hidden states and losses to 5e-5, gradients to 2e-5 of the
- * largest entry, greedy ids exactly; the calibration sums; the trained tiny model and its factored form. */
+/* The golden models of every family (golden/models/README.md): logits, hidden states and losses to 5e-5, gradients to
+ * 2e-5 of the largest entry, greedy ids exactly; the calibration sums; the trained tiny model and its factored form. */
 #include "model_test.h"
 
 static const double close = 5e-5;
@@ -254,24 +254,17 @@ static void check_case(const char *dir, const char *answers) {
     close_golden(&g);
 }
 
-static void llama_mha(void **state) {
-    (void)state;
-    const char *dir = TEST_NEED_SHARED("golden/models/llama-mha");
-    check_case(dir, dir);
-}
-static void llama_gqa(void **state) {
-    (void)state;
-    const char *dir = TEST_NEED_SHARED("golden/models/llama-gqa");
-    check_case(dir, dir);
-}
-static void llama_bias(void **state) {
-    (void)state;
-    const char *dir = TEST_NEED_SHARED("golden/models/llama-bias");
-    check_case(dir, dir);
-}
-static void llama_gqa_in_shards(void **state) {
-    (void)state;
-    check_case(TEST_NEED_SHARED("golden/models/llama-gqa/sharded"), TEST_NEED_SHARED("golden/models/llama-gqa"));
+/* state: the folder below golden/models, and where its answers lie when not beside it */
+typedef struct model_case {
+    const char *folder, *answers;
+} model_case;
+
+static void whole_model(void **state) {
+    const model_case *c = *state;
+    char dir[128], answers[128];
+    snprintf(dir, sizeof dir, "golden/models/%s", c->folder);
+    snprintf(answers, sizeof answers, "golden/models/%s", c->answers ? c->answers : c->folder);
+    check_case(TEST_NEED_SHARED(dir), TEST_NEED_SHARED(answers));
 }
 
 /* ---- taps ---- */
@@ -518,12 +511,22 @@ static void threads_do_not_change_a_bit(void **state) {
     tm_free(m);
 }
 
+#define MODEL(folder, answers)                                                                                         \
+    {                                                                                                                  \
+        "model " folder, whole_model, NULL, NULL, (void *)&(const model_case) {                                        \
+            folder, answers                                                                                            \
+        }                                                                                                              \
+    }
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(llama_mha),
-        cmocka_unit_test(llama_gqa),
-        cmocka_unit_test(llama_bias),
-        cmocka_unit_test(llama_gqa_in_shards),
+        MODEL("llama-mha", NULL),
+        MODEL("llama-gqa", NULL),
+        MODEL("llama-bias", NULL),
+        MODEL("llama-gqa/sharded", "llama-gqa"),
+        MODEL("mistral", NULL),
+        MODEL("qwen2", NULL),
+        MODEL("qwen3", NULL),
         cmocka_unit_test(inputs_of_linears_pass_the_taps),
         cmocka_unit_test(tiny_llama_dense_and_factored),
         cmocka_unit_test(smollm2_from_gguf),
