@@ -119,15 +119,16 @@ static bool answers(const char *const *names, const char *name) {
     return false;
 }
 
-/* "llama, mistral": what could have been named, for the message. */
+/* "llama, mistral": what could have been named, each once, for the message. */
 static const char *list_names(char *buf, size_t cap, bool gguf) {
     size_t used = 0;
     buf[0] = '\0';
     for (const lt_family *const *f = lt_families; *f; f++) {
-        for (const char *const *n = gguf ? (*f)->gguf_archs : (*f)->model_types; n && *n && used < cap; n++)
-            used += (size_t)snprintf(buf + used, cap - used, "%s%s", used ? ", " : "", *n);
-        if (!gguf && (*f)->lowrank_model_type && used < cap)
-            used += (size_t)snprintf(buf + used, cap - used, ", %s", (*f)->lowrank_model_type);
+        for (const char *const *n = gguf ? (*f)->gguf_archs : (*f)->model_types; n && *n && used < cap; n++) {
+            const lt_family *const *first = lt_families;
+            while (!answers(gguf ? (*first)->gguf_archs : (*first)->model_types, *n)) first++;
+            if (first == f) used += (size_t)snprintf(buf + used, cap - used, "%s%s", used ? ", " : "", *n);
+        }
     }
     return buf;
 }
