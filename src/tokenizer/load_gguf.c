@@ -4,6 +4,7 @@
  * tokenizer.ggml.model = "gpt2" is byte-level BPE; the rest of the pipeline is only named, by tokenizer.ggml.pre: one
  * row here per name. "llama" is SentencePiece's BPE: scores instead of merges. Keys: ggml/docs/gguf.md; names and what
  * they stand for: llama.cpp, src/llama-vocab.cpp. */
+#include "tokenizer/gguf_pre.h"
 #include "tokenizer/stage.h"
 
 #include <math.h>
@@ -12,75 +13,6 @@
 
 #include "io/gguf.h"
 #include "tokenizer/utf8.h"
-
-typedef struct pre_row {
-    const char *name[4];                    /* values of tokenizer.ggml.pre */
-    const char *normalizer, *pre_tokenizer; /* as in tokenizer.json */
-    bool ignore_merges, add_bos;            /* add_bos: where the file does not say */
-} pre_row;
-
-#define BYTES "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"use_regex\":false}"
-#define GPT2 "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"use_regex\":true}"
-#define NFC "{\"type\":\"NFC\"}"
-#define SPLIT(regex) "{\"type\":\"Split\",\"pattern\":{\"Regex\":\"" regex "\"},\"behavior\":\"Isolated\"}"
-#define SEQUENCE(parts) "{\"type\":\"Sequence\",\"pretokenizers\":[" parts "]}"
-#define SHORT_FORMS "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
-#define BLANKS "\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+"
-#define CL100K(digits)                                                                                                 \
-    SHORT_FORMS "|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|" digits "| ?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n]*|" BLANKS
-#define UPPER "\\\\p{Lu}\\\\p{Lt}\\\\p{Lm}\\\\p{Lo}\\\\p{M}"
-#define LOWER "\\\\p{Ll}\\\\p{Lm}\\\\p{Lo}\\\\p{M}"
-#define O200K(tail, digits)                                                                                            \
-    "[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?[" UPPER "]*[" LOWER "]+" tail "|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?[" UPPER "]+[" LOWER \
-    "]*" tail "|" digits "| ?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n/]*|" BLANKS
-#define DIGITS3 "\\\\p{N}{1,3}"
-#define DIGIT "\\\\p{N}"
-#define DEEPSEEK                                                                                                       \
-    "[!\\\"#$%&'()*+,\\\\-./"                                                                                          \
-    ":;<=>?@\\\\[\\\\\\\\\\\\]^_`{|}~][A-Za-z]+|[^\\\\r\\\\n\\\\p{L}\\\\p{P}\\\\p{S}]?[\\\\p{L}\\\\p{M}]+|"            \
-    " ?[\\\\p{P}\\\\p{S}]+[\\\\r\\\\n]*|" BLANKS
-#define CJK "[\xE4\xB8\x80-\xE9\xBE\xA5\xE3\x81\x80-\xE3\x82\x9F\xE3\x82\xA0-\xE3\x83\xBF]+"
-
-static const pre_row pre_rows[] = {
-    { { "gpt-2", "phi-2" }, NULL, GPT2, false, false },
-    { { "olmo", "mpt" }, NFC, GPT2, false, false },
-    { { "llama-bpe", "llama3", "llama-v3" }, NULL, SEQUENCE(SPLIT(CL100K(DIGITS3)) "," BYTES), true, true },
-    { { "dbrx", "smaug-bpe" }, NULL, SEQUENCE(SPLIT(CL100K(DIGITS3)) "," BYTES), false, false },
-    { { "qwen2", "deepseek-r1-qwen" }, NFC, SEQUENCE(SPLIT(CL100K(DIGIT)) "," BYTES), false, false },
-    { { "smollm", "starcoder", "refact" },
-      NULL,
-      SEQUENCE("{\"type\":\"Digits\",\"individual_digits\":true}," GPT2),
-      false,
-      false },
-    { { "deepseek-v3" }, NULL, SEQUENCE(SPLIT(DIGITS3) "," SPLIT(CJK) "," SPLIT(DEEPSEEK) "," BYTES), false, false },
-    { { "tekken" }, NULL, SEQUENCE(SPLIT(O200K("", DIGIT)) "," BYTES), true, true },
-    { { "gpt-4o", "llama4" }, NULL, SEQUENCE(SPLIT(O200K(SHORT_FORMS "?", DIGITS3)) "," BYTES), false, false },
-};
-
-static const pre_row *pre_of(const char *name) {
-    for (size_t i = 0; i < LT_COUNTOF(pre_rows); i++)
-        for (size_t k = 0; k < LT_COUNTOF(pre_rows[i].name) && pre_rows[i].name[k]; k++)
-            if (strcmp(pre_rows[i].name[k], name) == 0) return &pre_rows[i];
-    return NULL;
-}
-
-static lt_status unknown_pre(const char *name, const char *where, lt_err *err) {
-    char known[256] = "";
-    size_t len = 0;
-    for (size_t i = 0; i < LT_COUNTOF(pre_rows); i++)
-        for (size_t k = 0; k < LT_COUNTOF(pre_rows[i].name) && pre_rows[i].name[k]; k++) {
-            const size_t more = strlen(pre_rows[i].name[k]);
-            if (len + more + 3 > sizeof known) break;
-            if (len > 0) memcpy(known + len, ", ", 2), len += 2;
-            memcpy(known + len, pre_rows[i].name[k], more + 1);
-            len += more;
-        }
-    return lt_fail(err, LT_EUNSUPPORTED, "unknown pre-tokenizer, known are %s (%s: tokenizer.ggml.pre: %.80s)", known,
-                   where, name);
-}
-
-/* Values of tokenizer.ggml.token_type. */
-enum { TYPE_NORMAL = 1, TYPE_UNKNOWN = 2, TYPE_CONTROL = 3, TYPE_USER = 4, TYPE_UNUSED = 5, TYPE_BYTE = 6 };
 
 /* What is being built; every JSON value hangs in root at once, so one json_decref frees all. */
 typedef struct build {
@@ -136,9 +68,10 @@ static lt_status put_token(build *b, size_t i, int64_t type) {
         return lt_fail(b->err, LT_EDATA, "token in the vocabulary twice (%s: token %zu: \"%.80s\")", b->where, i, s);
     if (json_object_setn_new(b->vocab, s, bytes, json_integer((json_int_t)i)) != 0)
         return lt_fail(b->err, LT_EDATA, "token is not UTF-8 (%s: token %zu)", b->where, i);
-    if (type < TYPE_NORMAL || type > TYPE_BYTE)
+    if (type < LT_GGUF_TOKEN_NORMAL || type > LT_GGUF_TOKEN_BYTE)
         return lt_fail(b->err, LT_EDATA, "unknown token type (%s: token %zu: %lld)", b->where, i, (long long)type);
-    if (type == TYPE_CONTROL || type == TYPE_UNKNOWN || type == TYPE_USER) return add_token(b, i, type != TYPE_USER);
+    if (type == LT_GGUF_TOKEN_CONTROL || type == LT_GGUF_TOKEN_UNKNOWN || type == LT_GGUF_TOKEN_USER)
+        return add_token(b, i, type != LT_GGUF_TOKEN_USER);
     return LT_OK;
 }
 
@@ -152,7 +85,7 @@ static lt_status put_tokens(build *b) {
         return lt_fail(b->err, LT_EDATA, "%zu tokens with %zu types (%s: tokenizer.ggml.token_type)", b->n_tokens,
                        n_types, b->where);
     for (size_t i = 0; i < b->n_tokens; i++) {
-        int64_t kind = TYPE_NORMAL;
+        int64_t kind = LT_GGUF_TOKEN_NORMAL;
         if (typed && !lt_gguf_array_i64(b->g, "tokenizer.ggml.token_type", i, &kind))
             return lt_fail(b->err, LT_EDATA, "token type is not an integer (%s: token %zu)", b->where, i);
         LT_TRY(put_token(b, i, kind));
@@ -213,8 +146,8 @@ static lt_status build_bpe(build *b, int32_t bos, int32_t eos) {
     size_t bytes;
     const char *pre = lt_gguf_string(b->g, "tokenizer.ggml.pre", &bytes);
     if (!pre) pre = "default";
-    const pre_row *row = pre_of(pre);
-    if (!row) return unknown_pre(pre, b->where, b->err);
+    const lt_gguf_pre *row = lt_gguf_pre_find(pre);
+    if (!row) return lt_gguf_pre_unknown(pre, b->where, b->err);
     LT_TRY(put_merges(b));
     LT_TRY(set(b, b->model, "ignore_merges", json_boolean(row->ignore_merges)));
     LT_TRY(set_text(b, b->root, "normalizer", row->normalizer));
@@ -269,10 +202,10 @@ static size_t characters(const char *s, size_t n) {
 static lt_status put_cuts(const build *b, joints *js, size_t token) {
     size_t n;
     double score;
-    int64_t type = TYPE_NORMAL;
+    int64_t type = LT_GGUF_TOKEN_NORMAL;
     const char *s = lt_gguf_array_string(b->g, "tokenizer.ggml.tokens", token, &n);
     lt_gguf_array_i64(b->g, "tokenizer.ggml.token_type", token, &type);
-    if (type != TYPE_NORMAL) return LT_OK;
+    if (type != LT_GGUF_TOKEN_NORMAL) return LT_OK;
     if (n > LONGEST_PIECE)
         return lt_fail(b->err, LT_EUNSUPPORTED, "piece of %zu bytes (%s: token %zu)", n, b->where, token);
     if (!lt_gguf_array_f64(b->g, "tokenizer.ggml.scores", token, &score) || !isfinite(score))

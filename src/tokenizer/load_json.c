@@ -167,8 +167,7 @@ static lt_status overrule_prefix_space(json_t *root, const json_t *config, lt_er
                : lt_fail(err, LT_ENOMEM, "no memory for a JSON value");
 }
 
-/* "bos_token": "<s>" or {"content": "<s>", ...}; false: no such member (null is a member: none). */
-static bool named_token(int32_t *id, const lt_tokenizer *t, const json_t *config, const char *key) {
+bool lt_tok_named(int32_t *id, const lt_tokenizer *t, const json_t *config, const char *key) {
     const json_t *j = json_object_get(config, key);
     if (!j) return false;
     if (json_is_object(j)) j = json_object_get(j, "content");
@@ -200,9 +199,9 @@ static lt_status load_files(folder_files *f, const char *folder, lt_err *err) {
 }
 
 static void find_ends(lt_tokenizer *t, const folder_files *f) {
-    if (!named_token(&t->bos, t, f->config, "bos_token") && !named_token(&t->bos, t, f->special, "bos_token"))
+    if (!lt_tok_named(&t->bos, t, f->config, "bos_token") && !lt_tok_named(&t->bos, t, f->special, "bos_token"))
         numbered_token(&t->bos, t, f->generation, "bos_token_id");
-    if (!named_token(&t->eos, t, f->config, "eos_token") && !named_token(&t->eos, t, f->special, "eos_token"))
+    if (!lt_tok_named(&t->eos, t, f->config, "eos_token") && !lt_tok_named(&t->eos, t, f->special, "eos_token"))
         numbered_token(&t->eos, t, f->generation, "eos_token_id");
 }
 

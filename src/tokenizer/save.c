@@ -35,14 +35,15 @@ static lt_status complete(json_t *object, const char *defaults, lt_err *err) {
 }
 
 /* A part of a stage, and the parts of a sequence. */
-static lt_status complete_part(json_t *part, lt_err *err) {
+lt_status lt_tokenizer_complete_part(json_t *part, lt_err *err) {
     static const char *const lists[] = { "pretokenizers", "normalizers", "decoders" };
     const char *type = json_string_value(json_object_get(part, "type"));
     for (size_t i = 0; type && i < LT_COUNTOF(part_rows); i++)
         if (strcmp(type, part_rows[i].type) == 0) LT_TRY(complete(part, part_rows[i].defaults, err));
     for (size_t i = 0; i < LT_COUNTOF(lists); i++) {
         json_t *list = json_object_get(part, lists[i]);
-        for (size_t k = 0; k < json_array_size(list); k++) LT_TRY(complete_part(json_array_get(list, k), err));
+        for (size_t k = 0; k < json_array_size(list); k++)
+            LT_TRY(lt_tokenizer_complete_part(json_array_get(list, k), err));
     }
     return LT_OK;
 }
@@ -120,7 +121,8 @@ static lt_status complete_root(json_t *root, const lt_gguf *g, int32_t bos, int3
                     "null,\"decoder\":null}",
                     err));
     LT_TRY(complete_added(json_object_get(root, "added_tokens"), err));
-    for (size_t i = 0; i < LT_COUNTOF(stages); i++) LT_TRY(complete_part(json_object_get(root, stages[i]), err));
+    for (size_t i = 0; i < LT_COUNTOF(stages); i++)
+        LT_TRY(lt_tokenizer_complete_part(json_object_get(root, stages[i]), err));
     return complete_template(root, g, bos, eos, err);
 }
 

@@ -77,6 +77,9 @@ struct lt_tokenizer {
 
 /* Builds a tokenizer from the tree of a tokenizer.json. */
 lt_status lt_tokenizer_from_tree(lt_tokenizer **out, const json_t *root, const char *where, lt_err *err);
+/* The id of "bos_token": "<s>" or {"content": "<s>", ...} in a tokenizer_config.json, -1: none of that text; false: no
+ * such member (null is a member: none). */
+bool lt_tok_named(int32_t *id, const lt_tokenizer *t, const json_t *config, const char *key);
 /* The tree of the tokenizer.json that a GGUF's vocabulary came from, in the members that from_tree reads; ids -1: none.
  */
 lt_status lt_tokenizer_gguf_tree(json_t **out, int32_t *bos, int32_t *eos, const struct lt_gguf *g, lt_err *err);
