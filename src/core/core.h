@@ -110,7 +110,7 @@ typedef struct lt_rng {
     unsigned used;
 } lt_rng;
 /* purpose: a small constant per use (LT_RNG_*), so that streams of one seed never meet */
-enum { LT_RNG_TEST = 1, LT_RNG_SAMPLE = 2, LT_RNG_DATA = 3, LT_RNG_INIT = 4, LT_RNG_METHOD = 5 };
+enum { LT_RNG_TEST = 1, LT_RNG_SAMPLE = 2, LT_RNG_DATA = 3, LT_RNG_INIT = 4, LT_RNG_METHOD = 5, LT_RNG_DROPOUT = 6 };
 lt_rng lt_rng_at(uint64_t seed, uint32_t purpose, uint32_t step, uint32_t index);
 uint32_t lt_rng_u32(lt_rng *r);
 double lt_rng_uniform(lt_rng *r);             /* [0,1), 53 bits */

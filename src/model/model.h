@@ -35,7 +35,8 @@ void lt_model_destroy(lt_model *m);
 bool lt_model_is_gguf(const lt_model *m);
 const lt_gguf *lt_model_gguf(const lt_model *m); /* NULL for folders */
 
-/* Digest over canonical config and per tensor (name, dtype, shape, bytes), for factored models too. Cached by path,
+/* Digest over canonical config and per tensor (name, dtype, shape, bytes), for factored models too, and over adapters
+ * where there are any. Cached by path,
  * size, mtime under $XDG_CACHE_HOME/lathe (or ~/.cache/lathe); an unusable cache is not an error. Reads every byte
  * once; parallel by tensor. */
 lt_status lt_model_hash(const lt_model *m, int threads, char hex[LT_HASH_HEX], lt_err *err);
@@ -49,6 +50,7 @@ typedef struct lt_module {
 } lt_module;
 bool lt_model_module(const lt_model *m, size_t i, lt_module *out);
 bool lt_model_find_module(const lt_model *m, const char *name, lt_module *out);
+const char *lt_model_adapted(const lt_model *m); /* a linear with adapters (model/adapter.h); NULL: none has any */
 /* Every stored parameter once (tied head not repeated): iterate i from 0. */
 typedef struct lt_param_info {
     const lt_param *param;

@@ -153,7 +153,7 @@ static void cache_write(const char *path, const char hex[LT_HASH_HEX]) {
     lt_free(folder);
 }
 
-lt_status lt_model_hash(const lt_model *m, int threads, char hex[LT_HASH_HEX], lt_err *err) {
+static lt_status hash_weights(const lt_model *m, int threads, char hex[LT_HASH_HEX], lt_err *err) {
     char key[LT_HASH_HEX];
     char *path = !m->changed && key_of(m, key) ? cache_path(key) : NULL;
     lt_status st = LT_OK;
@@ -163,4 +163,39 @@ lt_status lt_model_hash(const lt_model *m, int threads, char hex[LT_HASH_HEX], l
     }
     lt_free(path);
     return st;
+}
+
+/* ---- adapters ---- */
+
+static bool add_adapter(lt_hash *h, const lt_adapter *a) {
+    char hex[LT_HASH_HEX], scale[64];
+    const lt_param *param[] = { &a->a, &a->b };
+    for (size_t i = 0; i < LT_COUNTOF(param); i++) {
+        if (!hash_param(param[i], hex)) return false;
+        lt_hash_update(h, hex, LT_HASH_HEX - 1);
+    }
+    snprintf(scale, sizeof scale, "%a\n", a->scale);
+    lt_hash_update(h, scale, strlen(scale));
+    return true;
+}
+
+static bool add_adapters(lt_hash *h, const lt_model *m) {
+    lt_module mod;
+    bool ok = true;
+    for (size_t i = 0; ok && lt_model_module(m, i, &mod); i++)
+        for (int s = 0; s < mod.linear->n_stages; s++)
+            for (size_t k = 0; ok && k < mod.linear->stage[s].n_adapters; k++)
+                ok = add_adapter(h, &mod.linear->stage[s].adapters[k]);
+    return ok;
+}
+
+lt_status lt_model_hash(const lt_model *m, int threads, char hex[LT_HASH_HEX], lt_err *err) {
+    LT_TRY(hash_weights(m, threads, hex, err));
+    if (!lt_model_adapted(m)) return LT_OK;
+    lt_hash *h = lt_hash_create();
+    if (!h) return lt_fail(err, LT_ENOMEM, "out of memory (model hash)");
+    lt_hash_update(h, hex, LT_HASH_HEX - 1);
+    const bool ok = add_adapters(h, m);
+    lt_hash_finish(h, hex);
+    return ok ? LT_OK : lt_fail(err, LT_ENOMEM, "out of memory (model hash)");
 }

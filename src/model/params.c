@@ -35,6 +35,14 @@ bool lt_model_find_module(const lt_model *m, const char *name, lt_module *out) {
     return false;
 }
 
+const char *lt_model_adapted(const lt_model *m) {
+    lt_module mod;
+    for (size_t i = 0; lt_model_module(m, i, &mod); i++)
+        for (int s = 0; s < mod.linear->n_stages; s++)
+            if (mod.linear->stage[s].n_adapters) return mod.linear->name;
+    return NULL;
+}
+
 /* ---- parameters ---- */
 
 /* Gives p when it is stored and the count down to it is spent. */

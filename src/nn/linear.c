@@ -107,13 +107,44 @@ static lt_tensor weight_of(const lt_stage *s, lt_span span) {
     return s->in_out ? cols_of(&s->w.t, span) : rows_of(&s->w.t, span);
 }
 
+/* out = in ∘ mask / (1 - p), or added to out; [n, d]. 16 bits of the row's stream for each entry. */
+static void drop_rows(lt_team *team, const lt_adapter *a, lt_real *out, const lt_real *in, size_t n, size_t d,
+                      bool add) {
+    const uint32_t limit = (uint32_t)(a->dropout * 65536.0);
+    const lt_real keep = (lt_real)(1.0 / (1.0 - a->dropout));
+#pragma omp parallel for schedule(static) num_threads(lt_op_threads(team, n *d))
+    for (size_t i = 0; i < n; i++) {
+        lt_rng r = lt_rng_at(a->seed, LT_RNG_DROPOUT, a->step, (uint32_t)i);
+        uint32_t bits = 0;
+        for (size_t k = i * d; k < i * d + d; k++) {
+            bits = (k - i * d) % 2 ? bits >> 16 : lt_rng_u32(&r);
+            const lt_real v = (bits & 0xFFFF) < limit ? 0 : keep * in[k];
+            out[k] = add ? out[k] + v : v;
+        }
+    }
+}
+
+static bool drops(const lt_exec *x, const lt_adapter *a) {
+    return a->dropout > 0 && lt_exec_mode(x) == LT_RECORD;
+}
+
+/* what A sees of x: x itself, or a copy in scratch */
+static const lt_real *adapter_input(lt_exec *x, const lt_adapter *a, const lt_real *in, size_t n) {
+    const size_t d = lt_tensor_cols(&a->a.t);
+    if (!drops(x, a)) return in;
+    lt_real *out = lt_exec_scratch(x, n * d * sizeof *out);
+    if (out) drop_rows(lt_exec_team(x), a, out, in, n, d, false);
+    return out;
+}
+
 /* s x Aᵀ [n, q], in scratch */
 static lt_real *adapter_inner(lt_exec *x, const lt_adapter *a, const lt_real *in, size_t n) {
     lt_team *team = lt_exec_team(x);
     const size_t q = lt_tensor_rows(&a->a.t);
     lt_real *t = lt_exec_scratch(x, n * q * sizeof *t);
-    if (!t) return NULL;
-    lt_k_matmul_wt(team, t, q, in, lt_tensor_cols(&a->a.t), n, &a->a.t, false, false);
+    const lt_real *seen = t ? adapter_input(x, a, in, n) : NULL;
+    if (!seen) return NULL;
+    lt_k_matmul_wt(team, t, q, seen, lt_tensor_cols(&a->a.t), n, &a->a.t, false, false);
     lt_k_scale(team, t, t, (lt_real)a->scale, n * q);
     return t;
 }
@@ -152,8 +183,19 @@ static void adapter_backward(lt_exec *x, const lt_adapter *a, lt_span span, lt_r
     const lt_tensor b = rows_of(&a->b.t, span);
     lt_k_matmul_w(team, dt, q, dy, span.n, n, &b, false, false);
     lt_k_scale(team, dt, dt, (lt_real)a->scale, n * q);
-    if (lt_param_trainable(&a->a)) lt_k_gemm(team, true, false, q, d, n, 1, dt, q, in, d, 1, a->a.grad, d);
-    if (dx) lt_k_matmul_w(team, dx, d, dt, q, n, &a->a.t, false, true);
+    if (lt_param_trainable(&a->a)) {
+        const lt_real *seen = adapter_input(x, a, in, n);
+        if (seen) lt_k_gemm(team, true, false, q, d, n, 1, dt, q, seen, d, 1, a->a.grad, d);
+    }
+    if (!dx) return;
+    if (!drops(x, a)) {
+        lt_k_matmul_w(team, dx, d, dt, q, n, &a->a.t, false, true);
+        return;
+    }
+    lt_real *dseen = lt_exec_scratch(x, n * d * sizeof *dseen);
+    if (!dseen) return;
+    lt_k_matmul_w(team, dseen, d, dt, q, n, &a->a.t, false, false);
+    drop_rows(team, a, dx, dseen, n, d, true);
 }
 
 void lt_stage_backward(lt_exec *x, const lt_stage *s, lt_span span, lt_real *dx, const lt_real *dy, const lt_real *in,

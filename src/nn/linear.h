@@ -10,6 +10,9 @@
 typedef struct lt_adapter {
     lt_param a, b;
     double scale;
+    double dropout; /* LT_RECORD: the part of x that A does not see; the rest is divided by 1 - dropout */
+    uint64_t seed;  /* ... drawn from (seed, step, row) */
+    uint32_t step;
 } lt_adapter; /* LoRA: a [q, in], b [out, q] */
 typedef struct lt_stage {
     lt_param w; /* [out, in] or, when in_out (Conv1D), [in, out] */

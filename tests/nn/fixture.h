@@ -97,7 +97,8 @@ __attribute__((unused)) static lt_param fix_param_as(fixture *f, const char *nam
     return (lt_param){ .name = name, .t = lt_tensor_dense(dt, p.t.rank, p.t.size, buffer, 0) };
 }
 
-/* what: any of "2" two stages of rank r, "b" bias, "a" adapters of rank 2, "t" stored [in, out], "f" weights frozen */
+/* what: any of "2" two stages of rank r, "b" bias, "a" adapters of rank 2, "d" with dropout, "t" stored [in, out], "f"
+ * weights frozen */
 __attribute__((unused)) static lt_linear fix_linear(fixture *f, const char *what, size_t in, size_t out, size_t r) {
     const bool two = strchr(what, '2') != NULL, in_out = strchr(what, 't') != NULL, trains = !strchr(what, 'f');
     lt_linear l = { .name = "module", .n_stages = two ? 2 : 1 };
@@ -110,8 +111,12 @@ __attribute__((unused)) static lt_linear fix_linear(fixture *f, const char *what
         s->n_adapters = 2;
         s->adapters = fix_zeros(f, s->n_adapters, sizeof *s->adapters);
         for (size_t k = 0; k < s->n_adapters; k++)
-            s->adapters[k] =
-                (lt_adapter){ fix_param(f, "lora_a", 2, a, 0.5, true), fix_param(f, "lora_b", b, 2, 0.5, true), 0.75 };
+            s->adapters[k] = (lt_adapter){ .a = fix_param(f, "lora_a", 2, a, 0.5, true),
+                                           .b = fix_param(f, "lora_b", b, 2, 0.5, true),
+                                           .scale = 0.75,
+                                           .dropout = strchr(what, 'd') ? 0.3 : 0,
+                                           .seed = k,
+                                           .step = 5 };
     }
     if (strchr(what, 'b')) l.bias = fix_param(f, "module.bias", 0, out, 0.5, trains);
     return l;

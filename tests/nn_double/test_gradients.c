@@ -211,6 +211,8 @@ static const gcase cases[] = {
     { "linear", "2 b", make_linear, run_linear, some, { .lin = { 7, 6, 3, 1 } } },
     { "linear", "2 t", make_linear, run_linear, one, { .lin = { 7, 6, 3, 1 } } },
     { "linear", "2 a b", make_linear, run_linear, some, { .lin = { 7, 6, 3, 1 } } },
+    { "linear", "a d", make_linear, run_linear, longer, { .lin = { 7, 6, 0, 1 } } },
+    { "linear", "2 a d f", make_linear, run_linear, some, { .lin = { 7, 6, 3, 1 } } },
     { "linear", "a f", make_linear, run_linear, longer, { .lin = { 7, 6, 0, 1 } } },
     { "linear", "2 a f t", make_linear, run_linear, longer, { .lin = { 7, 6, 3, 1 } } },
     { "take_rows", "", make_one, run_take_rows, some, { { 0 } } },
