@@ -118,8 +118,23 @@ static lt_status take_bias(const binder *b, lt_linear *l, const lt_map_row *row,
     return take(b, &l->bias, e, out, 0);
 }
 
+/* Where the parts of a fused matrix lie, by the sizes of this layer. */
+static lt_status bind_layout(const binder *b, lt_linear *l, const lt_map_row *row, const lt_layer_config *lc) {
+    const size_t n = row->fused->n_parts;
+    lt_layout *layout = lt_arena_alloc(b->w->arena, sizeof *layout);
+    lt_layout_part *parts = lt_arena_array(b->w->arena, n, sizeof *parts);
+    if (!layout || !parts) return lt_fail(b->err, LT_ENOMEM, "out of memory (%s)", l->name);
+    for (size_t i = 0; i < n; i++)
+        parts[i] =
+            (lt_layout_part){ row->fused->part[i].name, lt_axis_size(row->fused->part[i].rows, &b->m->config, lc) };
+    *layout = (lt_layout){ parts, n, row->fused->by_head ? lc->n_k_heads : 1 };
+    l->layout = layout;
+    return LT_OK;
+}
+
 static lt_status bind_linear(const binder *b, lt_linear *l, const lt_map_row *row, const char *module, size_t out,
-                             size_t in) {
+                             size_t in, const lt_layer_config *lc) {
+    const bool in_out = row->in_out && !b->w->gguf; /* llama.cpp turns Conv1D around */
     found f;
     l->name = lt_weights_strdup(b->w, module);
     if (!l->name) return lt_fail(b->err, LT_ENOMEM, "out of memory (%s)", module);
@@ -128,9 +143,10 @@ static lt_status bind_linear(const binder *b, lt_linear *l, const lt_map_row *ro
         LT_TRY(take_factors(b, l, &f, out, in));
     else {
         l->n_stages = 1;
-        l->stage[0].in_out = row->in_out;
-        LT_TRY(take(b, &l->stage[0].w, f.dense, row->in_out ? in : out, row->in_out ? out : in));
+        l->stage[0].in_out = in_out;
+        LT_TRY(take(b, &l->stage[0].w, f.dense, in_out ? in : out, in_out ? out : in));
     }
+    if (row->fused) LT_TRY(bind_layout(b, l, row, lc));
     return take_bias(b, l, row, &f, out);
 }
 
@@ -139,6 +155,11 @@ static lt_status bind_linear(const binder *b, lt_linear *l, const lt_map_row *ro
 static lt_status bind_vector(const binder *b, lt_param *p, const char *module, const char *suffix, size_t n) {
     lt_weight *e = find(b, module, NULL, suffix);
     return e ? take(b, p, e, n, 0) : missing(b, module, NULL, suffix);
+}
+
+static lt_status bind_table(const binder *b, lt_param *p, const char *module, size_t rows, size_t cols) {
+    lt_weight *e = find(b, module, NULL, ".weight");
+    return e ? take(b, p, e, rows, cols) : missing(b, module, NULL, ".weight");
 }
 
 static lt_status bind_norm(const binder *b, lt_norm_params *n, const lt_map_row *row, const char *module, size_t size) {
@@ -156,13 +177,24 @@ static lt_status bind_row(const binder *b, const lt_map_row *row, size_t layer) 
     char module[NAME_CAP];
     if (!lt_map_name(module, sizeof module, row->hf, layer))
         return lt_fail(b->err, LT_EINTERNAL, "tensor name is too long (%s)", row->hf);
-    if (row->slot == LT_SLOT_HEAD) return bind_linear(b, &m->head, row, module, out, in);
-    if (row->slot < LT_N_LINEAR_SLOTS) return bind_linear(b, &m->layer[layer].linear[row->slot], row, module, out, in);
-    if (row->slot == LT_SLOT_FINAL_NORM) return bind_norm(b, &m->final_norm, row, module, out);
+    if (row->slot < LT_N_LINEAR_SLOTS)
+        return bind_linear(b, &m->layer[layer].linear[row->slot], row, module, out, in, lc);
     if (lt_slot_in_layer(row->slot))
         return bind_norm(b, &m->layer[layer].norm[row->slot - LT_N_LINEAR_SLOTS], row, module, out);
-    lt_weight *e = find(b, module, NULL, ".weight");
-    return e ? take(b, &m->embed, e, out, in) : missing(b, module, NULL, ".weight");
+    switch (row->slot) {
+    case LT_SLOT_POSITIONS:
+        return bind_table(b, &m->positions, module, out, in);
+    case LT_SLOT_PROJECT_IN:
+        return bind_linear(b, &m->project_in, row, module, out, in, lc);
+    case LT_SLOT_PROJECT_OUT:
+        return bind_linear(b, &m->project_out, row, module, out, in, lc);
+    case LT_SLOT_FINAL_NORM:
+        return bind_norm(b, &m->final_norm, row, module, out);
+    case LT_SLOT_HEAD:
+        return bind_linear(b, &m->head, row, module, out, in, lc);
+    default:
+        return bind_table(b, &m->embed, module, out, in);
+    }
 }
 
 /* A tied model has one table. A file may hold a second copy of it; a different one means that the config or the file is
@@ -184,10 +216,16 @@ static lt_status bind_tied_head(const binder *b, const lt_map_row *row) {
 
 /* Buffers that old checkpoints carry along and nothing reads. */
 static bool is_known_leftover(const binder *b, const char *name) {
-    static const char buffer[] = ".rotary_emb.inv_freq";
-    const size_t n = strlen(name), s = sizeof buffer - 1;
+    static const char *const buffers[] = { ".rotary_emb.inv_freq", NULL };
     if (b->w->gguf) return strcmp(name, "rope_freqs.weight") == 0; /* read with the config */
-    return n > s && strcmp(name + n - s, buffer) == 0;
+    const char *const *lists[] = { buffers, b->m->family->leftovers };
+    const size_t n = strlen(name);
+    for (size_t i = 0; i < LT_COUNTOF(lists); i++)
+        for (const char *const *end = lists[i]; end && *end; end++) {
+            const size_t e = strlen(*end);
+            if (n > e && strcmp(name + n - e, *end) == 0) return true;
+        }
+    return false;
 }
 
 /* ---- ranks that the config names ---- */

@@ -3,6 +3,7 @@
  *
  *   pre:      a = x + mixer(norm(x));            y = a + mlp(norm'(a))
  *   post:     a = x + norm(mixer(x));            y = a + norm'(mlp(a))        (OLMo 2)
+ *   post sum: a = norm(x + mixer(x));            y = norm'(a + mlp(a))        (OPT-350m)
  *   sandwich: a = x + norm2(mixer(norm1(x)));    y = a + norm4(mlp(norm3(a))) (Gemma 3)
  *   parallel: y = x + mixer(norm(x)) + mlp(norm'(x))                          (GPT-NeoX) */
 #include "model/model.h"
@@ -30,17 +31,26 @@ static void tap(lt_exec *x, const block_arg *b, lt_site site, int sub, lt_var v)
 
 /* Norm in front of the mixer or MLP, where the placement has one. */
 static lt_var before(lt_exec *x, const block_arg *b, lt_slot slot, lt_var in) {
-    const lt_norm_params *n = b->m->config.block.place == LT_NORM_POST ? NULL : norm_of(b, slot);
+    const lt_norm_place place = b->m->config.block.place;
+    const lt_norm_params *n = place == LT_NORM_PRE || place == LT_NORM_SANDWICH ? norm_of(b, slot) : NULL;
     return n ? lt_norm(x, in, n, 0) : in;
 }
 
 /* Norm behind it; sub 0: mixer, 1: MLP. */
 static lt_var after(lt_exec *x, const block_arg *b, lt_slot slot, int sub, lt_var in) {
-    const lt_norm_params *n = b->m->config.block.place == LT_NORM_PRE ? NULL : norm_of(b, slot);
+    const lt_norm_place place = b->m->config.block.place;
+    const lt_norm_params *n = place == LT_NORM_POST || place == LT_NORM_SANDWICH ? norm_of(b, slot) : NULL;
     if (!n) return in;
     const lt_var out = lt_norm(x, in, n, 0);
     tap(x, b, LT_SITE_POST_NORM, sub, out);
     return out;
+}
+
+/* The residual sum, and the norm of it where the placement has one. */
+static lt_var sum(lt_exec *x, const block_arg *b, lt_slot slot, lt_var residual, lt_var update) {
+    const lt_norm_params *n = b->m->config.block.place == LT_NORM_POST_SUM ? norm_of(b, slot) : NULL;
+    const lt_var s = lt_add(x, residual, update);
+    return n ? lt_norm(x, s, n, 0) : s;
 }
 
 /* ---- softmax attention ---- */
@@ -50,15 +60,13 @@ typedef struct qkv {
 } qkv;
 
 static qkv project(lt_exec *x, const block_arg *b, lt_var in) {
-    const lt_layer_config *c = &b->m->config.layer[b->layer];
     const lt_linear *fused = linear_of(b, LT_SLOT_QKV);
     qkv p;
     if (lt_linear_present(fused)) {
-        const size_t nq = c->n_q_heads * c->qk_dim, nk = c->n_k_heads * c->qk_dim, nv = c->n_v_heads * c->v_dim;
-        if (fused->layout && fused->layout->groups > 1)
-            lt_exec_fail(x, LT_EUNSUPPORTED, "interleaved projections are not supported (%s)", fused->name);
         const lt_var all = lt_linear_fwd(x, in, fused);
-        p = (qkv){ lt_take_cols(x, all, 0, nq), lt_take_cols(x, all, nq, nk), lt_take_cols(x, all, nq + nk, nv) };
+        p.q = lt_take_part(x, all, fused->layout, 0);
+        p.k = lt_take_part(x, all, fused->layout, 1);
+        p.v = lt_take_part(x, all, fused->layout, 2);
     } else {
         p.q = lt_linear_fwd(x, in, linear_of(b, LT_SLOT_Q));
         p.k = lt_linear_fwd(x, in, linear_of(b, LT_SLOT_K));
@@ -136,12 +144,11 @@ static lt_var mixer(lt_exec *x, const block_arg *b, lt_var in) {
 
 static lt_var widen(lt_exec *x, const block_arg *b, lt_var in) {
     const lt_act act = b->m->config.act;
-    const size_t d_ff = b->m->config.layer[b->layer].d_ff;
-    if (!b->m->config.block.gated_mlp) return lt_activate(x, lt_linear_fwd(x, in, linear_of(b, LT_SLOT_UP)), act);
     const lt_linear *fused = linear_of(b, LT_SLOT_GATE_UP);
+    if (!b->m->config.block.gated_mlp) return lt_activate(x, lt_linear_fwd(x, in, linear_of(b, LT_SLOT_UP)), act);
     if (lt_linear_present(fused)) {
-        const lt_var both = lt_linear_fwd(x, in, fused), gate = lt_take_cols(x, both, 0, d_ff);
-        return lt_gated(x, gate, lt_take_cols(x, both, d_ff, d_ff), act);
+        const lt_var both = lt_linear_fwd(x, in, fused), gate = lt_take_part(x, both, fused->layout, 0);
+        return lt_gated(x, gate, lt_take_part(x, both, fused->layout, 1), act);
     }
     const lt_var gate = lt_linear_fwd(x, in, linear_of(b, LT_SLOT_GATE));
     return lt_gated(x, gate, lt_linear_fwd(x, in, linear_of(b, LT_SLOT_UP)), act);
@@ -160,17 +167,19 @@ static lt_var mlp(lt_exec *x, const block_arg *b, lt_var in) {
 static lt_var block(lt_exec *x, lt_var in, const void *arg) {
     const block_arg *b = arg;
     tap(x, b, LT_SITE_BLOCK_IN, 0, in);
-    const lt_var a = lt_add(x, in, mixer(x, b, in));
-    const lt_var out = lt_add(x, a, mlp(x, b, b->m->config.block.parallel ? in : a));
+    const lt_var a = sum(x, b, LT_SLOT_NORM_MIXER, in, mixer(x, b, in));
+    const lt_var out = sum(x, b, LT_SLOT_NORM_MLP, a, mlp(x, b, b->m->config.block.parallel ? in : a));
     tap(x, b, LT_SITE_BLOCK_OUT, 0, out);
     return out;
 }
 
 /* ---- the model ---- */
 
+/* Only the gradients of trainable tables are written. */
 lt_var lt_model_embed(lt_exec *x, const lt_model *m) {
-    return lt_embed(x, (lt_param *)&m->embed,
-                    m->config.embed_scale); /* only the gradient of a trainable table is written */
+    lt_var h = lt_embed(x, (lt_param *)&m->embed, m->config.embed_scale);
+    if (lt_linear_present(&m->project_in)) h = lt_linear_fwd(x, h, &m->project_in);
+    return m->positions.name ? lt_add_positions(x, h, (lt_param *)&m->positions, m->config.pos_offset) : h;
 }
 
 lt_var lt_model_layer(lt_exec *x, const lt_model *m, size_t layer, lt_var h) {
@@ -188,6 +197,7 @@ lt_var lt_model_layer(lt_exec *x, const lt_model *m, size_t layer, lt_var h) {
 lt_var lt_model_final(lt_exec *x, const lt_model *m, lt_var h) {
     lt_tap(x, LT_SITE_FINAL_NORM_IN, -1, 0, h);
     if (m->final_norm.w.name) h = lt_norm(x, h, &m->final_norm, 0);
+    if (lt_linear_present(&m->project_out)) h = lt_linear_fwd(x, h, &m->project_out);
     lt_tap(x, LT_SITE_HEAD_IN, -1, 0, h);
     return h;
 }

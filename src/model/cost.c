@@ -31,7 +31,7 @@ static size_t block_floats(const lt_model *m, size_t layer) {
 }
 
 size_t lt_model_exec_bytes(const lt_model *m, size_t n_rows) {
-    size_t floats = 2 * m->config.d_model, table = 0;
+    size_t floats = 2 * m->config.d_model + m->config.d_embed, table = 0;
     for (size_t l = 0; l < m->config.n_layers; l++)
         if (m->config.layer[l].present) floats = lt_max_size(floats, block_floats(m, l));
     for (size_t r = 0; r < m->config.n_ropes; r++) table += m->config.rope[r].dim;
@@ -52,6 +52,9 @@ static double visible_pairs(const lt_batch *b, size_t i, size_t window) {
 
 double lt_model_flops(const lt_model *m, const lt_batch *b, size_t n_head_rows) {
     double flops = 2.0 * (double)lt_model_n_linear_params(m) * (double)b->n_rows;
+    if (lt_linear_present(&m->project_in))
+        flops += 2.0 * (double)lt_tensor_count(&m->project_in.stage[0].w.t) * (double)b->n_rows +
+                 2.0 * (double)lt_tensor_count(&m->project_out.stage[0].w.t) * (double)n_head_rows;
     for (int s = 0; s < m->head.n_stages; s++)
         flops += 2.0 * (double)lt_tensor_count(&m->head.stage[s].w.t) * (double)n_head_rows;
     for (size_t l = 0; l < m->config.n_layers; l++) {

@@ -4,9 +4,9 @@
 #include <stdio.h>
 #include <string.h>
 
-extern const lt_family lt_family_llama, lt_family_mistral, lt_family_qwen2, lt_family_qwen3;
+extern const lt_family lt_family_llama, lt_family_mistral, lt_family_qwen2, lt_family_qwen3, lt_family_gpt2;
 const lt_family *const lt_families[] = {
-    &lt_family_llama, &lt_family_mistral, &lt_family_qwen2, &lt_family_qwen3, NULL,
+    &lt_family_llama, &lt_family_mistral, &lt_family_qwen2, &lt_family_qwen3, &lt_family_gpt2, NULL,
 };
 
 const lt_fused lt_fused_qkv = {

@@ -107,6 +107,7 @@ static lt_status open_resolved(lt_model *m, bool gguf, lt_err *err) {
     } else {
         LT_TRY(read_hf_config(m, err));
         LT_TRY(lt_weights_open_folder(&m->weights, m->path, err));
+        LT_TRY(lt_weights_add_prefix(m->weights, m->family, err));
     }
     snprintf(m->config.model_type, sizeof m->config.model_type, "%s",
              json_string_value(json_object_get(m->config.raw, "model_type")));

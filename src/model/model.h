@@ -17,7 +17,8 @@ typedef struct lt_layer {
 typedef struct lt_model {
     const lt_family *family;
     lt_config config;
-    lt_param embed;
+    lt_param embed, positions;         /* positions.name NULL: none are learned */
+    lt_linear project_in, project_out; /* between the table's width and d_model; absent but for OPT-350m */
     lt_norm_params final_norm;
     lt_linear head;  /* tied: its stage is the embedding table (same buffer, same name) */
     lt_layer *layer; /* [config.n_layers] */
@@ -75,7 +76,7 @@ void lt_model_zero_grads(lt_model *m);
 /* ---- running: the batch is in x (lt_exec_begin) ---- */
 lt_var lt_model_embed(lt_exec *x, const lt_model *m);                         /* [n, d_model] */
 lt_var lt_model_layer(lt_exec *x, const lt_model *m, size_t layer, lt_var h); /* one lt_block, with taps */
-lt_var lt_model_final(lt_exec *x, const lt_model *m, lt_var h); /* final norm, taps final_norm_in, head_in */
+lt_var lt_model_final(lt_exec *x, const lt_model *m, lt_var h);               /* final norm, projection; [n, d_embed] */
 lt_var lt_model_logits(lt_exec *x, const lt_model *m, lt_var final);
 lt_var lt_model_nll(lt_exec *x, const lt_model *m, lt_var final, const int32_t *target, int32_t *argmax);
 /* all layers and the final norm */

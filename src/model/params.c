@@ -71,10 +71,14 @@ static bool pick_in_layer(const lt_layer *l, int layer, size_t *left, lt_param_i
 }
 
 bool lt_model_param(const lt_model *m, size_t i, lt_param_info *out) {
-    if (pick(&m->embed, -1, LT_SLOT_EMBED, &i, out)) return true;
+    if (pick(&m->embed, -1, LT_SLOT_EMBED, &i, out) || pick(&m->positions, -1, LT_SLOT_POSITIONS, &i, out) ||
+        pick_linear(&m->project_in, -1, LT_SLOT_PROJECT_IN, &i, out))
+        return true;
     for (size_t l = 0; l < m->config.n_layers; l++)
         if (pick_in_layer(&m->layer[l], (int)l, &i, out)) return true;
-    if (pick_norm(&m->final_norm, -1, LT_SLOT_FINAL_NORM, &i, out)) return true;
+    if (pick_norm(&m->final_norm, -1, LT_SLOT_FINAL_NORM, &i, out) ||
+        pick_linear(&m->project_out, -1, LT_SLOT_PROJECT_OUT, &i, out))
+        return true;
     return !m->config.tied && pick_linear(&m->head, -1, LT_SLOT_HEAD, &i, out);
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "model/weights.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -171,6 +172,39 @@ lt_status lt_weights_open_folder(lt_weights **out, const char *folder, lt_err *e
     else
         *out = w;
     return st;
+}
+
+/* ---- names without their prefix ---- */
+
+static const char *module_of(const lt_family *f, lt_slot slot) {
+    for (size_t i = 0; i < f->n_tensors; i++)
+        if (f->tensors[i].slot == slot) return f->tensors[i].hf;
+    return "";
+}
+
+/* Told by the table: it is there without the prefix, and not with it. */
+static bool is_bare(const lt_weights *w, const lt_family *f) {
+    char name[160];
+    const char *table = module_of(f, LT_SLOT_EMBED);
+    const size_t n = f->prefix ? strlen(f->prefix) : 0;
+    if (n == 0 || strncmp(table, f->prefix, n) != 0) return false;
+    snprintf(name, sizeof name, "%s.weight", table);
+    return !lt_weights_find(w, name) && lt_weights_find(w, name + n);
+}
+
+lt_status lt_weights_add_prefix(lt_weights *w, const lt_family *f, lt_err *err) {
+    const char *head = module_of(f, LT_SLOT_HEAD);
+    if (!is_bare(w, f)) return LT_OK;
+    for (size_t i = 0; i < w->n_weights; i++) {
+        lt_weight *e = &w->weight[i];
+        if (strncmp(e->name, head, strlen(head)) == 0) continue;
+        char *full = lt_asprintf("%s%s", f->prefix, e->name);
+        e->name = full ? lt_weights_strdup(w, full) : NULL;
+        lt_free(full);
+        if (!e->name) return lt_fail(err, LT_ENOMEM, "out of memory (%s: tensor names)", e->file);
+    }
+    qsort(w->weight, w->n_weights, sizeof *w->weight, by_name);
+    return LT_OK;
 }
 
 /* ---- GGUF ---- */

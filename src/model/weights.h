@@ -31,6 +31,8 @@ lt_status lt_weights_open_gguf(lt_weights **out, const char *path, lt_err *err);
 void lt_weights_close(lt_weights *w);
 /* Gives the tensors of a GGUF the names of the family's map; tensors that no row names keep theirs. */
 lt_status lt_weights_rename_gguf(lt_weights *w, const lt_family *f, const lt_config *c, lt_err *err);
+/* Checkpoints of the bare model leave the family's prefix off: then every tensor but the head's gets it. */
+lt_status lt_weights_add_prefix(lt_weights *w, const lt_family *f, lt_err *err);
 lt_weight *lt_weights_find(const lt_weights *w, const char *name); /* NULL: absent */
 char *lt_weights_strdup(lt_weights *w, const char *s);             /* lives as long as w; NULL: out of memory */
 /* Takes p, freed with w; LT_ENOMEM frees it at once. */

@@ -20,15 +20,15 @@ typedef struct lt_stage {
     lt_adapter *adapters;
     size_t n_adapters;
 } lt_stage;
-/* Row blocks of a fused matrix, in order: "q" rows, "k" rows ... per_group > 0: the blocks interleave per group of
- * heads. */
+/* Row blocks of a fused matrix, in order: all "q" rows, all "k" rows ... With groups > 1 the matrix is `groups` equal
+ * runs of rows, and each run holds 1/groups of every part, in order (GPT-NeoX: one group per head). */
 typedef struct lt_layout_part {
     const char *name;
     size_t rows;
 } lt_layout_part;
 typedef struct lt_layout {
     const lt_layout_part *parts;
-    size_t n_parts, groups;
+    size_t n_parts, groups; /* groups >= 1 divides the rows of every part */
 } lt_layout;
 typedef struct lt_linear {
     const char *name; /* module: "model.layers.3.mlp.up_proj" */

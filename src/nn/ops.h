@@ -10,6 +10,9 @@
 /* [n, d]: row ids[i] of table [vocab, d] times scale; an id outside the table is LT_EDATA. */
 lt_var lt_embed(lt_exec *x, lt_param *table, double scale);
 
+/* [n, d]: in plus row (position + offset) of table: learned positions. A position outside the table is LT_EDATA. */
+lt_var lt_add_positions(lt_exec *x, lt_var in, lt_param *table, size_t offset);
+
 typedef enum lt_norm_kind { LT_NORM_RMS, LT_NORM_RMS_PLUS1, LT_NORM_LAYER } lt_norm_kind;
 typedef struct lt_norm_params {
     lt_norm_kind kind;
@@ -55,6 +58,8 @@ lt_var lt_take_rows(lt_exec *x, lt_var in, const size_t *index, size_t n_index);
 
 /* Column block [c0, c0 + n) of a fused output. */
 lt_var lt_take_cols(lt_exec *x, lt_var in, size_t c0, size_t n);
+/* Part of a fused output by the layout of its matrix: [n, rows of the part]. */
+lt_var lt_take_part(lt_exec *x, lt_var in, const lt_layout *layout, size_t part);
 
 /* [n, vocab] logits = scale * head(in): only where a user asks for logits. */
 lt_var lt_logits(lt_exec *x, lt_var in, const lt_linear *head, double scale);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* y[i] = x[index[i]], and y = x[:, c0 : c0 + n]; backward adds to where it came from. */
+/* y[i] = x[index[i]]; and columns in equal runs, run g being x[:, c0 + g stride : c0 + g stride + run]. Backward adds
+ * to where it came from. */
 #include "nn/op.h"
 
 #include <string.h>
@@ -9,7 +10,7 @@ typedef struct rows_attr {
     size_t n;
 } rows_attr;
 typedef struct cols_attr {
-    size_t c0, n;
+    size_t c0, run, groups, stride;
 } cols_attr;
 
 static lt_status check_rows(const lt_exec *x, const lt_node *node, lt_err *err) {
@@ -51,8 +52,9 @@ lt_var lt_take_rows(lt_exec *x, lt_var in, const size_t *index, size_t n_index) 
 
 static lt_status check_cols(const lt_exec *x, const lt_node *node, lt_err *err) {
     const cols_attr *a = node->attr;
-    const size_t cols = lt_cols(x, node->in[0]);
-    LT_REQUIRE(err, a->c0 <= cols && a->n <= cols - a->c0, "take_cols: columns %zu + %zu of %zu", a->c0, a->n, cols);
+    const size_t cols = lt_cols(x, node->in[0]), before = (a->groups - 1) * a->stride;
+    LT_REQUIRE(err, before <= cols && a->c0 <= cols - before && a->run <= cols - before - a->c0,
+               "take_cols: columns %zu + %zu of %zu, %zu times", a->c0, a->run, cols, a->groups);
     return LT_OK;
 }
 
@@ -62,7 +64,9 @@ static void forward_cols(lt_exec *x, const lt_node *node) {
     lt_real *y = lt_data(x, node->out);
     const lt_real *in = lt_data(x, node->in[0]);
 #pragma omp parallel for schedule(static) num_threads(lt_op_threads(lt_exec_team(x), n *d))
-    for (size_t i = 0; i < n; i++) memcpy(y + i * d, in + i * ld + a->c0, d * sizeof *y);
+    for (size_t i = 0; i < n; i++)
+        for (size_t g = 0; g < a->groups; g++)
+            memcpy(y + i * d + g * a->run, in + i * ld + a->c0 + g * a->stride, a->run * sizeof *y);
 }
 
 static void backward_cols(lt_exec *x, const lt_node *node) {
@@ -72,12 +76,27 @@ static void backward_cols(lt_exec *x, const lt_node *node) {
     const lt_real *dy = lt_grad(x, node->out);
     lt_real *dx = lt_grad(x, node->in[0]);
 #pragma omp parallel for schedule(static) num_threads(lt_op_threads(team, n *d))
-    for (size_t i = 0; i < n; i++) lt_k_add(team, dx + i * ld + a->c0, dx + i * ld + a->c0, dy + i * d, d);
+    for (size_t i = 0; i < n; i++)
+        for (size_t g = 0; g < a->groups; g++) {
+            lt_real *to = dx + i * ld + a->c0 + g * a->stride;
+            lt_k_add(team, to, to, dy + i * d + g * a->run, a->run);
+        }
 }
 
 const lt_op lt_op_take_cols = { "take_cols", check_cols, forward_cols, backward_cols, NULL };
 
+static lt_var take(lt_exec *x, lt_var in, cols_attr attr) {
+    return lt_apply(x, &lt_op_take_cols, (lt_node){ .in = { in }, .attr = &attr }, sizeof attr, lt_rows(x, in),
+                    attr.groups * attr.run);
+}
+
 lt_var lt_take_cols(lt_exec *x, lt_var in, size_t c0, size_t n) {
-    const cols_attr attr = { c0, n };
-    return lt_apply(x, &lt_op_take_cols, (lt_node){ .in = { in }, .attr = &attr }, sizeof attr, lt_rows(x, in), n);
+    return take(x, in, (cols_attr){ .c0 = c0, .run = n, .groups = 1 });
+}
+
+lt_var lt_take_part(lt_exec *x, lt_var in, const lt_layout *layout, size_t part) {
+    const size_t groups = layout->groups;
+    size_t before = 0;
+    for (size_t p = 0; p < part; p++) before += layout->parts[p].rows / groups;
+    return take(x, in, (cols_attr){ before, layout->parts[part].rows / groups, groups, lt_cols(x, in) / groups });
 }

@@ -527,6 +527,8 @@ int main(void) {
         MODEL("mistral", NULL),
         MODEL("qwen2", NULL),
         MODEL("qwen3", NULL),
+        MODEL("gpt2", NULL),
+        MODEL("gpt2-untied", NULL),
         cmocka_unit_test(inputs_of_linears_pass_the_taps),
         cmocka_unit_test(tiny_llama_dense_and_factored),
         cmocka_unit_test(smollm2_from_gguf),

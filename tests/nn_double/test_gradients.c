@@ -74,6 +74,16 @@ static lt_var run_embed(subject *s, const lt_var *in) {
     return lt_embed(s->f.x, &s->table, 1.5);
 }
 
+static void make_positions(subject *s) {
+    s->table = fix_param(&s->f, "table", 9, 70, 1, true);
+    for (size_t i = 0; i < s->f.batch.n_pieces; i++) s->f.piece[i].pos0 = i; /* positions come again */
+    need_input(s, s->f.batch.n_rows, 70, 1);
+    need_param(s, &s->table);
+}
+static lt_var run_positions(subject *s, const lt_var *in) {
+    return lt_add_positions(s->f.x, in[0], &s->table, 2);
+}
+
 static void make_norm(subject *s) {
     const size_t width = s->c->as.norm.group ? s->c->as.norm.group : s->c->as.norm.d;
     need_input(s, s->f.batch.n_rows, s->c->as.norm.d, 1);
@@ -173,6 +183,12 @@ static lt_var run_take_cols(subject *s, const lt_var *in) {
     return lt_take_cols(s->f.x, in[0], 2, 5);
 }
 
+static lt_var run_take_part(subject *s, const lt_var *in) {
+    static const lt_layout_part parts[] = { { "q", 3 }, { "k", 3 }, { "v", 3 } };
+    static const lt_layout layout = { parts, 3, 3 };
+    return lt_take_part(s->f.x, in[0], &layout, 1);
+}
+
 #define ATTN(hq, hk, dk, dv, cap, win) .attn = { 0, hq, hk, dk, dv, 0.7, cap, win }
 static const size_t one[] = { 1, SIZE_MAX }, some[] = { 4, 1, 0, 3, SIZE_MAX }, longer[] = { 70, 1, 131, SIZE_MAX },
                     blocks[] = { 600, 3, SIZE_MAX }, chunks[] = { 2100, SIZE_MAX }, tokens[] = { 1030, SIZE_MAX };
@@ -217,6 +233,8 @@ static const gcase cases[] = {
     { "linear", "2 a f t", make_linear, run_linear, longer, { .lin = { 7, 6, 3, 1 } } },
     { "take_rows", "", make_one, run_take_rows, some, { { 0 } } },
     { "take_cols", "", make_one, run_take_cols, some, { { 0 } } },
+    { "take_cols", "by group", make_one, run_take_part, some, { { 0 } } },
+    { "positions", "", make_positions, run_positions, some, { { 0 } } },
     { "logits", "b", make_linear, run_logits, some, { .lin = { 7, 5, 0, 0.3 } } },
     { "logits", "2 a", make_linear, run_logits, some, { .lin = { 7, 5, 2, 1 } } },
     { "head_nll", "b", make_head, run_head, some, { .lin = { 7, 11, 0, 0.5 } } },
