@@ -157,18 +157,18 @@ static bool even_rows(const lt_tensor *w, size_t *ld) {
     return true;
 }
 
-/* y[:, r0..r1) = x · (rows r0..r1 of w), at most FEW rows of x */
-static void few_by_rows(const product *p, size_t r0, size_t r1) {
+/* y[i0.., r0..r1) = rows i0.. of x · (rows r0..r1 of w), at most FEW of x */
+static void few_by_rows(const product *p, size_t i0, size_t r0, size_t r1) {
     const lt_dtype_row *type = lt_dtype_get(p->w->dtype);
     const char *row = lt_tensor_row(p->w, r0);
     size_t ld = 0;
     const bool even = even_rows(p->w, &ld); /* unravelling an index costs as much as a third of a short row */
-    const size_t step = ld / type->block * type->bytes;
+    const size_t step = ld / type->block * type->bytes, n = lt_min_size(FEW, p->n - i0);
     for (size_t r = r0; r < r1; r++, row += step) {
         float dot[FEW];
         if (!even) row = lt_tensor_row(p->w, r);
-        p->team->k->dot_rows(dot, 1, p->x, p->ldx, p->n, p->w->dtype, row, p->cols);
-        for (size_t j = 0; j < p->n; j++) put(p, j, r, dot[j]);
+        p->team->k->dot_rows(dot, 1, p->x + i0 * p->ldx, p->ldx, n, p->w->dtype, row, p->cols);
+        for (size_t j = 0; j < n; j++) put(p, i0 + j, r, dot[j]);
     }
 }
 
@@ -186,15 +186,14 @@ static void few_by_columns(const product *p, size_t c0, size_t c1) {
     }
 }
 
+/* More than FEW rows of x take their turns while the tile is in the cache. */
 static void few(const product *p, bool by_rows) {
     const size_t length = by_rows ? p->rows : p->cols, tile = by_rows ? ROW_TILE : COLUMN_TILE;
 #pragma omp parallel for num_threads(p->team->threads) schedule(static) if (p->rows * p->cols > SMALL)
     for (size_t t = 0; t < tiles_in(length, tile); t++) {
         const size_t end = lt_min_size(length, (t + 1) * tile);
-        if (by_rows)
-            few_by_rows(p, t * tile, end);
-        else
-            few_by_columns(p, t * tile, end);
+        for (size_t i = 0; by_rows && i < p->n; i += FEW) few_by_rows(p, i, t * tile, end);
+        if (!by_rows) few_by_columns(p, t * tile, end);
     }
 }
 
@@ -255,7 +254,7 @@ static void many_packed(const product *p, bool by_rows) {
 
 /* by_rows: y = x wᵀ, each stored row is one output; else y = x w, each stored column is one. */
 static void multiply(lt_team *team, float *y, size_t ldy, const float *x, size_t ldx, size_t n, const lt_tensor *w,
-                     bool by_rows, bool add) {
+                     bool by_rows, bool add, bool steps) {
     const product p = { .team = team,
                         .y = y,
                         .x = x,
@@ -267,7 +266,7 @@ static void multiply(lt_team *team, float *y, size_t ldy, const float *x, size_t
                         .cols = lt_tensor_cols(w),
                         .add = add };
     if (n == 0 || (by_rows ? p.rows : p.cols) == 0) return;
-    if (n <= FEW)
+    if (n <= FEW || steps)
         few(&p, by_rows);
     else if (packs(team, n, by_rows ? p.rows : p.cols, by_rows ? p.cols : p.rows))
         many_packed(&p, by_rows);
@@ -277,12 +276,17 @@ static void multiply(lt_team *team, float *y, size_t ldy, const float *x, size_t
 
 void lt_matmul_wt(lt_team *team, float *y, size_t ldy, const float *x, size_t ldx, size_t n, const lt_tensor *w,
                   bool in_out, bool add) {
-    multiply(team, y, ldy, x, ldx, n, w, !in_out, add);
+    multiply(team, y, ldy, x, ldx, n, w, !in_out, add, false);
+}
+
+void lt_matmul_wt_steps(lt_team *team, float *y, size_t ldy, const float *x, size_t ldx, size_t n, const lt_tensor *w,
+                        bool in_out, bool add) {
+    multiply(team, y, ldy, x, ldx, n, w, !in_out, add, true);
 }
 
 void lt_matmul_w(lt_team *team, float *dx, size_t ldx, const float *dy, size_t ldy, size_t n, const lt_tensor *w,
                  bool in_out, bool add) {
-    multiply(team, dx, ldx, dy, ldy, n, w, in_out, add);
+    multiply(team, dx, ldx, dy, ldy, n, w, in_out, add, false);
 }
 
 /* ---- statistics ---- */

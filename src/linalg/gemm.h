@@ -22,6 +22,9 @@ void lt_gemm_f64_serial(bool ta, bool tb, size_t m, size_t n, size_t k, double a
  * or [in, out] when in_out (Conv1D). n <= 8: straight from storage; more: widened per tile into team scratch. */
 void lt_matmul_wt(lt_team *team, float *y, size_t ldy, const float *x, size_t ldx, size_t n, const lt_tensor *w,
                   bool in_out, bool add);
+/* The same straight from storage for any n: a row's bits do not depend on n, which decoding relies on. */
+void lt_matmul_wt_steps(lt_team *team, float *y, size_t ldy, const float *x, size_t ldx, size_t n, const lt_tensor *w,
+                        bool in_out, bool add);
 /* dx[n, in] = dy[n, out] W (+ dx when add); same storage rules. */
 void lt_matmul_w(lt_team *team, float *dx, size_t ldx, const float *dy, size_t ldy, size_t n, const lt_tensor *w,
                  bool in_out, bool add);

@@ -1,43 +1,64 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The forward pass on top of a session. */
+/* The forward pass on top of sessions. */
 #include "model/session.h"
 
 #include <string.h>
 
-enum { FEED_ROWS = 512 };
-
-/* One chunk on top of the session; logits NULL: only the cache is wanted. */
-static lt_status feed_chunk(lt_session *s, lt_exec *x, const lt_model *m, const int32_t *ids, size_t n, float *logits,
-                            lt_err *err) {
-    const lt_piece piece = { .row = 0, .n = n, .pos0 = lt_session_positions(s), .parent = -1 };
-    lt_past *const past = lt_session_past(s);
-    const lt_batch batch = { .n_rows = n, .n_pieces = 1, .ids = ids, .piece = &piece, .past = &past };
-    const size_t last = n - 1;
-    lt_exec_begin(x, &batch);
+/* Hidden states of the batch to logits of the rows `last` [n]; to NULL: only the cache is wanted. */
+static lt_status forward(lt_exec *x, const lt_model *m, const lt_batch *batch, const size_t *last, size_t n, float *to,
+                         lt_err *err) {
+    lt_exec_begin(x, batch);
     lt_var h = lt_model_embed(x, m);
     for (size_t layer = 0; layer < m->config.n_layers; layer++) h = lt_model_layer(x, m, layer, h);
-    if (logits) {
-        if (n > 1) h = lt_take_rows(x, h, &last, 1);
+    if (to) {
+        if (n < batch->n_rows) h = lt_take_rows(x, h, last, n);
         const lt_var y = lt_model_logits(x, m, lt_model_final(x, m, h));
         const lt_real *p = lt_data(x, y);
-        if (p) memcpy(logits, p, m->config.vocab_size * sizeof *logits);
+        if (p) memcpy(to, p, n * m->config.vocab_size * sizeof *to);
     }
     const lt_status st = lt_exec_status(x, err);
-    lt_exec_begin(x, NULL); /* batch and piece end here */
+    lt_exec_begin(x, NULL); /* batch and pieces end here */
     return st;
+}
+
+static lt_status check_positions(const lt_session *s, size_t n, const lt_model *m, lt_err *err) {
+    const size_t have = lt_session_positions(s), max = m->config.max_positions;
+    if (have > max || n > max - have)
+        return lt_fail(err, LT_EDATA, "%zu positions asked of a model that has %zu (%s)", have + n, max, m->path);
+    return LT_OK;
 }
 
 lt_status lt_session_feed(lt_session *s, lt_exec *x, const lt_model *m, const int32_t *ids, size_t n, size_t chunk,
                           float *logits, lt_err *err) {
     LT_REQUIRE(err, n >= 1, "session: nothing to feed");
     LT_REQUIRE(err, lt_exec_mode(x) == LT_INFER, "session: the execution context records");
-    const size_t have = lt_session_positions(s), max = m->config.max_positions;
-    if (have > max || n > max - have)
-        return lt_fail(err, LT_EDATA, "%zu positions asked of a model that has %zu (%s)", have + n, max, m->path);
-    if (chunk == 0) chunk = FEED_ROWS;
+    LT_TRY(check_positions(s, n, m, err));
+    if (chunk == 0) chunk = LT_FEED_ROWS;
     for (size_t i = 0; i < n; i += chunk) {
-        const size_t rows = lt_min_size(chunk, n - i);
-        LT_TRY(feed_chunk(s, x, m, ids + i, rows, i + rows == n ? logits : NULL, err));
+        const size_t rows = lt_min_size(chunk, n - i), last = rows - 1;
+        const lt_piece piece = { .n = rows, .pos0 = lt_session_positions(s), .parent = -1 };
+        lt_past *const past = lt_session_past(s);
+        const lt_batch batch = { .n_rows = rows, .n_pieces = 1, .ids = ids + i, .piece = &piece, .past = &past };
+        LT_TRY(forward(x, m, &batch, &last, 1, i + rows == n ? logits : NULL, err));
     }
     return LT_OK;
+}
+
+lt_status lt_session_step(lt_session *const *s, size_t n, lt_exec *x, const lt_model *m, const int32_t *ids,
+                          float *logits, lt_err *err) {
+    LT_REQUIRE(err, n >= 1, "session: nothing to feed");
+    LT_REQUIRE(err, lt_exec_mode(x) == LT_INFER, "session: the execution context records");
+    lt_piece *piece = lt_calloc(n, sizeof *piece);
+    lt_past **past = lt_calloc(n, sizeof(lt_past *));
+    lt_status st = piece && past ? LT_OK : lt_fail(err, LT_ENOMEM, "out of memory (step of %zu sequences)", n);
+    for (size_t i = 0; st == LT_OK && i < n; i++) {
+        st = check_positions(s[i], 1, m, err);
+        piece[i] = (lt_piece){ .row = i, .n = 1, .pos0 = lt_session_positions(s[i]), .parent = -1, .seq = (uint32_t)i };
+        past[i] = lt_session_past(s[i]);
+    }
+    const lt_batch batch = { .n_rows = n, .n_pieces = n, .ids = ids, .piece = piece, .past = past };
+    if (st == LT_OK) st = forward(x, m, &batch, NULL, n, logits, err);
+    lt_free(piece);
+    lt_free(past);
+    return st;
 }

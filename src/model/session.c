@@ -34,13 +34,16 @@ static size_t row_bytes(lt_dtype t, size_t n) {
     return n / d->block * d->bytes;
 }
 
+static size_t page_size(const lt_layer_config *c, lt_dtype t) {
+    return PAGE * (row_bytes(t, c->qk_dim) + row_bytes(t, c->v_dim));
+}
+
 static const lt_layer_config *layer_of(const lt_session *s, size_t layer) {
     return &s->model->config.layer[layer];
 }
 
 static size_t page_bytes(const lt_session *s, size_t layer) {
-    const lt_layer_config *c = layer_of(s, layer);
-    return PAGE * (row_bytes(s->dtype, c->qk_dim) + row_bytes(s->dtype, c->v_dim));
+    return page_size(layer_of(s, layer), s->dtype);
 }
 
 /* ---- pages ---- */
@@ -205,6 +208,15 @@ size_t lt_session_bytes(const lt_session *s) {
     size_t bytes = 0;
     for (size_t l = 0; l < s->n_layers; l++)
         for (size_t r = s->first_row[l]; r < s->first_row[l + 1]; r++) bytes += s->rows[r].n_pages * page_bytes(s, l);
+    return bytes;
+}
+
+size_t lt_session_predict(const lt_model *m, lt_dtype kv_dtype, size_t positions) {
+    size_t bytes = 0;
+    for (size_t l = 0; l < m->config.n_layers; l++) {
+        const lt_layer_config *c = &m->config.layer[l];
+        if (c->present) bytes += (positions + PAGE - 1) / PAGE * c->n_k_heads * page_size(c, kv_dtype);
+    }
     return bytes;
 }
 

@@ -137,6 +137,16 @@ static const lt_real *adapter_input(lt_exec *x, const lt_adapter *a, const lt_re
     return out;
 }
 
+/* y = x wᵀ. In a batch of single rows (decoding) a row's bits do not depend on how many there are. */
+static void multiply(lt_exec *x, lt_real *y, size_t ldy, const lt_real *in, size_t ldx, size_t n, const lt_tensor *w,
+                     bool in_out, bool add) {
+    const lt_batch *b = lt_exec_batch(x);
+    if (b->n_rows == b->n_pieces)
+        lt_k_matmul_wt_steps(lt_exec_team(x), y, ldy, in, ldx, n, w, in_out, add);
+    else
+        lt_k_matmul_wt(lt_exec_team(x), y, ldy, in, ldx, n, w, in_out, add);
+}
+
 /* s x Aᵀ [n, q], in scratch */
 static lt_real *adapter_inner(lt_exec *x, const lt_adapter *a, const lt_real *in, size_t n) {
     lt_team *team = lt_exec_team(x);
@@ -144,19 +154,18 @@ static lt_real *adapter_inner(lt_exec *x, const lt_adapter *a, const lt_real *in
     lt_real *t = lt_exec_scratch(x, n * q * sizeof *t);
     const lt_real *seen = t ? adapter_input(x, a, in, n) : NULL;
     if (!seen) return NULL;
-    lt_k_matmul_wt(team, t, q, seen, lt_tensor_cols(&a->a.t), n, &a->a.t, false, false);
+    multiply(x, t, q, seen, lt_tensor_cols(&a->a.t), n, &a->a.t, false, false);
     lt_k_scale(team, t, t, (lt_real)a->scale, n * q);
     return t;
 }
 
 void lt_stage_forward(lt_exec *x, const lt_stage *s, lt_span span, lt_real *y, const lt_real *in, size_t n) {
-    lt_team *team = lt_exec_team(x);
     const lt_tensor w = weight_of(s, span);
-    lt_k_matmul_wt(team, y, span.n, in, lt_stage_in(s), n, &w, s->in_out, false);
+    multiply(x, y, span.n, in, lt_stage_in(s), n, &w, s->in_out, false);
     for (size_t i = 0; i < s->n_adapters; i++) {
         const lt_tensor b = rows_of(&s->adapters[i].b.t, span);
         const lt_real *t = adapter_inner(x, &s->adapters[i], in, n);
-        if (t) lt_k_matmul_wt(team, y, span.n, t, lt_tensor_cols(&b), n, &b, false, true);
+        if (t) multiply(x, y, span.n, t, lt_tensor_cols(&b), n, &b, false, true);
     }
 }
 

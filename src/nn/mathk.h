@@ -65,6 +65,10 @@ static inline void lt_k_matmul_wt(lt_team *t, float *y, size_t ldy, const float 
                                   const lt_tensor *w, bool in_out, bool add) {
     lt_matmul_wt(t, y, ldy, x, ldx, n, w, in_out, add);
 }
+static inline void lt_k_matmul_wt_steps(lt_team *t, float *y, size_t ldy, const float *x, size_t ldx, size_t n,
+                                        const lt_tensor *w, bool in_out, bool add) {
+    lt_matmul_wt_steps(t, y, ldy, x, ldx, n, w, in_out, add);
+}
 static inline void lt_k_matmul_w(lt_team *t, float *dx, size_t ldx, const float *dy, size_t ldy, size_t n,
                                  const lt_tensor *w, bool in_out, bool add) {
     lt_matmul_w(t, dx, ldx, dy, ldy, n, w, in_out, add);
@@ -183,6 +187,10 @@ static inline void lt_k_matmul_wt(lt_team *t, double *y, size_t ldy, const doubl
                                   const lt_tensor *w, bool in_out, bool add) {
     const size_t out = w->size[in_out ? 1 : 0], in = w->size[in_out ? 0 : 1];
     lt_gemm_f64(t, false, !in_out, n, out, in, 1.0, x, ldx, lt_host(w), w->stride[0], add ? 1.0 : 0.0, y, ldy);
+}
+static inline void lt_k_matmul_wt_steps(lt_team *t, double *y, size_t ldy, const double *x, size_t ldx, size_t n,
+                                        const lt_tensor *w, bool in_out, bool add) {
+    lt_k_matmul_wt(t, y, ldy, x, ldx, n, w, in_out, add);
 }
 static inline void lt_k_matmul_w(lt_team *t, double *dx, size_t ldx, const double *dy, size_t ldy, size_t n,
                                  const lt_tensor *w, bool in_out, bool add) {

@@ -1,12 +1,30 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* pipeline/prompt.h - the prompt of a verb that writes on: --prompt TEXT, --prompt-file FILE or --prompt-ids 1,2,3. */
+/* pipeline/prompt.h - the prompts of a verb that writes on: one as --prompt TEXT, --prompt-file FILE or --prompt-ids
+ * 1,2,3, or many as --prompts FILE.
+ *
+ * A file of prompts is text, one a line (blank lines are passed over), or JSON lines: {"prompt": TEXT} or
+ * {"prompt_ids": [...]}, with an "id" of any kind that comes back with the answer (default: the number of the prompt,
+ * from 0). */
 #ifndef LT_PIPELINE_PROMPT_H
 #define LT_PIPELINE_PROMPT_H
 
 #include "pipeline/command.h"
 #include "tokenizer/tokenizer.h"
 
-/* Exactly one of the three options must be given; tok may be NULL for ids. *ids: lt_free; at least one. */
-lt_status lt_prompt_read(int32_t **ids, size_t *n, const lt_args *args, const lt_tokenizer *tok, lt_err *err);
+typedef struct lt_prompt {
+    int32_t *ids;
+    size_t n;     /* >= 1 */
+    json_t *id;   /* NULL for the one of the command line */
+    json_t *text; /* as it was given; NULL: ids */
+} lt_prompt;
+typedef struct lt_prompts {
+    lt_prompt *at;
+    size_t n, cap; /* n >= 1 */
+} lt_prompts;
+/* Exactly one of the four options must be given; tok may be NULL for ids. max_positions: a longer prompt is LT_EDATA
+ * naming both numbers and the line. Clear also after a failure. */
+lt_status lt_prompts_read(lt_prompts *p, const lt_args *args, const lt_tokenizer *tok, size_t max_positions,
+                          lt_err *err);
+void lt_prompts_clear(lt_prompts *p);
 
 #endif

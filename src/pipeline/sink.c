@@ -32,6 +32,10 @@ lt_status lt_sink_write(lt_sink *s, const char *text, size_t bytes, lt_err *err)
     return LT_OK;
 }
 
+void lt_sink_flush(lt_sink *s) {
+    if (!s->writer && s->c->ctx->emit) emit(s);
+}
+
 lt_status lt_sink_finish(lt_sink *s, json_t *result, lt_err *err) {
     lt_status st = LT_OK;
     if (s->writer) {

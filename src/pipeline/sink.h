@@ -16,6 +16,7 @@ typedef struct lt_sink {
 /* path NULL or "-": no file */
 lt_status lt_sink_open(lt_sink *s, const lt_call_ctx *c, const char *path, lt_err *err);
 lt_status lt_sink_write(lt_sink *s, const char *text, size_t bytes, lt_err *err);
+void lt_sink_flush(lt_sink *s); /* what is there goes to the caller's emit now */
 /* Flushes; what nobody took becomes result["text"]. Frees in any case. */
 lt_status lt_sink_finish(lt_sink *s, json_t *result, lt_err *err);
 void lt_sink_abort(lt_sink *s); /* also after finish */

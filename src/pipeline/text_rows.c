@@ -38,16 +38,25 @@ void lt_text_rows_close(lt_text_rows *r) {
     r->text = NULL;
 }
 
-lt_status lt_text_rows_next(lt_text_rows *r, json_t **row, lt_err *err) {
-    *row = NULL;
+bool lt_text_rows_line(lt_text_rows *r, const char **line, size_t *bytes) {
     while (r->at < r->bytes) {
         const size_t begin = r->at, end = line_end(r);
         r->at = end + (end < r->bytes);
         r->line++;
         if (is_blank(r->text + begin, end - begin)) continue;
-        char where[512];
-        snprintf(where, sizeof where, "%.400s: line %zu", r->name, r->line);
-        return lt_json_parse(row, r->text + begin, end - begin, where, err);
+        *line = r->text + begin;
+        *bytes = end - begin - (r->text[end - 1] == '\r');
+        return true;
     }
-    return LT_OK;
+    return false;
+}
+
+lt_status lt_text_rows_next(lt_text_rows *r, json_t **row, lt_err *err) {
+    const char *line;
+    size_t bytes;
+    char where[512];
+    *row = NULL;
+    if (!lt_text_rows_line(r, &line, &bytes)) return LT_OK;
+    snprintf(where, sizeof where, "%.400s: line %zu", r->name, r->line);
+    return lt_json_parse(row, line, bytes, where, err);
 }

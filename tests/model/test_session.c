@@ -174,6 +174,35 @@ static void a_failed_step_can_be_repeated(void **state) {
     bench_free(b);
 }
 
+/* One row each, whatever the batch: the same bits, also past the rows that one pass over the weights takes. */
+static void steps_are_the_same_bits_in_any_company(void **state) {
+    (void)state;
+    enum { MANY = 19 };
+    static const lt_dtype kinds[] = { LT_F32, LT_BF16 };
+    bench *b = bench_make(TM_ODD, 9);
+    float want[MANY][61], got[MANY * 61];
+    for (size_t k = 0; k < LT_COUNTOF(kinds); k++) {
+        lt_session *alone[MANY], *fork[MANY];
+        lt_err err = { 0 };
+        for (size_t i = 0; i < MANY; i++) {
+            alone[i] = session(b, kinds[k]);
+            feed(b, alone[i], i, 1 + 17 * i, 0, got);
+            assert_ok(lt_session_fork(&fork[i], alone[i], &err), &err);
+            feed(b, alone[i], N + i, 1, 0, want[i]);
+        }
+        assert_ok(lt_session_step(fork, MANY, b->x, b->model, b->ids + N, got, &err), &err);
+        for (size_t i = 0; i < MANY; i++) {
+            assert_memory_equal(got + i * 61, want[i], sizeof want[i]);
+            assert_int_equal(lt_session_positions(fork[i]), lt_session_positions(alone[i]));
+            assert_int_equal(lt_session_bytes(fork[i]),
+                             lt_session_predict(b->model, kinds[k], lt_session_positions(fork[i])));
+            lt_session_destroy(alone[i]);
+            lt_session_destroy(fork[i]);
+        }
+    }
+    bench_free(b);
+}
+
 static void more_positions_than_the_model_has_are_refused(void **state) {
     (void)state;
     tm_spec spec = TM_ODD;
@@ -197,121 +226,6 @@ static void more_positions_than_the_model_has_are_refused(void **state) {
     bench_free(b);
 }
 
-static void generation_stops_where_it_should(void **state) {
-    (void)state;
-    bench *b = bench_make(TM_ODD, 7);
-    lt_err err = { 0 };
-    lt_generate_out out;
-    lt_generate_in in = { .model = b->model,
-                          .team = b->team,
-                          .prompt = b->ids,
-                          .n_prompt = 10,
-                          .max_new = 40,
-                          .kv_dtype = LT_F32,
-                          .ignore_eos = true,
-                          .sampler = LT_SAMPLER_GREEDY };
-    assert_ok(lt_generate(&out, &in, &err), &err);
-    assert_true(out.n_new == 40 && !out.eos && !out.stopped && out.kv_bytes > 0);
-    in.max_new = 0;
-    assert_ok(lt_generate(&out, &in, &err), &err);
-    assert_int_equal(out.n_new, 0);
-    in.n_prompt = 0;
-    assert_fails(lt_generate(&out, &in, &err), &err, LT_EUSAGE, "empty");
-    bench_free(b);
-}
-
-/* ---- sampling ---- */
-
-static int32_t draw(const float *l, size_t n, lt_sampler s, uint32_t step) {
-    int32_t id = -1;
-    lt_err err = { 0 };
-    assert_ok(lt_sample(&id, l, n, &s, step, 0, &err), &err);
-    return id;
-}
-
-static void greedy_takes_the_first_of_the_largest(void **state) {
-    (void)state;
-    const float l[5] = { 0.0f, 3.0f, -1.0f, 3.0f, 2.0f };
-    assert_int_equal(draw(l, 5, LT_SAMPLER_GREEDY, 0), 1);
-    lt_sampler s = { .temperature = 1.0, .top_k = 1, .top_p = 1.0 };
-    for (uint32_t i = 0; i < 20; i++) assert_int_equal(draw(l, 5, s, i), 1);
-}
-
-/* 40000 draws against exp(l/T): within 5 standard deviations. */
-static void frequencies_follow_the_softmax(void **state) {
-    (void)state;
-    const float l[4] = { 1.0f, 0.0f, 2.0f, -1.0f };
-    const lt_sampler s = { .temperature = 0.7, .top_p = 1.0, .seed = 5 };
-    double z = 0.0;
-    size_t count[4] = { 0 }, n = 40000;
-    for (size_t i = 0; i < 4; i++) z += exp((double)l[i] / 0.7);
-    for (uint32_t i = 0; i < n; i++) count[draw(l, 4, s, i)]++;
-    for (size_t i = 0; i < 4; i++) {
-        const double p = exp((double)l[i] / 0.7) / z, sd = sqrt(p * (1.0 - p) * (double)n);
-        assert_true(fabs((double)count[i] - p * (double)n) < 5.0 * sd);
-    }
-}
-
-static void filters_leave_only_what_they_say(void **state) {
-    (void)state;
-    const float l[6] = { logf(0.4f), logf(0.05f), logf(0.3f), logf(0.05f), logf(0.1f), logf(0.1f) };
-    static const struct {
-        lt_sampler s;
-        unsigned allowed;
-    } cases[] = {
-        { { 1.0, 2, 1.0, 0.0, 1 }, 0x05 }, { { 1.0, 0, 0.69, 0.0, 2 }, 0x05 }, { { 1.0, 0, 0.71, 0.0, 3 }, 0x15 },
-        { { 1.0, 0, 1.0, 0.2, 4 }, 0x35 }, { { 1.0, 4, 0.5, 0.0, 5 }, 0x05 },  { { 1.0, 0, 0.0, 0.0, 6 }, 0x01 },
-        { { 1.0, 0, 1.0, 1.0, 7 }, 0x01 },
-    };
-    for (size_t c = 0; c < LT_COUNTOF(cases); c++) {
-        unsigned seen = 0;
-        for (uint32_t i = 0; i < 400; i++) seen |= 1u << draw(l, 6, cases[c].s, i);
-        assert_int_equal(seen, cases[c].allowed);
-    }
-}
-
-static void draws_are_keyed_by_seed_sample_and_step(void **state) {
-    (void)state;
-    float l[50] = { 0 };
-    const lt_sampler s = { .temperature = 1.0, .top_p = 1.0, .seed = 9 },
-                     other = { .temperature = 1.0, .top_p = 1.0, .seed = 10 };
-    size_t differ = 0;
-    for (uint32_t i = 0; i < 50; i++) {
-        assert_int_equal(draw(l, 50, s, i), draw(l, 50, s, i));
-        differ += draw(l, 50, s, i) != draw(l, 50, other, i);
-    }
-    assert_true(differ > 30);
-    int32_t id;
-    lt_err err = { 0 };
-    l[7] = NAN;
-    assert_fails(lt_sample(&id, l, 50, &s, 0, 0, &err), &err, LT_EDATA, "token 7");
-    l[7] = INFINITY;
-    assert_int_equal(draw(l, 50, s, 0), 7);
-}
-
-/* ---- faults ---- */
-
-static lt_status generate_some(void *user, lt_err *err) {
-    const bench *b = user;
-    lt_generate_out out;
-    const lt_generate_in in = { .model = b->model,
-                                .team = b->team,
-                                .prompt = b->ids,
-                                .n_prompt = 5,
-                                .max_new = 2,
-                                .ignore_eos = true,
-                                .kv_dtype = LT_F32,
-                                .sampler = { 0.8, 5, 0.9, 0.0, 1 } };
-    return lt_generate(&out, &in, err);
-}
-
-static void running_out_of_memory_is_an_error_without_leaks(void **state) {
-    (void)state;
-    bench *b = bench_make(TM_ODD, 8);
-    assert_true(test_every_allocation_fails(generate_some, b) > 10);
-    bench_free(b);
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(chunks_of_any_size_equal_one_pass),
@@ -319,13 +233,8 @@ int main(void) {
         cmocka_unit_test(forks_share_pages_until_they_part),
         cmocka_unit_test(sessions_in_one_batch_do_not_meet),
         cmocka_unit_test(a_failed_step_can_be_repeated),
+        cmocka_unit_test(steps_are_the_same_bits_in_any_company),
         cmocka_unit_test(more_positions_than_the_model_has_are_refused),
-        cmocka_unit_test(generation_stops_where_it_should),
-        cmocka_unit_test(greedy_takes_the_first_of_the_largest),
-        cmocka_unit_test(frequencies_follow_the_softmax),
-        cmocka_unit_test(filters_leave_only_what_they_say),
-        cmocka_unit_test(draws_are_keyed_by_seed_sample_and_step),
-        cmocka_unit_test(running_out_of_memory_is_an_error_without_leaks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
