@@ -14,7 +14,7 @@ enum { CHUNK = 128 };                    /* rows whose logits exist at once, of 
 /* One model over the current group of batches. */
 typedef struct side {
     const lt_model *model;
-    float *hidden; /* [rows of the largest group, d_model] */
+    float *hidden; /* [rows of the largest group, d_embed] */
     lt_exec *head; /* logits of a chunk */
     size_t filled; /* rows in hidden */
     /* against the base; unused in the base's own */
@@ -33,8 +33,8 @@ typedef struct job {
 } job;
 
 static size_t row_bytes(const job *j) {
-    size_t n = j->in->base->config.d_model;
-    for (size_t i = 0; i < j->in->n_models; i++) n += j->in->models[i]->config.d_model;
+    size_t n = j->in->base->config.d_embed;
+    for (size_t i = 0; i < j->in->n_models; i++) n += j->in->models[i]->config.d_embed;
     return n * sizeof(float);
 }
 
@@ -59,7 +59,7 @@ static lt_status keep_hidden(void *user, size_t batch, lt_exec *x, lt_var final,
     side *s = user;
     const lt_real *h = lt_data(x, final);
     if (!h) return lt_exec_status(x, err);
-    const size_t d = s->model->config.d_model, n = lt_rows(x, final);
+    const size_t d = s->model->config.d_embed, n = lt_rows(x, final);
     memcpy(s->hidden + s->filled * d, h, n * d * sizeof *h);
     s->filled += n;
     return LT_OK;
@@ -85,7 +85,7 @@ static lt_status run_side(job *j, side *s, size_t first, size_t end, lt_err *err
 /* ---- heads ---- */
 /* Rows [row, row + b->n_rows) of the group; valid until the side's next chunk. */
 static lt_status chunk_logits(const float **out, side *s, const lt_batch *b, size_t row, lt_err *err) {
-    const size_t d = s->model->config.d_model;
+    const size_t d = s->model->config.d_embed;
     lt_exec_begin(s->head, b);
     const lt_var h = lt_input(s->head, b->n_rows, d, s->hidden + row * d, false);
     *out = lt_data(s->head, lt_model_logits(s->head, s->model, h));
@@ -139,7 +139,7 @@ static lt_status score_group(job *j, size_t first, size_t end, lt_err *err) {
 static lt_status open_side(side *s, const lt_model *m, const job *j, lt_err *err) {
     const lt_exec_opts opts = { .mode = LT_INFER };
     s->model = m;
-    s->hidden = lt_malloc(j->group_rows * m->config.d_model * sizeof *s->hidden);
+    s->hidden = lt_malloc(j->group_rows * m->config.d_embed * sizeof *s->hidden);
     s->kl = lt_malloc(j->in->tokens->n_ids * sizeof *s->kl);
     if (!s->hidden || !s->kl) return lt_fail(err, LT_ENOMEM, "kld: %zu hidden states: out of memory", j->group_rows);
     return lt_exec_create(&s->head, j->in->team, &opts, err);

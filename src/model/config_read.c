@@ -48,7 +48,8 @@ static lt_status read_mathematics(lt_config *c, const lt_config_row *r, const js
     LT_TRY(lt_json_string(&act, j, r->act, r->missing_act, where, err));
     if (!lt_act_find(act, &c->act))
         return lt_fail(err, LT_EUNSUPPORTED, "%s is not supported (%s: %s)", r->act, where, act);
-    LT_TRY(lt_json_double(&c->norm_eps, j, r->norm_eps, r->missing_eps, where, err));
+    c->norm_eps = r->missing_eps;
+    if (r->norm_eps) LT_TRY(lt_json_double(&c->norm_eps, j, r->norm_eps, r->missing_eps, where, err));
     if (c->norm_eps >= 0.0 && isfinite(c->norm_eps)) return LT_OK;
     return lt_fail(err, LT_EDATA, "%s is not a number >= 0 (%s: %g)", r->norm_eps, where, c->norm_eps);
 }
@@ -107,7 +108,10 @@ static lt_status read_rope(lt_config *c, const lt_layer_config *l, const lt_conf
     c->rope[1] = (lt_rope_config){ .theta = c->rope[0].theta, .dim = c->rope[0].dim, .attention_factor = 1.0 };
     c->n_ropes = 2;
     if (!r->local_theta) return LT_OK;
+    const json_t *local = json_is_object(params) ? json_object_get(params, "sliding_attention") : NULL;
     LT_TRY(lt_json_double(&c->rope[1].theta, j, r->local_theta, r->missing_local_theta, where, err));
+    if (json_is_object(local))
+        LT_TRY(lt_json_double(&c->rope[1].theta, local, "rope_theta", c->rope[1].theta, where, err));
     if (c->rope[1].theta > 0.0 && isfinite(c->rope[1].theta)) return LT_OK;
     return lt_fail(err, LT_EDATA, "%s is not a positive number (%s: %g)", r->local_theta, where, c->rope[1].theta);
 }

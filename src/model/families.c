@@ -4,10 +4,11 @@
 #include <stdio.h>
 #include <string.h>
 
-extern const lt_family lt_family_llama, lt_family_mistral, lt_family_qwen2, lt_family_qwen3, lt_family_gpt2;
-const lt_family *const lt_families[] = {
-    &lt_family_llama, &lt_family_mistral, &lt_family_qwen2, &lt_family_qwen3, &lt_family_gpt2, NULL,
-};
+extern const lt_family lt_family_llama, lt_family_mistral, lt_family_qwen2, lt_family_qwen3, lt_family_gpt2,
+    lt_family_opt, lt_family_neox, lt_family_olmo2, lt_family_olmo3, lt_family_phi3, lt_family_gemma3;
+const lt_family *const lt_families[] = { &lt_family_llama, &lt_family_mistral, &lt_family_qwen2,  &lt_family_qwen3,
+                                         &lt_family_gpt2,  &lt_family_opt,     &lt_family_neox,   &lt_family_olmo2,
+                                         &lt_family_olmo3, &lt_family_phi3,    &lt_family_gemma3, NULL };
 
 const lt_fused lt_fused_qkv = {
     .part = { { "q", LT_AXIS_Q_HEADS_QK }, { "k", LT_AXIS_K_HEADS_QK }, { "v", LT_AXIS_V_HEADS_V } }, .n_parts = 3

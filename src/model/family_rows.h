@@ -50,10 +50,10 @@
         LT_NORM_ROW(LT_SLOT_NORM_K, "self_attn.k_norm", "attn_k_norm", k)
 
 /* config.json members that transformers has called the same since LLaMA */
-#define LT_CONFIG_NAMES                                                                                                \
+#define LT_CONFIG_NAMES_BUT_ACT                                                                                        \
     .d_model = "hidden_size", .d_ff = "intermediate_size", .n_layers = "num_hidden_layers",                            \
     .n_heads = "num_attention_heads", .n_kv_heads = "num_key_value_heads", .head_dim = "head_dim",                     \
-    .max_positions = "max_position_embeddings", .norm_eps = "rms_norm_eps", .act = "hidden_act",                       \
-    .missing_act = "silu", .theta = "rope_theta", .missing_theta = 10000.0
+    .max_positions = "max_position_embeddings", .norm_eps = "rms_norm_eps", .theta = "rope_theta"
+#define LT_CONFIG_NAMES LT_CONFIG_NAMES_BUT_ACT, .act = "hidden_act", .missing_act = "silu", .missing_theta = 10000.0
 
 #endif

@@ -183,6 +183,8 @@ lt_status lt_rope_read(lt_rope_config *r, const json_t *config, const char *thet
     lt_rope_config a = { .attention_factor = 1.0 }, b = { .attention_factor = 1.0 };
     LT_TRY(object_member(&scaling, config, "rope_scaling", where, err));
     LT_TRY(object_member(&params, config, "rope_parameters", where, err));
+    const json_t *full = params ? json_object_get(params, "full_attention") : NULL; /* one object per kind of layer */
+    if (json_is_object(full)) params = full;
     if (scaling) LT_TRY(read_object(&a, scaling, config, "rope_scaling", where, err));
     if (params) LT_TRY(read_object(&b, params, config, "rope_parameters", where, err));
     if (scaling && params && !same_rule(&a, &b))

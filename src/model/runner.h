@@ -29,7 +29,7 @@ typedef struct lt_run_in {
     lt_run_plan plan;       /* from lt_run_make_plan, or set by hand */
     /* A group is complete: what was observed may be written. Called before the state file moves on. */
     lt_status (*group_done)(void *user, size_t first_layer, size_t n_layers, lt_err *err);
-    /* Hidden state of a finished batch, after the final norm: [n_rows, d_model] values of x; NULL: the final norm is
+    /* Hidden state of a finished batch, after the final norm: [n_rows, d_embed] values of x; NULL: the final norm is
      * not run. */
     lt_status (*batch_done)(void *user, size_t batch, lt_exec *x, lt_var final, lt_err *err);
     bool check_finite; /* NaN/Inf in a hidden state: LT_EDATA "layer 12: block_out: row 3: nan" */

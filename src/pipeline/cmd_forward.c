@@ -70,6 +70,11 @@ static lt_status parse_outputs(forward *f, lt_err *err) {
     return LT_OK;
 }
 
+/* Width of hidden.i: behind the last layer, what the head reads. */
+static size_t width_of(const forward *f, size_t i) {
+    return i == f->L ? f->model->config.d_embed : f->d;
+}
+
 /* ---- memory ---- */
 static size_t kept_rows(const forward *f) {
     size_t n = 1 + f->want.last_layer;
@@ -97,13 +102,13 @@ static size_t memory_bytes(const forward *f) {
 static size_t output_bytes(const forward *f) {
     const size_t tokens = f->in.B * f->in.T;
     size_t n = (f->want.last_layer ? f->d : 0) + (f->want.logits ? f->V : 0) + (f->want.nll ? 1 : 0);
-    for (size_t i = 0; i <= f->L; i++) n += f->want.hidden[i] ? f->d : 0;
+    for (size_t i = 0; i <= f->L; i++) n += f->want.hidden[i] ? width_of(f, i) : 0;
     return (tokens * n + (f->want.grad ? lt_model_n_params(f->model) : 0)) * sizeof(float);
 }
 
 static lt_status allocate(forward *f, lt_err *err) {
     size_t count;
-    if (!lt_mul_size(f->in.n_rows, f->d * sizeof(float), &count))
+    if (!lt_mul_size(f->in.n_rows, lt_max_size(f->d, f->model->config.d_embed) * sizeof(float), &count))
         return lt_fail(err, LT_ENOMEM, "forward: %zu tokens", f->in.n_rows);
     f->hidden = lt_calloc(f->L + 1, sizeof *f->hidden);
     f->nll = lt_calloc(f->in.n_rows, sizeof *f->nll);
@@ -117,7 +122,8 @@ static lt_status allocate(forward *f, lt_err *err) {
 /* ---- running ---- */
 static void keep(forward *f, float *to, lt_var v, size_t first) {
     const float *data = to ? lt_data(f->x, v) : NULL;
-    if (data) memcpy(to + first * f->d, data, lt_rows(f->x, v) * f->d * sizeof *data);
+    const size_t d = lt_cols(f->x, v);
+    if (data) memcpy(to + first * d, data, lt_rows(f->x, v) * d * sizeof *data);
 }
 
 static void seed_backward(forward *f, lt_var nll, size_t rows) {
@@ -176,11 +182,12 @@ typedef struct spread {
     size_t at; /* next packed row */
 } spread;
 
-static lt_status write_rows(lt_st_writer *w, const forward *f, const float *rows, const float *zeros, lt_err *err) {
-    const size_t bytes = f->d * sizeof *rows;
+static lt_status write_rows(lt_st_writer *w, const forward *f, const float *rows, size_t d, const float *zeros,
+                            lt_err *err) {
+    const size_t bytes = d * sizeof *rows;
     for (size_t p = 0, r = 0; p < f->in.B * f->in.T; p++) {
         const bool real = r < f->in.n_rows && f->in.place[r] == p;
-        LT_TRY(lt_st_writer_bytes(w, real ? rows + r++ * f->d : zeros, bytes, err));
+        LT_TRY(lt_st_writer_bytes(w, real ? rows + r++ * d : zeros, bytes, err));
     }
     return LT_OK;
 }
@@ -202,7 +209,8 @@ static lt_status write_logit_chunk(lt_exec *x, spread *s, size_t first, size_t n
     const lt_piece piece = { .n = n, .parent = -1 };
     const lt_batch batch = { .n_rows = n, .n_pieces = 1, .ids = f->in.ids + first, .piece = &piece };
     lt_exec_begin(x, &batch);
-    const lt_var h = lt_input(x, n, f->d, f->hidden[f->L] + first * f->d, false);
+    const size_t d = width_of(f, f->L);
+    const lt_var h = lt_input(x, n, d, f->hidden[f->L] + first * d, false);
     const float *logits = lt_data(x, lt_model_logits(x, f->model, h));
     LT_TRY(lt_exec_status(x, err));
     for (size_t r = first; r < first + n; s->at++) {
@@ -250,7 +258,8 @@ static lt_status declare(lt_st_writer *w, const forward *f, lt_err *err) {
     char name[40];
     for (size_t i = 0; i <= f->L; i++) {
         snprintf(name, sizeof name, "hidden.%zu", i);
-        if (f->want.hidden[i]) LT_TRY(lt_st_writer_declare(w, name, LT_F32, 3, (const size_t[]){ B, T, f->d }, err));
+        if (f->want.hidden[i])
+            LT_TRY(lt_st_writer_declare(w, name, LT_F32, 3, (const size_t[]){ B, T, width_of(f, i) }, err));
     }
     if (f->want.last_layer)
         LT_TRY(lt_st_writer_declare(w, "hidden_last_layer", LT_F32, 3, (const size_t[]){ B, T, f->d }, err));
@@ -268,8 +277,8 @@ static lt_status write_values(lt_st_writer *w, const forward *f, const float *ze
     LT_TRY(declare(w, f, err));
     LT_TRY(lt_st_writer_begin(w, err));
     for (size_t i = 0; i <= f->L; i++)
-        if (f->want.hidden[i]) LT_TRY(write_rows(w, f, f->hidden[i], zeros, err));
-    if (f->want.last_layer) LT_TRY(write_rows(w, f, f->last_layer, zeros, err));
+        if (f->want.hidden[i]) LT_TRY(write_rows(w, f, f->hidden[i], width_of(f, i), zeros, err));
+    if (f->want.last_layer) LT_TRY(write_rows(w, f, f->last_layer, f->d, zeros, err));
     if (f->want.nll) LT_TRY(write_nll(w, f, err));
     if (f->want.nll || f->want.grad) LT_TRY(lt_st_writer_bytes(w, &loss, sizeof loss, err));
     for (size_t i = 0; f->want.grad && lt_model_param(f->model, i, &p); i++)
@@ -280,7 +289,7 @@ static lt_status write_values(lt_st_writer *w, const forward *f, const float *ze
 static lt_status write_output(const forward *f, const char *path, lt_err *err) {
     lt_st_writer *w;
     LT_TRY(lt_st_writer_create(&w, path, err));
-    float *zeros = lt_calloc(f->d, sizeof *zeros);
+    float *zeros = lt_calloc(lt_max_size(f->d, f->model->config.d_embed), sizeof *zeros);
     const lt_status st = zeros ? write_values(w, f, zeros, err) : lt_fail(err, LT_ENOMEM, "forward: out of memory");
     lt_free(zeros);
     if (st == LT_OK) return lt_st_writer_commit(w, err);

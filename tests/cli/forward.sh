@@ -4,12 +4,13 @@
 models=$SHARED/golden/models
 need "$models/llama-gqa"
 
-for name in llama-mha llama-gqa llama-bias; do
+families="llama-mha llama-gqa llama-bias mistral qwen2 qwen3 gpt2 gpt2-untied opt opt-350m neox-parallel neox-sequential olmo2 olmo3 phi3 gemma3-text"
+for name in $families; do
     folder=$models/$name gold=$models/$name/golden.safetensors out=$TMP/out.safetensors
     check "$HELPER" pick "$gold" "$TMP/in.safetensors" input_ids=input_ids
     expect 0 "loss" "$LATHE" forward "$folder" --input "$TMP/in.safetensors" --output "$out" --grad --json
     cp "$TMP/stdout" "$TMP/result.json"
-    for t in logits hidden.0 hidden.1 hidden.2 hidden_last_layer; do check "$HELPER" close "$out" $t "$gold" $t 5e-5; done
+    for t in logits hidden.0 hidden.1 hidden.2 hidden.3 hidden_last_layer; do check "$HELPER" close "$out" $t "$gold" $t 5e-5; done
     check "$HELPER" close "$out" per_token_nll "$gold" per_token_nll 5e-5
     check "$HELPER" close-grads "$out" "$gold" 2e-5
     want=$("$HELPER" get "$folder/golden.json" loss) got=$("$HELPER" get "$TMP/result.json" loss)
@@ -35,6 +36,14 @@ gold=$models/llama-gqa/golden.safetensors
 check "$HELPER" pick "$gold" "$TMP/in.safetensors" input_ids=packed_input_ids position_ids=packed_position_ids
 expect 0 "" "$LATHE" forward "$models/llama-gqa" --input "$TMP/in.safetensors" --output "$TMP/out.safetensors"
 check "$HELPER" close "$TMP/out.safetensors" logits "$gold" packed_logits 5e-5
+
+# the same weights rounded to 16 bits
+for kind in bf16 f16; do
+    check "$HELPER" pick "$models/gpt2/$kind/golden.safetensors" "$TMP/in.safetensors" input_ids=input_ids
+    expect 0 "" "$LATHE" forward "$models/gpt2/$kind" --input "$TMP/in.safetensors" --output "$TMP/out.safetensors"
+    check "$HELPER" close "$TMP/out.safetensors" logits "$models/gpt2/$kind/golden.safetensors" logits 5e-5
+done
+check "$HELPER" pick "$gold" "$TMP/in.safetensors" input_ids=input_ids
 
 # the same model in three shards
 check "$HELPER" pick "$gold" "$TMP/in.safetensors" input_ids=input_ids
