@@ -2,45 +2,9 @@
 #include "compress/targets.h"
 
 #include <math.h>
-#include <regex.h>
 
 #include "compress/module_weight.h"
-
-/* ---- patterns ---- */
-
-typedef struct patterns {
-    regex_t *re;
-    size_t n;
-} patterns;
-
-static void patterns_clear(patterns *p) {
-    for (size_t i = 0; i < p->n; i++) regfree(&p->re[i]);
-    lt_free(p->re);
-}
-
-static lt_status patterns_init(patterns *p, const char *const *text, lt_err *err) {
-    size_t n = 0;
-    *p = (patterns){ 0 };
-    while (text && text[n]) n++;
-    p->re = lt_calloc(n + 1, sizeof *p->re);
-    if (!p->re) return lt_fail(err, LT_ENOMEM, "no memory for %zu patterns", n);
-    for (; p->n < n; p->n++) {
-        const int code = regcomp(&p->re[p->n], text[p->n], REG_EXTENDED | REG_NOSUB);
-        if (code == 0) continue;
-        char why[128];
-        regerror(code, &p->re[p->n], why, sizeof why);
-        patterns_clear(p);
-        *p = (patterns){ 0 };
-        return lt_fail(err, LT_EUSAGE, "not a regular expression: %s (pattern: %.200s)", why, text[p->n]);
-    }
-    return LT_OK;
-}
-
-static bool any_matches(const patterns *p, const char *name) {
-    for (size_t i = 0; i < p->n; i++)
-        if (regexec(&p->re[i], name, 0, NULL, 0) == 0) return true;
-    return false;
-}
+#include "core/patterns.h"
 
 /* ---- selection ---- */
 
@@ -57,7 +21,7 @@ static size_t count_modules(const lt_model *m) {
 }
 
 lt_status lt_targets_select(lt_targets *out, const lt_plan_in *in, lt_err *err) {
-    patterns include = { 0 }, exclude = { 0 };
+    lt_patterns include = { 0 }, exclude = { 0 };
     lt_targets t = { 0 };
     lt_module mod;
     lt_status st;
@@ -65,13 +29,13 @@ lt_status lt_targets_select(lt_targets *out, const lt_plan_in *in, lt_err *err) 
         return lt_fail(err, LT_EUNSUPPORTED,
                        "the head is tied to the embedding: factoring it would add parameters (%s)",
                        in->model->head.name);
-    LT_GO(patterns_init(&include, in->include, err));
-    LT_GO(patterns_init(&exclude, in->exclude, err));
+    LT_GO(lt_patterns_init(&include, in->include, err));
+    LT_GO(lt_patterns_init(&exclude, in->exclude, err));
     t.module = lt_calloc(count_modules(in->model) + 1, sizeof *t.module);
     if (!t.module) LT_GO(lt_fail(err, LT_ENOMEM, "no memory for the list of modules"));
     for (size_t i = 0; lt_model_module(in->model, i, &mod); i++) {
-        if (!eligible(&mod, in) || (include.n && !any_matches(&include, mod.linear->name)) ||
-            any_matches(&exclude, mod.linear->name))
+        if (!eligible(&mod, in) || (include.n && !lt_patterns_match(&include, mod.linear->name)) ||
+            lt_patterns_match(&exclude, mod.linear->name))
             continue;
         t.module[t.n++] = mod;
     }
@@ -79,8 +43,8 @@ lt_status lt_targets_select(lt_targets *out, const lt_plan_in *in, lt_err *err) 
         st = lt_fail(err, LT_EUSAGE, "no linear to cut: the patterns select none, or all are factored already (%s)",
                      in->model->path ? in->model->path : "model");
 done:
-    patterns_clear(&include);
-    patterns_clear(&exclude);
+    lt_patterns_clear(&include);
+    lt_patterns_clear(&exclude);
     if (st == LT_OK)
         *out = t;
     else
