@@ -12,6 +12,14 @@
 #include "io/safetensors.h"
 #include "train/trainer.h"
 
+/* Sanitizers make this ten times slower: they see the first steps, and the ends of the curves are left to the other
+ * builds. */
+#ifdef __SANITIZE_ADDRESS__
+enum { STEPS = 3 };
+#else
+enum { STEPS = 30 };
+#endif
+
 typedef struct bench {
     const char *dir;
     lt_team *team;
@@ -150,7 +158,7 @@ static void run_curve(const bench *b, lt_trainee *t, const lt_trainer_opts *o, c
     lt_trainer *r;
     lt_err err = { 0 };
     assert_ok(lt_trainer_create(&r, t, b->team, o, &err), &err);
-    for (size_t n = 0; n < 30; n++) {
+    for (size_t n = 0; n < STEPS; n++) {
         const size_t which[] = { 4 * n, 4 * n + 1, 4 * n + 2, 4 * n + 3 };
         lt_step s;
         assert_ok(lt_trainer_step(&s, r, &b->rows, which, 4, n % 2 ? 2 : 4, n, &err), &err);
@@ -161,7 +169,15 @@ static void run_curve(const bench *b, lt_trainee *t, const lt_trainer_opts *o, c
         if (n == 0 && step1) check_named(b, t, step1, "model.norm.weight");
     }
     lt_trainer_destroy(r);
-    check_tensors(t, json_object_get(b->kind, "final"), 30);
+    if (STEPS == 30) check_tensors(t, json_object_get(b->kind, "final"), STEPS);
+}
+
+static void check_end(const bench *b, const lt_trainee *t, const char *kind) {
+    char name[64];
+    snprintf(name, sizeof name, "%s.final", kind);
+    check_named(b, t, name, "model.norm.weight");
+    snprintf(name, sizeof name, "%s.final.logits", kind);
+    check_logits(b, &t->model, name);
 }
 
 static void run_preset(const char *kind, lt_train_base base) {
@@ -175,10 +191,7 @@ static void run_preset(const char *kind, lt_train_base base) {
     snprintf(name, sizeof name, "%s.step1", kind);
     assert_ok(lt_trainee_create(&t, b.model, &what, &err), &err);
     run_curve(&b, t, &o, name);
-    snprintf(name, sizeof name, "%s.final", kind);
-    check_named(&b, t, name, "model.norm.weight");
-    snprintf(name, sizeof name, "%s.final.logits", kind);
-    check_logits(&b, &t->model, name);
+    if (STEPS == 30) check_end(&b, t, kind);
     lt_trainee_destroy(t);
     close_bench(&b);
 }
@@ -209,9 +222,9 @@ static void run_lora(const char *kind, const char *model, const char *start) {
     lt_free(path);
     run_curve(&b, t, &o, NULL);
     snprintf(name, sizeof name, "%s.logits", kind);
-    check_logits(&b, &t->model, name);
+    if (STEPS == 30) check_logits(&b, &t->model, name);
     assert_ok(lt_trainee_merge(t, LT_N_DTYPES, b.team, &err), &err);
-    check_logits(&b, &t->model, name);
+    if (STEPS == 30) check_logits(&b, &t->model, name);
     lt_trainee_destroy(t);
     close_bench(&b);
 }
