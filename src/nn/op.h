@@ -6,7 +6,8 @@
 #include "nn/ops.h"
 
 extern const lt_op lt_op_embed, lt_op_norm, lt_op_add, lt_op_gated, lt_op_activate, lt_op_rope, lt_op_attention,
-    lt_op_linear, lt_op_take_rows, lt_op_take_cols, lt_op_logits, lt_op_head_nll, lt_op_positions;
+    lt_op_linear, lt_op_take_rows, lt_op_take_cols, lt_op_logits, lt_op_head_nll, lt_op_positions, lt_op_head_kd,
+    lt_op_head_kd_topk;
 
 /* Threads for `work` elements touched: one below some tens of microseconds of work. Results never depend on it. */
 static inline int lt_op_threads(const lt_team *team, size_t work) {

@@ -4,9 +4,10 @@
 #include "nn/op.h"
 
 const lt_op *const lt_ops[] = {
-    &lt_op_embed,     &lt_op_norm,   &lt_op_add,       &lt_op_gated,     &lt_op_activate, &lt_op_rope,
-    &lt_op_attention, &lt_op_linear, &lt_op_take_rows, &lt_op_take_cols, &lt_op_logits,   &lt_op_head_nll,
-    &lt_op_positions, NULL,
+    &lt_op_embed,     &lt_op_norm,      &lt_op_add,          &lt_op_gated,
+    &lt_op_activate,  &lt_op_rope,      &lt_op_attention,    &lt_op_linear,
+    &lt_op_take_rows, &lt_op_take_cols, &lt_op_logits,       &lt_op_head_nll,
+    &lt_op_positions, &lt_op_head_kd,   &lt_op_head_kd_topk, NULL,
 };
 
 lt_status lt_op_check_shape(const lt_exec *x, const lt_node *node, int i, size_t rows, size_t cols, lt_err *err) {

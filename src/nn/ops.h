@@ -68,4 +68,41 @@ lt_var lt_logits(lt_exec *x, lt_var in, const lt_linear *head, double scale);
  * id). A non-finite logit gives +inf. A target outside the vocabulary is LT_EDATA. targets are copied. */
 lt_var lt_head_nll(lt_exec *x, lt_var in, const lt_linear *head, double scale, const int32_t *target, int32_t *argmax);
 
+/* ---- distillation: per-token losses like head_nll, fused in the same way (spec minitron 5.1, 5.2) ---- */
+typedef enum lt_kd_kind {
+    LT_KD_FORWARD,        /* KL(teacher | student) over the vocabulary */
+    LT_KD_REVERSE,        /* KL(student | teacher) */
+    LT_KD_JSD,            /* beta KL(p|m) + (1 - beta) KL(q|m), m = beta p + (1 - beta) q */
+    LT_KD_TRUNC,          /* teacher normalised over its top K, student over the vocabulary */
+    LT_KD_RENORM,         /* both normalised over the top K */
+    LT_KD_TAIL,           /* top K and one bucket for the rest */
+    LT_KD_REVERSE_BUCKET, /* the reverse of that */
+} lt_kd_kind;
+typedef struct lt_kd_params {
+    lt_kd_kind kind;
+    double tau;      /* both sides' logits are divided by it; the tail kinds: 1 */
+    bool tau_square; /* times tau² */
+    double beta;     /* of LT_KD_JSD */
+    double alpha_ce; /* (1 - alpha_ce) kd + alpha_ce cross entropy */
+} lt_kd_params;
+typedef struct lt_kd_teacher {
+    lt_var in; /* [n, its width] before its head; no gradient goes there */
+    const lt_linear *head;
+    double scale;
+} lt_kd_teacher;
+/* [n, 1]; a target of -1: 0 and no gradient. Kinds FORWARD to JSD. A non-finite logit gives +inf. Targets are copied.
+ */
+lt_var lt_head_kd(lt_exec *x, lt_var in, const lt_linear *head, double scale, const lt_kd_teacher *teacher,
+                  const int32_t *target, const lt_kd_params *p);
+typedef struct lt_kd_topk {
+    size_t k;
+    const int32_t *ids;       /* [n, k], all different in a row */
+    const lt_real *logp;      /* [n, k] over the vocabulary, at tau 1 */
+    const lt_real *tail_logp; /* [n] log of what is left; -INFINITY: nothing; NULL: not needed (TRUNC, RENORM) */
+} lt_kd_topk;
+/* Kinds TRUNC to REVERSE_BUCKET; all arrays are copied. An id outside the vocabulary or a log-probability above 0 is
+ * LT_EDATA. */
+lt_var lt_head_kd_topk(lt_exec *x, lt_var in, const lt_linear *head, double scale, const lt_kd_topk *t,
+                       const int32_t *target, const lt_kd_params *p);
+
 #endif

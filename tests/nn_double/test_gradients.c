@@ -25,6 +25,12 @@ typedef struct subject {
     lt_param table;
     lt_linear linear;
     int32_t *target;
+    struct {
+        lt_linear head;
+        lt_real *in;
+        int32_t *ids;
+        lt_real *logp, *tail;
+    } teacher;
     const lt_real *seed;
     bool inputs_need; /* gradients of the inputs are asked for */
 } subject;
@@ -49,6 +55,11 @@ struct gcase {
             size_t in, out, rank;
             double scale;
         } lin;
+        struct {
+            size_t in, out, rank;
+            double scale;
+            lt_kd_params p;
+        } kd; /* begins as lin */
     } as;
 };
 
@@ -172,6 +183,41 @@ static lt_var run_head(subject *s, const lt_var *in) {
     return lt_head_nll(s->f.x, in[0], &s->linear, s->c->as.lin.scale, s->target, NULL);
 }
 
+enum { TEACHER_WIDTH = 4, TOP = 3 };
+
+/* Three ids of each row: the last of the vocabulary, the target's neighbour, one at random. */
+static void make_topk(subject *s, size_t n, size_t vocab) {
+    s->teacher.ids = fix_zeros(&s->f, n * TOP, sizeof *s->teacher.ids);
+    s->teacher.logp = fix_normal(&s->f, n * TOP, 0.3);
+    s->teacher.tail = fix_zeros(&s->f, n, sizeof *s->teacher.tail);
+    for (size_t i = 0; i < n; i++) {
+        double left = 1;
+        for (size_t k = 0; k < TOP; k++) {
+            s->teacher.ids[i * TOP + k] = (int32_t)(k == 0 ? vocab - 1 : (i * 37 + k * 2) % (vocab - 1));
+            s->teacher.logp[i * TOP + k] -= 2;
+            left -= exp(s->teacher.logp[i * TOP + k]);
+        }
+        s->teacher.tail[i] = log(left);
+    }
+}
+
+static void make_kd(subject *s) {
+    make_head(s);
+    const size_t n = s->f.batch.n_rows, vocab = s->c->as.kd.out;
+    s->teacher.head = fix_linear(&s->f, "b f", TEACHER_WIDTH, vocab, 0);
+    s->teacher.in = fix_normal(&s->f, n * TEACHER_WIDTH, 1);
+    make_topk(s, n, vocab);
+}
+static lt_var run_kd(subject *s, const lt_var *in) {
+    const lt_kd_teacher t = { lt_input(s->f.x, s->f.batch.n_rows, TEACHER_WIDTH, s->teacher.in, false),
+                              &s->teacher.head, 0.8 };
+    return lt_head_kd(s->f.x, in[0], &s->linear, s->c->as.kd.scale, &t, s->target, &s->c->as.kd.p);
+}
+static lt_var run_kd_topk(subject *s, const lt_var *in) {
+    const lt_kd_topk t = { TOP, s->teacher.ids, s->teacher.logp, s->teacher.tail };
+    return lt_head_kd_topk(s->f.x, in[0], &s->linear, s->c->as.kd.scale, &t, s->target, &s->c->as.kd.p);
+}
+
 static void make_one(subject *s) {
     need_input(s, s->f.batch.n_rows, 9, 1);
 }
@@ -243,6 +289,51 @@ static const gcase cases[] = {
     { "head_nll", "2 a b", make_head, run_head, some, { .lin = { 5, 4101, 3, 0.7 } } },
     { "head_nll", "a f", make_head, run_head, some, { .lin = { 4, 2085, 0, 1 } } },
     { "head_nll", "many tokens 2", make_head, run_head, tokens, { .lin = { 3, 6, 2, 1 } } },
+    { "head_kd", "b", make_kd, run_kd, some, { .kd = { 5, 9, 0, 0.5, { LT_KD_FORWARD, 1, false, 0, 0 } } } },
+    { "head_kd", "2 a", make_kd, run_kd, some, { .kd = { 5, 2085, 3, 1, { LT_KD_FORWARD, 2, true, 0, 0.3 } } } },
+    { "head_kd",
+      "reverse b",
+      make_kd,
+      run_kd,
+      some,
+      { .kd = { 5, 2085, 0, 1, { LT_KD_REVERSE, 1.5, false, 0, 0.25 } } } },
+    { "head_kd", "jsd b", make_kd, run_kd, some, { .kd = { 5, 2085, 0, 1, { LT_KD_JSD, 2, false, 0.25, 0 } } } },
+    { "head_kd",
+      "many tokens 2",
+      make_kd,
+      run_kd,
+      tokens,
+      { .kd = { 3, 6, 2, 1, { LT_KD_JSD, 1, false, 0.5, 0.5 } } } },
+    { "head_kd_topk",
+      "trunc b",
+      make_kd,
+      run_kd_topk,
+      some,
+      { .kd = { 5, 9, 0, 0.5, { LT_KD_TRUNC, 2, true, 0, 0 } } } },
+    { "head_kd_topk",
+      "renorm 2 a",
+      make_kd,
+      run_kd_topk,
+      some,
+      { .kd = { 5, 2085, 3, 1, { LT_KD_RENORM, 0.7, false, 0, 0 } } } },
+    { "head_kd_topk",
+      "tail b",
+      make_kd,
+      run_kd_topk,
+      some,
+      { .kd = { 5, 2085, 0, 1, { LT_KD_TAIL, 1, false, 0, 0.4 } } } },
+    { "head_kd_topk",
+      "reverse b",
+      make_kd,
+      run_kd_topk,
+      some,
+      { .kd = { 5, 2085, 0, 1, { LT_KD_REVERSE_BUCKET, 1, false, 0, 0 } } } },
+    { "head_kd_topk",
+      "many tokens 2",
+      make_kd,
+      run_kd_topk,
+      tokens,
+      { .kd = { 3, 6, 2, 1, { LT_KD_TAIL, 1, false, 0, 0 } } } },
 };
 
 /* ---- the check ---- */
