@@ -23,7 +23,7 @@ static lt_status put(lexer *x, lt_jtoken t) {
     if (x->n_tokens == x->cap) {
         const size_t cap = x->cap ? 2 * x->cap : 64;
         lt_jtoken *more = lt_j_alloc(x->c, cap, sizeof *more);
-        if (!more) return x->c->failed;
+        if (!more) return lt_j_spent(x->c);
         if (x->n_tokens > 0) memcpy(more, x->token, x->n_tokens * sizeof *more);
         x->token = more;
         x->cap = cap;
@@ -326,7 +326,7 @@ static lt_status next_tag(lexer *x) {
 static lt_status plain_lines(lexer *x, const char *text, size_t bytes) {
     char *s = lt_j_alloc(x->c, bytes + 1, 1);
     size_t n = 0;
-    if (!s) return x->c->failed;
+    if (!s) return lt_j_spent(x->c);
     for (size_t i = 0; i < bytes; i++) {
         if (text[i] == '\n' && i > 0 && text[i - 1] == '\r') continue;
         s[n++] = text[i] == '\r' ? '\n' : text[i];

@@ -406,7 +406,7 @@ static bool loop_value(const lt_jloop *l, lt_jv name, lt_jv *out) {
 
 static lt_status bound_method(lt_jctx *c, const lt_jfn *f, lt_jv v, lt_jv *out) {
     lt_jv *self = lt_j_alloc(c, 1, sizeof *self);
-    if (!self) return c->failed;
+    if (!self) return lt_j_spent(c);
     *self = v;
     *out = (lt_jv){ .kind = LT_J_FUNCTION, .fn = f, .self = self };
     return LT_OK;

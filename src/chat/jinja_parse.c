@@ -72,14 +72,14 @@ static lt_jnode *node(const parser *p, lt_jnode_kind kind) {
 /* Declares `n`, a new node, or leaves the function. */
 #define NODE(n, kind)                                                                                                  \
     lt_jnode *n = node(p, kind);                                                                                       \
-    if (!n) return p->c->failed
+    if (!n) return lt_j_spent(p->c)
 
 static lt_status add(const parser *p, lt_jnode *n, const lt_jnode *item, const char *key) {
     if (n->n == n->cap) {
         const size_t cap = n->cap ? 2 * n->cap : 4;
         const lt_jnode **more = lt_j_alloc(p->c, cap, sizeof(*more));
         const char **keys = lt_j_alloc(p->c, cap, sizeof(*keys));
-        if (!more || !keys) return p->c->failed;
+        if (!more || !keys) return lt_j_spent(p->c);
         for (size_t i = 0; i < n->n; i++) {
             more[i] = n->item[i];
             keys[i] = n->key[i];

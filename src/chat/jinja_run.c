@@ -31,7 +31,7 @@ static lt_status exec(env *e, const lt_jnode *n, flow *f);
 
 static lt_status push_scope(env *e, scope *parent) {
     scope *s = lt_j_alloc(e->c, 1, sizeof *s);
-    if (!s) return e->c->failed;
+    if (!s) return lt_j_spent(e->c);
     *s = (scope){ .parent = parent };
     e->scope = s;
     return LT_OK;
@@ -50,7 +50,7 @@ static lt_status find_name(env *e, const lt_jnode *n, lt_jv *out) {
 
 static lt_status eval_args(env *e, const lt_jnode *n, lt_jargs *a) {
     *a = (lt_jargs){ lt_j_alloc(e->c, n->n + 1, sizeof *a->v), n->key, n->n };
-    if (!a->v) return e->c->failed;
+    if (!a->v) return lt_j_spent(e->c);
     for (size_t i = 0; i < n->n; i++) LT_TRY(eval(e, n->item[i], &a->v[i]));
     return LT_OK;
 }
@@ -203,7 +203,7 @@ static lt_status reals(env *e, char op, double a, double b, lt_jv *out) {
 static lt_status add_texts(env *e, lt_jv a, lt_jv b, lt_jv *out) {
     if (a.form == LT_J_SAFE || b.form == LT_J_SAFE) return lt_j_beyond(e->c, "adding to what `safe` gave");
     char *s = lt_j_alloc(e->c, a.n + b.n + 1, 1);
-    if (!s) return e->c->failed;
+    if (!s) return lt_j_spent(e->c);
     memcpy(s, a.s, a.n);
     memcpy(s + a.n, b.s, b.n);
     s[a.n + b.n] = '\0';
@@ -224,7 +224,7 @@ static lt_status repeat(env *e, lt_jv s, int64_t times, lt_jv *out) {
     const size_t count = times > 0 ? (size_t)times : 0;
     if (!lt_mul_size(s.n, count, &bytes)) bytes = SIZE_MAX;
     char *to = lt_j_alloc(e->c, bytes, 1);
-    if (!to) return e->c->failed;
+    if (!to) return lt_j_spent(e->c);
     for (size_t i = 0; i < count && s.n > 0; i++) memcpy(to + i * s.n, s.s, s.n);
     *out = lt_j_text(to, bytes);
     return lt_j_work(e->c, bytes / 16 + 1);
@@ -513,7 +513,7 @@ static lt_status exec_for(env *e, const lt_jnode *n, flow *f) {
     scope *outer = e->scope;
     lt_jv v;
     lt_jloop *loop = lt_j_alloc(e->c, 1, sizeof *loop);
-    if (!loop) return e->c->failed;
+    if (!loop) return lt_j_spent(e->c);
     *loop = (lt_jloop){ 0 };
     LT_TRY(eval(e, n->b, &v));
     LT_TRY(lt_j_items(e->c, v, &loop->items));
@@ -548,7 +548,7 @@ static lt_status exec_set(env *e, const lt_jnode *n) {
 
 static lt_status exec_macro(env *e, const lt_jnode *n) {
     struct lt_jmacro *m = lt_j_alloc(e->c, 1, sizeof *m);
-    if (!m) return e->c->failed;
+    if (!m) return lt_j_spent(e->c);
     *m = (struct lt_jmacro){ n, e->scope };
     return lt_j_put(e->c, &e->scope->vars, n->name, (lt_jv){ .kind = LT_J_MACRO, .macro = m });
 }

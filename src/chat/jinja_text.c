@@ -45,7 +45,7 @@ lt_status lt_j_case(lt_jctx *c, lt_jv s, lt_jcase how, lt_jv *out) {
     char *to = lt_j_alloc(c, 2 * s.n + 1, 1); /* no single mapping doubles the bytes */
     size_t n = 0;
     uint32_t before = 0;
-    if (!to) return c->failed;
+    if (!to) return lt_j_spent(c);
     for (size_t at = 0; at < s.n;) {
         const uint32_t cp = lt_utf8_get(s.s + at);
         if (special_case(cp)) return lt_j_beyond(c, "upper or lower case of U+%04X", cp);
@@ -75,7 +75,7 @@ lt_status lt_j_replace(lt_jctx *c, lt_jv s, lt_jv old, lt_jv with, lt_jv count, 
     if (most >= 0) left = lt_min_size(left, (size_t)most);
     if (!lt_mul_size(left, with.n, &grown) || !lt_add_size(grown, s.n + 1, &bytes)) bytes = SIZE_MAX;
     char *to = lt_j_alloc(c, bytes, 1);
-    if (!to) return c->failed;
+    if (!to) return lt_j_spent(c);
     const char *p = s.s, *end = s.s + s.n;
     for (; left > 0; left--) {
         const char *hit = old.n ? memmem(p, (size_t)(end - p), old.s, old.n) : p;

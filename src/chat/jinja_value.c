@@ -33,33 +33,32 @@ lt_status lt_j_enter(lt_jctx *c) {
     return LT_OK;
 }
 
-lt_status lt_j_bad(const lt_jctx *c, const char *format, ...) {
+void lt_j_set_bad(const lt_jctx *c, const char *format, ...) {
     char what[400];
     va_list args;
     va_start(args, format);
     vsnprintf(what, sizeof what, format, args);
     va_end(args);
-    return lt_fail(c->err, LT_EDATA, "chat template: %s (%s: line %d)", what, c->where, c->line);
+    lt_set_err(c->err, LT_EDATA, "chat template: %s (%s: line %d)", what, c->where, c->line);
 }
 
-lt_status lt_j_beyond(const lt_jctx *c, const char *format, ...) {
+void lt_j_set_beyond(const lt_jctx *c, const char *format, ...) {
     char what[300];
     va_list args;
     va_start(args, format);
     vsnprintf(what, sizeof what, format, args);
     va_end(args);
-    return lt_fail(
-        c->err, LT_EUNSUPPORTED,
-        "chat template: %s is outside of what lathe renders (docs/formats/chat.md): give --template FILE, or "
-        "plain prompts (%s: line %d)",
-        what, c->where, c->line);
+    lt_set_err(c->err, LT_EUNSUPPORTED,
+               "chat template: %s is outside of what lathe renders (docs/formats/chat.md): give --template FILE, or "
+               "plain prompts (%s: line %d)",
+               what, c->where, c->line);
 }
 
 /* ---- making values ---- */
 
 lt_status lt_j_copy(lt_jctx *c, lt_jv *out, const char *s, size_t n) {
     char *to = lt_j_alloc(c, n + 1, 1);
-    if (!to) return c->failed;
+    if (!to) return lt_j_spent(c);
     if (n > 0) memcpy(to, s, n);
     to[n] = '\0';
     *out = lt_j_text(to, n);
@@ -74,7 +73,7 @@ lt_status lt_j_copy_buf(lt_jctx *c, lt_jv *out, lt_tok_buf *b) {
 
 lt_status lt_j_list(lt_jctx *c, lt_jv *out, lt_jform form) {
     lt_jlist *l = lt_j_alloc(c, 1, sizeof *l);
-    if (!l) return c->failed;
+    if (!l) return lt_j_spent(c);
     *l = (lt_jlist){ 0 };
     *out = (lt_jv){ .kind = LT_J_LIST, .form = form, .list = l };
     return LT_OK;
@@ -84,7 +83,7 @@ lt_status lt_j_push(lt_jctx *c, lt_jlist *l, lt_jv v) {
     if (l->n == l->cap) {
         const size_t cap = l->cap ? 2 * l->cap : 8;
         lt_jv *more = lt_j_alloc(c, cap, sizeof *more);
-        if (!more) return c->failed;
+        if (!more) return lt_j_spent(c);
         if (l->n > 0) memcpy(more, l->v, l->n * sizeof *more);
         l->v = more;
         l->cap = cap;
@@ -95,7 +94,7 @@ lt_status lt_j_push(lt_jctx *c, lt_jlist *l, lt_jv v) {
 
 lt_status lt_j_dict(lt_jctx *c, lt_jv *out, lt_jkind kind) {
     lt_jdict *d = lt_j_alloc(c, 1, sizeof *d);
-    if (!d) return c->failed;
+    if (!d) return lt_j_spent(c);
     *d = (lt_jdict){ 0 };
     *out = (lt_jv){ .kind = kind, .dict = d };
     return LT_OK;
@@ -105,7 +104,7 @@ static lt_status append(lt_jctx *c, lt_jdict *d, lt_jv key, lt_jv value) {
     if (d->n == d->cap) {
         const size_t cap = d->cap ? 2 * d->cap : 8;
         lt_jv *k = lt_j_alloc(c, 2 * cap, sizeof *k);
-        if (!k) return c->failed;
+        if (!k) return lt_j_spent(c);
         if (d->n > 0) {
             memcpy(k, d->key, d->n * sizeof *k);
             memcpy(k + cap, d->value, d->n * sizeof *k);

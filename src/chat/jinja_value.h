@@ -97,15 +97,22 @@ typedef struct lt_jctx {
 #define LT_J_MOST_BYTES ((size_t)1 << 28)
 #define LT_J_MOST_DEPTH 200
 
-/* NULL: budget or memory is spent; c->failed says which, and the error is set. */
+/* NULL: budget or memory is spent, and the error is set. */
 void *lt_j_alloc(lt_jctx *c, size_t count, size_t size);
 /* LT_EUNSUPPORTED when a rendering does not come to an end. */
 lt_status lt_j_work(lt_jctx *c, size_t steps);
 lt_status lt_j_enter(lt_jctx *c); /* deeper by one; pairs with c->depth-- when it succeeds */
 /* Writes "<what> (<template>: line N)". bad: the template or its input is wrong (LT_EDATA). beyond: outside of the
- * subset that is documented (LT_EUNSUPPORTED), with the way out. */
-lt_status lt_j_bad(const lt_jctx *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
-lt_status lt_j_beyond(const lt_jctx *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
+ * subset that is documented (LT_EUNSUPPORTED), with the way out. Macros, so that the compiler sees which value comes
+ * back. */
+#define lt_j_bad(c, ...) lt_failed_((lt_j_set_bad((c), __VA_ARGS__), 0), LT_EDATA)
+#define lt_j_beyond(c, ...) lt_failed_((lt_j_set_beyond((c), __VA_ARGS__), 0), LT_EUNSUPPORTED)
+void lt_j_set_bad(const lt_jctx *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void lt_j_set_beyond(const lt_jctx *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* What lt_j_alloc's NULL meant. */
+static inline lt_status lt_j_spent(const lt_jctx *c) {
+    return c->failed == LT_EUNSUPPORTED ? LT_EUNSUPPORTED : LT_ENOMEM;
+}
 
 static inline lt_jv lt_j_none(void) {
     return (lt_jv){ .kind = LT_J_NONE };
