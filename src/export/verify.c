@@ -61,23 +61,21 @@ static void widen_f64(double *out, const lt_tensor *t, float *buf) {
     }
 }
 
-/* The number nearest to w that the dtype can hold, by way of f32 as the writer goes. */
-static double rounded(const lt_dtype_row *d, double w) {
-    char bytes[16];
-    const float f = (float)w;
-    float back;
-    d->from_f32(bytes, &f, 1);
-    d->to_f32(&back, bytes, 1);
-    return (double)back;
-}
-
 /* A product A·B against what was written: got [m, d], or [d, m] when flipped (Conv1D). */
 typedef struct product {
     size_t m, d, r;
     double *a, *b, *w; /* [m, r], [r, d], [BLOCK, d] */
-    float *got, *buf;
+    float *got, *buf, *back;
+    void *stored;
     bool flip;
 } product;
+
+/* n numbers nearest to w that the dtype can hold, by way of f32 as the writer goes; n whole blocks. */
+static void round_row(const product *p, const lt_dtype_row *d, const double *w, size_t n) {
+    for (size_t i = 0; i < n; i++) p->buf[i] = (float)w[i];
+    d->from_f32(p->stored, p->buf, n);
+    d->to_f32(p->back, p->stored, n);
+}
 
 static void product_clear(product *p) {
     lt_free(p->a);
@@ -85,6 +83,8 @@ static void product_clear(product *p) {
     lt_free(p->w);
     lt_free(p->got);
     lt_free(p->buf);
+    lt_free(p->back);
+    lt_free(p->stored);
 }
 
 static lt_status product_init(product *p, const lt_linear *a, const lt_linear *b, lt_err *err) {
@@ -96,7 +96,9 @@ static lt_status product_init(product *p, const lt_linear *a, const lt_linear *b
     p->w = lt_calloc(BLOCK * p->d, sizeof *p->w);
     p->got = lt_calloc(p->m * p->d, sizeof *p->got);
     p->buf = lt_calloc(lt_max_size(p->d, p->r), sizeof *p->buf);
-    if (!p->a || !p->b || !p->w || !p->got || !p->buf)
+    p->back = lt_calloc(p->d, sizeof *p->back);
+    p->stored = lt_calloc(p->d, sizeof(double));
+    if (!p->a || !p->b || !p->w || !p->got || !p->buf || !p->back || !p->stored)
         return lt_fail(err, LT_ENOMEM, "verify: out of memory (%s)", b->name);
     widen_f64(p->a, &a->stage[1].w.t, p->buf);
     widen_f64(p->b, &a->stage[0].w.t, p->buf);
@@ -109,11 +111,14 @@ static lt_status same_product_rows(const product *p, const lt_param *b, size_t i
     const lt_dtype_row *to = lt_dtype_get(b->t.dtype);
     double scale = 0.0;
     for (size_t i = 0; i < n * p->d; i++) scale = fmax(scale, fabs(p->w[i]));
-    for (size_t i = 0; i < n * p->d; i++) {
-        const size_t row = i0 + i / p->d, col = i % p->d;
-        const double have = (double)(p->flip ? p->got[col * p->m + row] : p->got[row * p->d + col]);
-        if (!(fabs(have - p->w[i]) <= fabs(rounded(to, p->w[i]) - p->w[i]) + 1e-6 * scale))
-            return differs(err, b->name, row, "values are not the product of the factors");
+    for (size_t r = 0; r < n; r++) {
+        const double *w = p->w + r * p->d;
+        round_row(p, to, w, p->d);
+        for (size_t col = 0; col < p->d; col++) {
+            const double have = (double)(p->flip ? p->got[col * p->m + i0 + r] : p->got[(i0 + r) * p->d + col]);
+            if (!(fabs(have - w[col]) <= fabs((double)p->back[col] - w[col]) + 1e-6 * scale))
+                return differs(err, b->name, i0 + r, "values are not the product of the factors");
+        }
     }
     return LT_OK;
 }
@@ -122,7 +127,7 @@ static lt_status same_product(const lt_linear *a, const lt_linear *b, lt_team *t
     const lt_param *got = &b->stage[0].w;
     const lt_dtype_row *to = lt_dtype_get(got->t.dtype);
     product p;
-    if (lt_linear_out(b) != lt_linear_out(a) || lt_linear_in(b) != lt_linear_in(a) || to->block != 1 || !to->from_f32)
+    if (lt_linear_out(b) != lt_linear_out(a) || lt_linear_in(b) != lt_linear_in(a) || !to->from_f32)
         return lt_fail(err, LT_EVERIFY, "shape or dtype is not that of the product (%s)", got->name);
     lt_status st = product_init(&p, a, b, err);
     for (size_t i0 = 0; i0 < p.m && st == LT_OK; i0 += BLOCK) {
@@ -239,16 +244,16 @@ static lt_status as_verify_failure(lt_status st, lt_err *err) {
     return LT_EVERIFY;
 }
 
-lt_status lt_verify_model(double *gap, const lt_model *source, const char *folder, double max_gap, lt_team *team,
+lt_status lt_verify_model(double *gap, const lt_model *source, const char *path, double max_gap, lt_team *team,
                           lt_err *err) {
     lt_model *m;
     double g = 0.0;
-    lt_status st = lt_model_open(&m, folder, err);
+    lt_status st = lt_model_open(&m, path, err);
     if (st != LT_OK) return as_verify_failure(st, err);
     st = source->config.vocab_size == m->config.vocab_size
              ? LT_OK
              : lt_fail(err, LT_EVERIFY, "vocabulary of %zu, its source has %zu (%s)", m->config.vocab_size,
-                       source->config.vocab_size, folder);
+                       source->config.vocab_size, path);
     if (st == LT_OK) st = same_tensors(source, m, team, err);
     if (st == LT_OK) st = same_logits(&g, source, m, max_gap, team, err);
     if (st == LT_OK && gap) *gap = g;

@@ -5,8 +5,6 @@
 
 #include "core/core.h"
 
-/* The folder part of path ("." when there is none); lt_free, NULL when out of memory. */
-char *lt_path_folder(const char *path);
 /* A rename is safe on disk only when its folder is. File systems that cannot sync folders are fine. */
 lt_status lt_sync_folder_of(const char *path, lt_err *err);
 

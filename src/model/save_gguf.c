@@ -102,12 +102,23 @@ static void size_label(char *buf, size_t cap, size_t n_params) {
     snprintf(buf, cap, "%.*f%c", v < 9.5 ? 1 : 0, v, units[u].letter);
 }
 
+/* A GGUF keeps the name that it has. */
+static void put_name(const saver *s, lt_gguf_writer *w) {
+    const lt_gguf *parent = lt_model_gguf(s->list.m);
+    size_t n;
+    const char *name = parent ? lt_gguf_string(parent, "general.name", &n) : NULL;
+    if (name)
+        lt_gguf_put_string(w, "general.name", name, n);
+    else if (s->o->name)
+        lt_gguf_put_text(w, "general.name", s->o->name);
+}
+
 static void put_general(const saver *s, lt_gguf_writer *w) {
     char label[32];
     size_label(label, sizeof label, lt_model_n_params(s->list.m));
     lt_gguf_put_text(w, "general.architecture", s->arch);
     lt_gguf_put_text(w, "general.type", "model");
-    if (s->o->name) lt_gguf_put_text(w, "general.name", s->o->name);
+    put_name(s, w);
     lt_gguf_put_text(w, "general.size_label", label);
     lt_gguf_put_u32(w, "general.file_type", file_type(s));
     lt_gguf_put_u32(w, "general.quantization_version", 2);
@@ -166,6 +177,18 @@ static bool uniform(const lt_config *c) {
     return true;
 }
 
+/* llama.cpp slides only where the architecture alternates: with one window for all layers it would see too much beyond
+ * it, so the file promises no more. Our reader takes the window from its key. */
+static size_t positions(const saver *s) {
+    const lt_config *c = &s->list.m->config;
+    const size_t window = c->layer[0].window;
+    if (window == 0 || window >= c->max_positions) return c->max_positions;
+    lt_log(s->list.ctx, LT_LOG_WARN,
+           "context_length is the sliding window, %zu of %zu positions: llama.cpp sees all (%s)", window,
+           c->max_positions, s->list.m->path);
+    return window;
+}
+
 static lt_status put_architecture(saver *s, lt_gguf_writer *w, lt_err *err) {
     const lt_config *c = &s->list.m->config;
     const lt_layer_config *l = &c->layer[0];
@@ -173,7 +196,7 @@ static lt_status put_architecture(saver *s, lt_gguf_writer *w, lt_err *err) {
         return lt_fail(err, LT_EUNSUPPORTED, "layers differ, which GGUF of %s cannot say (%s)", s->arch,
                        s->list.m->path);
     put_size(s, w, "block_count", c->n_layers);
-    put_size(s, w, "context_length", c->max_positions);
+    put_size(s, w, "context_length", positions(s));
     put_size(s, w, "embedding_length", c->d_model);
     put_size(s, w, "feed_forward_length", l->d_ff);
     put_size(s, w, "attention.head_count", l->n_q_heads);

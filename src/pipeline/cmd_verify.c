@@ -29,10 +29,8 @@ static lt_status as_failure(lt_status st, lt_err *err) {
 }
 
 static lt_status load_manifest(verifying *v, lt_err *err) {
-    if (lt_model_is_gguf(v->s.o.model)) return LT_OK;
-    char *path = lt_path_join(v->s.o.model->path, LT_MANIFEST_NAME);
-    lt_status st = path ? LT_OK : lt_fail(err, LT_ENOMEM, "verify: out of memory");
-    if (st == LT_OK && lt_path_exists(path)) st = lt_json_load(&v->manifest, path, err);
+    char *path = lt_manifest_path(v->s.o.model);
+    const lt_status st = path && lt_path_exists(path) ? lt_json_load(&v->manifest, path, err) : LT_OK;
     lt_free(path);
     return st;
 }

@@ -71,6 +71,14 @@ lt_status lt_companions_copy(const lt_lineage *l, const char *folder, lt_err *er
 }
 
 /* ---- lathe.json ---- */
+char *lt_manifest_path(const lt_model *m) {
+    if (!lt_model_is_gguf(m)) return lt_path_join(m->path, LT_MANIFEST_NAME);
+    if (strcmp(lt_path_name(m->path), "model.gguf") != 0) return NULL;
+    char *folder = lt_path_folder(m->path), *path = folder ? lt_path_join(folder, LT_MANIFEST_NAME) : NULL;
+    lt_free(folder);
+    return path;
+}
+
 /* "rank model.layers.0.mlp.up_proj: rank 120, metric input, ..." */
 static json_t *cut_in_words(const lt_cut *cut) {
     char *text = NULL;
@@ -112,7 +120,7 @@ static json_t *size_json(const lt_model *m, const char *hash) {
 
 /* What the parent says of its own parent, when lathe wrote it. NULL: nothing. */
 static json_t *grandparent(const lt_model *parent) {
-    char *path = lt_model_is_gguf(parent) ? NULL : lt_path_join(parent->path, LT_MANIFEST_NAME);
+    char *path = lt_manifest_path(parent);
     json_t *j = path ? json_load_file(path, 0, NULL) : NULL, *its = json_incref(json_object_get(j, "parent"));
     json_decref(j);
     lt_free(path);
@@ -222,6 +230,10 @@ static bool is_factored(const lt_model *m) {
 
 static void put_loading(FILE *f, const lt_model *made) {
     fputs("\n## Loading\n\n", f);
+    if (lt_model_is_gguf(made)) {
+        fputs("`model.gguf` is for llama.cpp and what stands on it; lathe opens it too.\n", f);
+        return;
+    }
     if (!is_factored(made)) {
         fputs("A stock Hugging Face folder: every loader of this architecture opens it.\n", f);
         return;

@@ -27,6 +27,9 @@ char *lt_model_id(const lt_model *m);
 /* The parent's tokenizer files, generation settings and licences, byte for byte; a GGUF's tokenizer is written as
  * tokenizer.json. */
 lt_status lt_companions_copy(const lt_lineage *l, const char *folder, lt_err *err);
+/* Where the lathe.json of an opened model stands: in its folder, beside a model.gguf; NULL: of another GGUF there is
+ * none (or out of memory). lt_free. */
+char *lt_manifest_path(const lt_model *m);
 /* lathe.json of the model in folder, opened as made. */
 lt_status lt_manifest_write(const lt_lineage *l, const lt_model *made, const char *made_hash, const char *folder,
                             lt_err *err);

@@ -11,6 +11,9 @@
  */
 static double rounding_gap(lt_dtype t) {
     switch (t) {
+    case LT_Q4_0:
+        return 2.0;
+    case LT_Q8_0:
     case LT_BF16:
         return 0.1;
     case LT_F16:
@@ -20,26 +23,22 @@ static double rounding_gap(lt_dtype t) {
     }
 }
 
-static lt_dtype written_as(lt_dtype stored, lt_dtype asked) {
-    if (asked != LT_N_DTYPES) return asked;
-    return lt_dtype_get(stored)->block > 1 ? LT_BF16 : stored;
-}
-
 static double allowed_gap(const lt_model *m, const lt_export_target *target, lt_dtype asked) {
     lt_param_info p;
     lt_module mod;
     double gap = target->max_logit_gap;
     bool product = false;
     for (size_t i = 0; lt_model_param(m, i, &p); i++) {
-        const lt_dtype to = written_as(p.param->t.dtype, asked);
+        const lt_dtype to = lt_export_dtype(target, p.param->t.dtype, asked);
         if (to != p.param->t.dtype) gap = fmax(gap, rounding_gap(to));
     }
     for (size_t i = 0; target->form == LT_FORM_DENSE && lt_model_module(m, i, &mod); i++) {
         if (mod.linear->n_stages < 2) continue;
         product = true;
-        gap = fmax(gap, rounding_gap(written_as(mod.linear->stage[1].w.t.dtype, asked)));
+        gap = fmax(gap, rounding_gap(lt_export_dtype(target, mod.linear->stage[1].w.t.dtype, asked)));
     }
-    return target->form == LT_FORM_DENSE && !product && gap == target->max_logit_gap ? 0.0 : gap;
+    const bool exact = target->form == LT_FORM_DENSE && !target->is_file && !product && gap == target->max_logit_gap;
+    return exact ? 0.0 : gap;
 }
 
 static const char *method_of(const lt_plan *p) {
@@ -55,24 +54,39 @@ lt_status lt_produced_open(lt_produced *out, const lt_call_ctx *c, double gap, c
     return st;
 }
 
-static lt_status describe(lt_produced *out, const lt_lineage *l, double gap, const char *folder, lt_err *err) {
-    LT_TRY(lt_produced_open(out, l->c, gap, folder, err));
+/* lathe.json and README.md in folder, of the model at path. */
+static lt_status describe(lt_produced *out, const lt_lineage *l, double gap, const char *path, const char *folder,
+                          lt_err *err) {
+    LT_TRY(lt_produced_open(out, l->c, gap, path, err));
     lt_status st = lt_manifest_write(l, out->model, out->hash, folder, err);
     if (st == LT_OK) st = lt_card_write(l, out->model, NULL, folder, err);
     if (st != LT_OK) lt_produced_clear(out);
     return st;
 }
 
+static lt_status write(const lt_lineage *l, const lt_model *made, const lt_export_target *target, lt_dtype dtype,
+                       const char *path, lt_err *err) {
+    char *id = lt_model_id(l->parent);
+    const lt_save_opts opts = { .form = target->form, .dtype = dtype, .method = method_of(l->plan), .name = id };
+    lt_status st = id ? lt_remove_tree(path, err) : lt_fail(err, LT_ENOMEM, "%s: out of memory", path);
+    if (st == LT_OK) st = target->write(made, path, &opts, l->c->ctx, err);
+    if (st == LT_OK && !target->is_file) st = lt_companions_copy(l, path, err);
+    lt_free(id);
+    return st;
+}
+
 lt_status lt_produce(lt_produced *out, const lt_lineage *l, const lt_model *made, const lt_export_target *target,
-                     lt_dtype dtype, const char *folder, lt_err *err) {
-    const lt_save_opts opts = { .form = target->form, .dtype = dtype, .method = method_of(l->plan) };
+                     lt_dtype dtype, const char *path, lt_err *err) {
     double gap = 0.0;
-    LT_TRY(lt_remove_tree(folder, err));
-    LT_TRY(lt_model_save(made, folder, &opts, l->c->ctx, err));
-    LT_TRY(lt_companions_copy(l, folder, err));
+    LT_TRY(write(l, made, target, dtype, path, err));
     LT_TRY(lt_progress(l->c->ctx, err, "verify", 0, 0, "tensors"));
-    LT_TRY(lt_verify_model(&gap, made, folder, allowed_gap(made, target, dtype), l->c->team, err));
-    return describe(out, l, gap, folder, err);
+    LT_TRY(lt_verify_model(&gap, made, path, allowed_gap(made, target, dtype), l->c->team, err));
+    if (target->check) LT_TRY(target->check(made, path, err));
+    char *folder = target->is_file ? lt_path_folder(path) : lt_strdup(path);
+    const lt_status st =
+        folder ? describe(out, l, gap, path, folder, err) : lt_fail(err, LT_ENOMEM, "%s: out of memory", path);
+    lt_free(folder);
+    return st;
 }
 
 static lt_status check_weights(const lt_lineage *l, lt_err *err) {

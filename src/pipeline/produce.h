@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* pipeline/produce.h - from a model in memory to a verified folder: weights, the parent's files, lathe.json, README.md.
+/* pipeline/produce.h - from a model in memory to a verified folder or file: weights, the parent's files, lathe.json,
+ * README.md.
  */
 #ifndef LT_PIPELINE_PRODUCE_H
 #define LT_PIPELINE_PRODUCE_H
@@ -12,10 +13,10 @@ typedef struct lt_produced {
     char hash[LT_HASH_HEX];
     double gap; /* largest logit difference from what was saved, over the largest logit */
 } lt_produced;
-/* folder is made anew. Verified before lathe.json is written: LT_EVERIFY leaves what was written there, and no
- * manifest. */
+/* path, a folder or (target->is_file) a file, is made anew; lathe.json and README.md go into the folder, or beside the
+ * file. Verified before lathe.json is written: LT_EVERIFY leaves what was written there, and no manifest. */
 lt_status lt_produce(lt_produced *out, const lt_lineage *l, const lt_model *made, const lt_export_target *target,
-                     lt_dtype dtype, const char *folder, lt_err *err);
+                     lt_dtype dtype, const char *path, lt_err *err);
 /* The plan of l fitted to its parent (stats where its cuts need them), then lt_produce. NaN or Inf among the parent's
  * weights is LT_EDATA naming the tensor. */
 lt_status lt_produce_cut(lt_produced *out, const lt_lineage *l, lt_dtype dtype, const char *folder, lt_err *err);

@@ -284,9 +284,14 @@ static lt_status put_all(putting *p, int32_t bos, int32_t eos) {
 }
 
 lt_status lt_tokenizer_put_gguf(lt_gguf_writer *w, const char *folder, size_t vocab_size, int32_t bos, int32_t eos,
-                                lt_err *err) {
+                                size_t *n_plain, lt_err *err) {
     putting p = { .w = w, .folder = folder, .n_tokens = vocab_size, .err = err };
     const lt_status st = put_all(&p, bos, eos);
+    if (n_plain) *n_plain = 0;
+    for (size_t i = 0; st == LT_OK && n_plain && i < p.t->added.n; i++) {
+        const lt_added_token *a = &p.t->added.token[i];
+        *n_plain += a->lstrip || a->rstrip || a->single_word;
+    }
     lt_tokenizer_destroy(p.t);
     json_decref(p.root);
     json_decref(p.config);

@@ -15,9 +15,10 @@ lt_status lt_tokenizer_save_gguf(const struct lt_gguf *g, const char *folder, lt
 
 /* The keys "tokenizer.*" of a GGUF: model, pipeline by name, tokens with scores or merges, special ids, chat template,
  * of the tokenizer in folder for a model of vocab_size rows (ids without a token become unused ones). bos, eos: where
- * the folder names none; -1: none. LT_EUNSUPPORTED names the part that a GGUF cannot say. */
+ * the folder names none; -1: none. *n_plain: added tokens whose lstrip, rstrip or single_word is lost; NULL: not asked.
+ * LT_EUNSUPPORTED names the part that a GGUF cannot say. */
 lt_status lt_tokenizer_put_gguf(lt_gguf_writer *w, const char *folder, size_t vocab_size, int32_t bos, int32_t eos,
-                                lt_err *err);
+                                size_t *n_plain, lt_err *err);
 /* Members of a part of a tokenizer.json, and of the parts in it, that have defaults are written out. */
 lt_status lt_tokenizer_complete_part(json_t *part, lt_err *err);
 

@@ -13,7 +13,7 @@ typedef struct row {
 static lt_status put(const char *folder, size_t vocab, const char *path, lt_err *err) {
     lt_gguf_writer *w;
     LT_TRY(lt_gguf_writer_create(&w, path, err));
-    lt_status st = lt_tokenizer_put_gguf(w, folder, vocab, -1, -1, err);
+    lt_status st = lt_tokenizer_put_gguf(w, folder, vocab, -1, -1, NULL, err);
     if (st == LT_OK) st = lt_gguf_writer_begin(w, err);
     if (st == LT_OK) return lt_gguf_writer_commit(w, err);
     lt_gguf_writer_abort(w);
