@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Data files as documents. A file is JSONL when its name says so or its first line is a JSON object. A row has "text",
- * or the members of an instruction set (Taori et al., Stanford Alpaca, 2023), which its published template joins. */
+ * or "messages" for the model's chat template, or the members of an instruction set (Taori et al., Stanford Alpaca,
+ * 2023), which its published template joins. */
 #include <ctype.h>
 #include <string.h>
 
@@ -24,7 +25,7 @@ void lt_docs_clear(lt_docs *d) {
     *d = (lt_docs){ 0 };
 }
 
-static lt_status add_doc(lt_docs *d, const char *text, size_t bytes, const char *name, lt_err *err) {
+static lt_status add_doc(lt_docs *d, const char *text, size_t bytes, bool templated, const char *name, lt_err *err) {
     if (d->n == d->cap) {
         const size_t cap = d->cap ? 2 * d->cap : 256;
         lt_doc *doc = lt_realloc(d->doc, cap * sizeof *doc);
@@ -35,11 +36,19 @@ static lt_status add_doc(lt_docs *d, const char *text, size_t bytes, const char 
         d->made = made;
         d->cap = cap;
     }
-    d->doc[d->n++] = (lt_doc){ text, bytes };
+    d->doc[d->n++] = (lt_doc){ text, bytes, templated };
     return LT_OK;
 }
 
 /* ---- rows of JSONL ---- */
+
+/* Takes text. */
+static lt_status add_made(lt_docs *d, char *text, size_t bytes, bool templated, const char *name, lt_err *err) {
+    const lt_status st = add_doc(d, text, bytes, templated, name, err);
+    if (st != LT_OK) return lt_free(text), st;
+    d->made[d->n_made++] = text;
+    return LT_OK;
+}
 
 static char *alpaca_text(const char *instruction, const char *input, const char *output) {
     if (input && *input)
@@ -57,24 +66,34 @@ static lt_status add_alpaca(lt_docs *d, const json_t *row, const char *name, lt_
     if (!output) return lt_fail(err, LT_EDATA, "an instruction without \"output\" (%s)", name);
     char *text = alpaca_text(instruction, input, output);
     if (!text) return no_memory(name, err);
-    const lt_status st = add_doc(d, text, strlen(text), name, err);
-    if (st != LT_OK) return lt_free(text), st;
-    d->made[d->n_made++] = text;
     d->eos = true;
-    return LT_OK;
+    return add_made(d, text, strlen(text), false, name, err);
 }
 
-static lt_status add_row(lt_docs *d, const json_t *row, const char *name, lt_err *err) {
-    const json_t *text = json_object_get(row, "text");
-    if (!json_is_object(row)) return lt_fail(err, LT_EDATA, "row is not a JSON object (%s)", name);
-    if (json_is_string(text)) return add_doc(d, json_string_value(text), json_string_length(text), name, err);
-    if (text && !json_is_null(text)) return lt_fail(err, LT_EDATA, "\"text\" is not a string (%s)", name);
-    if (json_object_get(row, "messages"))
+static lt_status add_messages(lt_docs *d, const json_t *row, const lt_tokens_opts *o, const char *name, lt_err *err) {
+    char *text;
+    size_t bytes;
+    if (o && !o->chat && o->no_chat && o->no_chat->code != LT_OK)
+        return lt_fail(err, o->no_chat->code, "%s", o->no_chat->message);
+    if (!o || !o->chat)
         return lt_fail(
             err, LT_EUNSUPPORTED,
-            "rows of \"messages\" need a chat template, which this version does not apply: give \"text\" (%s)", name);
+            "rows of \"messages\" need a chat template, and the model has none: give --template FILE, or rows "
+            "of \"text\" (%s)",
+            name);
+    LT_TRY(lt_chat_render(o->chat, row, false, &text, &bytes, err));
+    return add_made(d, text, bytes, true, name, err);
+}
+
+static lt_status add_row(lt_docs *d, const json_t *row, const lt_tokens_opts *o, const char *name, lt_err *err) {
+    const json_t *text = json_object_get(row, "text");
+    if (!json_is_object(row)) return lt_fail(err, LT_EDATA, "row is not a JSON object (%s)", name);
+    if (json_is_string(text)) return add_doc(d, json_string_value(text), json_string_length(text), false, name, err);
+    if (text && !json_is_null(text)) return lt_fail(err, LT_EDATA, "\"text\" is not a string (%s)", name);
+    if (json_object_get(row, "messages")) return add_messages(d, row, o, name, err);
     if (json_object_get(row, "instruction")) return add_alpaca(d, row, name, err);
-    return lt_fail(err, LT_EDATA, "row has neither \"text\" nor \"instruction\" and \"output\" (%s)", name);
+    return lt_fail(err, LT_EDATA, "row has neither \"text\" nor \"messages\" nor \"instruction\" and \"output\" (%s)",
+                   name);
 }
 
 static bool is_blank(const char *s, size_t n) {
@@ -88,20 +107,22 @@ static size_t line_length(const char *s, size_t left) {
     return end ? (size_t)(end - s) : left;
 }
 
-static lt_status parse_line(lt_docs *d, const char *line, size_t n, const char *name, size_t number, lt_err *err) {
+static lt_status parse_line(lt_docs *d, const char *line, size_t n, const lt_tokens_opts *o, const char *name,
+                            size_t number, lt_err *err) {
     json_t *row = NULL;
     lt_status st = lt_json_parse(&row, line, n, name, err);
     if (st == LT_OK && json_array_append_new(d->json, row) != 0) st = no_memory(name, err);
-    if (st == LT_OK) st = add_row(d, row, name, err);
+    if (st == LT_OK) st = add_row(d, row, o, name, err);
     return st == LT_OK ? LT_OK : lt_context(err, st, "line %zu", number);
 }
 
-static lt_status parse_rows(lt_docs *d, const char *text, size_t bytes, const char *name, lt_err *err) {
+static lt_status parse_rows(lt_docs *d, const char *text, size_t bytes, const lt_tokens_opts *o, const char *name,
+                            lt_err *err) {
     d->jsonl = true;
     if (!(d->json = json_array())) return no_memory(name, err);
     for (size_t at = 0, number = 1; at < bytes; number++) {
         const size_t n = line_length(text + at, bytes - at);
-        if (!is_blank(text + at, n)) LT_TRY(parse_line(d, text + at, n, name, number, err));
+        if (!is_blank(text + at, n)) LT_TRY(parse_line(d, text + at, n, o, name, number, err));
         at += n + 1;
     }
     return LT_OK;
@@ -121,10 +142,11 @@ static bool looks_like_rows(const char *text, size_t bytes, const char *name) {
     return object;
 }
 
-lt_status lt_docs_parse(lt_docs *out, char *text, size_t bytes, const char *name, lt_err *err) {
+lt_status lt_docs_parse(lt_docs *out, char *text, size_t bytes, const char *name, const lt_tokens_opts *o,
+                        lt_err *err) {
     lt_docs d = { .storage = text };
     const bool rows = looks_like_rows(text, bytes, name);
-    const lt_status st = rows ? parse_rows(&d, text, bytes, name, err) : add_doc(&d, text, bytes, name, err);
+    const lt_status st = rows ? parse_rows(&d, text, bytes, o, name, err) : add_doc(&d, text, bytes, false, name, err);
     if (st == LT_OK)
         *out = d;
     else
@@ -132,11 +154,11 @@ lt_status lt_docs_parse(lt_docs *out, char *text, size_t bytes, const char *name
     return st;
 }
 
-lt_status lt_docs_read(lt_docs *out, const char *path, lt_err *err) {
+lt_status lt_docs_read(lt_docs *out, const char *path, const lt_tokens_opts *o, lt_err *err) {
     char *text;
     size_t bytes;
     LT_TRY(lt_text_read(&text, &bytes, path, err));
-    return lt_docs_parse(out, text, bytes, path, err);
+    return lt_docs_parse(out, text, bytes, path, o, err);
 }
 
 /* ---- joined ---- */

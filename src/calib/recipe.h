@@ -11,18 +11,20 @@
 typedef struct lt_doc {
     const char *text;
     size_t bytes;
+    bool templated; /* a chat: its template has written the special tokens */
 } lt_doc;
 typedef struct lt_docs {
     char *storage; /* the file, uncompressed */
-    char **made;   /* texts made from several members (Alpaca) */
+    char **made;   /* texts made from several members (Alpaca, messages) */
     size_t n_made;
     lt_doc *doc;
     size_t n, cap;
     bool jsonl, eos; /* eos: the texts end where the model should stop */
     void *json;      /* parsed rows that texts point into */
 } lt_docs;
-lt_status lt_docs_read(lt_docs *out, const char *path, lt_err *err);
-lt_status lt_docs_parse(lt_docs *out, char *text, size_t bytes, const char *name, lt_err *err); /* takes text */
+/* o: the chat template for rows of "messages"; NULL: there is none. parse takes text. */
+lt_status lt_docs_read(lt_docs *out, const char *path, const lt_tokens_opts *o, lt_err *err);
+lt_status lt_docs_parse(lt_docs *out, char *text, size_t bytes, const char *name, const lt_tokens_opts *o, lt_err *err);
 void lt_docs_clear(lt_docs *d);
 /* Rows as the WikiText papers see them, joined by two newlines: a text file's lines (blank ones "", the others with
  * their newline), or the texts of JSONL. lt_free. */

@@ -6,9 +6,9 @@ static lt_status add_doc(lt_ids *out, const lt_doc *doc, bool eos, const lt_toke
     int32_t *ids = NULL;
     size_t n = 0;
     const int32_t end = lt_tokenizer_eos(tok);
-    LT_TRY(lt_tokenizer_encode(tok, doc->text, doc->bytes, true, &ids, &n, err));
+    LT_TRY(lt_tokenizer_encode(tok, doc->text, doc->bytes, !doc->templated, &ids, &n, err));
     lt_status st = lt_ids_add(out, ids, n, err);
-    if (st == LT_OK && eos && end >= 0) st = lt_ids_add(out, &end, 1, err);
+    if (st == LT_OK && eos && !doc->templated && end >= 0) st = lt_ids_add(out, &end, 1, err);
     lt_free(ids);
     return st;
 }

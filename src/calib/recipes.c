@@ -90,7 +90,7 @@ static lt_status from_text(lt_tokens *t, const char *path, const lt_tokenizer *t
     lt_ids ids = { 0 };
     size_t seen = 0;
     lt_status st;
-    LT_GO(lt_docs_read(&docs, path, err));
+    LT_GO(lt_docs_read(&docs, path, o, err));
     st = recipe->make(&ids, &seen, &docs, tok, o, err);
     t->ids = ids.id; /* t's to free, also after a failure */
     t->n_ids = ids.n;

@@ -2,12 +2,13 @@
 /* calib/tokens.h - token files, and text made into them (docs/formats/tokens.md, "lathe-tokens/1").
  *
  * A token set is rows of ids: row i holds ids[row_start[i] .. row_start[i+1]). Rows are what the model sees at once;
- * when `isolated`, documents never share a row. Texts: plain text, JSONL ("text"; "messages" and Alpaca rows where a
- * template row covers them), gzip and zstd of them (by magic), token files, and safetensors with one integer matrix
- * [rows, len]. */
+ * when `isolated`, documents never share a row. Texts: plain text, JSONL ("text", Alpaca, "messages" rendered by the
+ * model's chat template), gzip and zstd of them (by magic), token files, and safetensors with one integer matrix [rows,
+ * len]. */
 #ifndef LT_CALIB_TOKENS_H
 #define LT_CALIB_TOKENS_H
 
+#include "chat/chat.h"
 #include "core/hash.h"
 #include "nn/exec.h"
 #include "tokenizer/tokenizer.h"
@@ -36,6 +37,8 @@ typedef struct lt_tokens_opts {
     const char *recipe;       /* a row of the recipe table */
     size_t seq_len, max_rows; /* max_rows 0: all */
     uint64_t seed;
+    const lt_chat *chat;   /* for rows of "messages"; NULL: such rows are refused */
+    const lt_err *no_chat; /* why chat is NULL; NULL or code 0: the model has no template */
 } lt_tokens_opts;
 /* path: text, JSONL, compressed text or token file (then only checked: tokenizer hash, ids below vocab_size). Too
  * little text for one row: LT_EDATA with counts. */

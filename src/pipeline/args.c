@@ -239,6 +239,10 @@ bool lt_arg_given(const lt_args *a, const char *name) {
     return e && e->given;
 }
 
+bool lt_arg_known(const lt_args *a, const char *name) {
+    return find(a, name) != NULL;
+}
+
 size_t lt_arg_count(const lt_args *a, const char *name) {
     const entry *e = look(a, name, true, find(a, name));
     return e ? e->n : 0;

@@ -85,6 +85,7 @@ static const lt_positional positionals[] = {
 static const lt_option options[] = {
     { "data", LT_OPT_PATH, lt_required, 0, 0, NULL, false, "FILE",
       "text that none of the models has seen: text, JSON lines, gzip or zstd of them, or a token file" },
+    LT_TEMPLATE_OPTION("chat template for rows of \"messages\""),
     { "recipe", LT_OPT_STRING, "wikitext", 0, 0, NULL, false, "NAME", "how the text becomes windows" },
     { "window", LT_OPT_INT, NULL, 2, 1 << 24, NULL, false, "N",
       "tokens per window; default: 2048, or the models' positions where they are fewer" },

@@ -310,6 +310,7 @@ static const lt_option options[] = {
     { "keep", LT_OPT_STRING, lt_required, 0, 0, NULL, false, "WHAT", LT_KEEP_HELP },
     { "data", LT_OPT_PATH, NULL, 0, 0, NULL, false, "FILE",
       "text to calibrate with, where the method needs it: text, JSON lines, gzip or zstd of them, or a token file" },
+    LT_TEMPLATE_OPTION("chat template for rows of \"messages\""),
     { "method", LT_OPT_STRING, "whitened", 0, 0, NULL, false, "METHOD",
       "how the cuts are found (`lathe list methods`)" },
     LT_CALIBRATION_OPTIONS,

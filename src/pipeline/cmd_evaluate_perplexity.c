@@ -151,6 +151,7 @@ static const lt_positional positionals[] = {
 static const lt_option options[] = {
     { "data", LT_OPT_PATH, lt_required, 0, 0, NULL, false, "FILE",
       "text, JSON lines, gzip or zstd of them, or a token file" },
+    LT_TEMPLATE_OPTION("chat template for rows of \"messages\""),
     { "protocol", LT_OPT_STRING, "block", 0, 0, "block", false, NULL,
       "block: whole windows, the tail dropped, every token but a window's first predicted, exp of the mean" },
     { "recipe", LT_OPT_STRING, "wikitext", 0, 0, NULL, false, "NAME",

@@ -266,13 +266,29 @@ static lt_status generate(generating *g, json_t **result, lt_err *err) {
     return g->st == LT_OK ? report(g, &out, result, err) : g->st;
 }
 
+static lt_status read_prompts(generating *g, lt_err *err) {
+    const lt_args *a = g->c->args;
+    const char *file = lt_arg_string(a, "template");
+    const bool is_chat = lt_arg_flag(a, "chat");
+    lt_chat *chat = NULL;
+    LT_REQUIRE(err, is_chat || !(file || lt_arg_string(a, "system")), "--system and --template: only with --chat");
+    LT_REQUIRE(err, !is_chat || g->tok, "--chat: the model has no tokenizer");
+    if (is_chat) LT_TRY(lt_model_chat(&chat, g->model, g->tok, file, err));
+    if (is_chat && !chat)
+        return lt_fail(err, LT_EUNSUPPORTED,
+                       "%s: the model has no chat template: give --template FILE, or plain prompts", g->model->path);
+    const lt_status st = lt_prompts_read(&g->prompts, a, g->tok, chat, g->model->config.max_positions, err);
+    lt_chat_destroy(chat);
+    return st;
+}
+
 static lt_status prepare(generating *g, lt_err *err) {
     const lt_args *a = g->c->args;
     g->samples = (size_t)lt_arg_int(a, "samples");
     g->lines = lt_arg_given(a, "prompts") || g->samples > 1;
     LT_REQUIRE(err, g->lines || !lt_arg_given(a, "output"), "--output: only with --prompts or --samples");
     lt_dtype_find(lt_arg_string(a, "kv-dtype"), &g->kv);
-    LT_TRY(lt_prompts_read(&g->prompts, a, g->tok, g->model->config.max_positions, err));
+    LT_TRY(read_prompts(g, err));
     LT_TRY(read_stops(g, err));
     return make_requests(g, err);
 }
@@ -315,6 +331,11 @@ static const lt_option options[] = {
       "of --prompts; auto looks at its first line" },
     { "output", LT_OPT_PATH, NULL, 0, 0, NULL, false, "FILE",
       "with --prompts or --samples: where the JSON lines go; default: standard output" },
+    { "chat", LT_OPT_FLAG, "false", 0, 0, NULL, false, NULL,
+      "the prompt is a user's message: the model's chat template goes around it; JSON lines of --prompts may have "
+      "\"messages\"" },
+    { "system", LT_OPT_STRING, NULL, 0, 0, NULL, false, "TEXT", "with --chat: the system message" },
+    LT_TEMPLATE_OPTION("with --chat: the template"),
     { "samples", LT_OPT_INT, "1", 1, 1 << 20, NULL, false, "N", "answers to each prompt" },
     { "batch", LT_OPT_INT, "8", 1, 4096, NULL, false, "N",
       "answers that are written at a time, where memory allows; it does not change them" },

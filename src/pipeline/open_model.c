@@ -100,6 +100,50 @@ lt_status lt_open_tokenizer(lt_tokenizer **out, const char *path, lt_err *err) {
                : lt_fail(err, LT_EDATA, "%s: no tokenizer there (looked for tokenizer.json and a GGUF's tokens)", path);
 }
 
+/* ---- chat templates ---- */
+
+lt_status lt_model_chat(lt_chat **out, const lt_model *m, const lt_tokenizer *tok, const char *file, lt_err *err) {
+    return lt_model_is_gguf(m) ? lt_chat_from_gguf(out, lt_model_gguf(m), tok, file, err)
+                               : lt_chat_open(out, m->path, tok, file, err);
+}
+
+static lt_status chat_of_gguf(lt_chat **out, const char *path, const lt_tokenizer *tok, const char *file, lt_err *err) {
+    lt_gguf *g;
+    LT_TRY(lt_gguf_open(&g, path, err));
+    const lt_status st = lt_chat_from_gguf(out, g, tok, file, err);
+    lt_gguf_close(g);
+    return st;
+}
+
+/* The folder that a tokenizer.json named by path lies in. */
+static lt_status chat_beside(lt_chat **out, const char *path, const lt_tokenizer *tok, const char *file, lt_err *err) {
+    const size_t n = (size_t)(lt_path_name(path) - path);
+    char *folder = n ? lt_asprintf("%.*s", (int)n, path) : lt_strdup(".");
+    if (!folder) return lt_fail(err, LT_ENOMEM, "%s: out of memory", path);
+    const lt_status st = lt_chat_open(out, folder, tok, file, err);
+    lt_free(folder);
+    return st;
+}
+
+static lt_status chat_of_folder(lt_chat **out, const char *path, const lt_tokenizer *tok, const char *file,
+                                lt_err *err) {
+    bool there, below, gguf;
+    LT_TRY(holds(&there, path, "tokenizer.json", err));
+    LT_TRY(holds(&below, path, "model/tokenizer.json", err));
+    LT_TRY(holds(&gguf, path, "model.gguf", err));
+    if (there || (!below && !gguf)) return lt_chat_open(out, path, tok, file, err);
+    char *inner = lt_path_join(path, below ? "model" : "model.gguf");
+    if (!inner) return lt_fail(err, LT_ENOMEM, "%s: out of memory", path);
+    const lt_status st = below ? lt_chat_open(out, inner, tok, file, err) : chat_of_gguf(out, inner, tok, file, err);
+    lt_free(inner);
+    return st;
+}
+
+lt_status lt_open_chat(lt_chat **out, const char *path, const lt_tokenizer *tok, const char *file, lt_err *err) {
+    if (lt_path_is_dir(path)) return chat_of_folder(out, path, tok, file, err);
+    return has_suffix(path, ".json") ? chat_beside(out, path, tok, file, err) : chat_of_gguf(out, path, tok, file, err);
+}
+
 lt_status lt_need_memory(const lt_call_ctx *c, size_t bytes, lt_err *err) {
     const size_t limit = c->ctx->max_memory;
     if (limit == 0 || bytes <= limit) return LT_OK;

@@ -6,6 +6,7 @@
 #ifndef LT_PIPELINE_OPEN_MODEL_H
 #define LT_PIPELINE_OPEN_MODEL_H
 
+#include "chat/chat.h"
 #include "model/model.h"
 #include "pipeline/command.h"
 #include "tokenizer/tokenizer.h"
@@ -19,6 +20,17 @@ typedef enum lt_with_tokenizer { LT_TOKENIZER_NO, LT_TOKENIZER_IF_THERE, LT_TOKE
 lt_status lt_open_model(lt_opened *out, const char *path, lt_with_tokenizer with, lt_err *err);
 void lt_opened_clear(lt_opened *o);
 lt_status lt_open_tokenizer(lt_tokenizer **out, const char *path, lt_err *err);
+
+/* The chat template of a model or of what lt_open_tokenizer takes, or of `file` where it is not NULL; *out NULL: there
+ * is none. */
+lt_status lt_model_chat(lt_chat **out, const lt_model *m, const lt_tokenizer *tok, const char *file, lt_err *err);
+lt_status lt_open_chat(lt_chat **out, const char *path, const lt_tokenizer *tok, const char *file, lt_err *err);
+/* The option that names such a file. */
+#define LT_TEMPLATE_OPTION(use)                                                                                        \
+    {                                                                                                                  \
+        "template", LT_OPT_PATH, NULL, 0, 0, NULL, false, "FILE",                                                      \
+            use " (docs/formats/chat.md); default: the model's own"                                                    \
+    }
 
 /* Of an opened model: the tokenizer of its folder or GGUF; *out NULL when it has none. */
 lt_status lt_model_tokenizer(lt_tokenizer **out, const lt_model *m, lt_err *err);

@@ -14,6 +14,7 @@ typedef struct reading {
     lt_prompts *to;
     const lt_args *args;
     const lt_tokenizer *tok;
+    const lt_chat *chat; /* NULL: plain prompts */
     size_t max_positions;
     const char *where; /* of the prompt at hand: "--prompt", "FILE: line 3" */
     bool from_file;    /* a fault of the prompt is a fault of the input, not of the usage */
@@ -46,11 +47,28 @@ static lt_status put(reading *r, int32_t *ids, size_t n, json_t *id, json_t *tex
     return st;
 }
 
+/* row: {"messages": ...} */
+static lt_status put_chat(reading *r, const json_t *row, json_t *id, json_t *shown, lt_err *err) {
+    int32_t *ids = NULL;
+    size_t n = 0;
+    const lt_status st = lt_chat_encode(r->chat, r->tok, row, true, &ids, &n, err);
+    return st == LT_OK ? put(r, ids, n, id, shown, err) : lt_context(err, st, "%s", r->where);
+}
+
+static lt_status put_user(reading *r, const char *text, size_t bytes, json_t *id, json_t *shown, lt_err *err) {
+    json_t *row = NULL;
+    LT_TRY(lt_chat_row(&row, lt_arg_string(r->args, "system"), text, bytes, err));
+    const lt_status st = put_chat(r, row, id, shown, err);
+    json_decref(row);
+    return st;
+}
+
 static lt_status put_text(reading *r, const char *text, size_t bytes, json_t *id, json_t *shown, lt_err *err) {
     int32_t *ids = NULL;
     size_t n = 0;
     if (!r->tok)
         return lt_fail(err, LT_EDATA, "the model has no tokenizer: only prompt ids can be used (%s)", r->where);
+    if (r->chat) return put_user(r, text, bytes, id, shown, err);
     const lt_status st = lt_tokenizer_encode(r->tok, text, bytes, lt_arg_flag(r->args, "add-special"), &ids, &n, err);
     if (st != LT_OK) return r->from_file ? lt_context(err, st, "%s", r->where) : st;
     return put(r, ids, n, id, shown, err);
@@ -106,10 +124,13 @@ static lt_status put_id_array(reading *r, const json_t *list, json_t *id, lt_err
 }
 
 static lt_status put_row(reading *r, const json_t *row, json_t *id, lt_err *err) {
-    json_t *text = json_object_get(row, "prompt"), *list = json_object_get(row, "prompt_ids");
+    json_t *text = json_object_get(row, "prompt"), *list = json_object_get(row, "prompt_ids"),
+           *messages = json_object_get(row, "messages");
     if (!json_is_object(row)) return lt_fail(err, LT_EDATA, "row is not an object (%s)", r->where);
-    if ((text != NULL) + (list != NULL) != 1)
-        return lt_fail(err, LT_EDATA, "row needs one of \"prompt\" and \"prompt_ids\" (%s)", r->where);
+    if ((text != NULL) + (list != NULL) + (messages != NULL) != 1)
+        return lt_fail(err, LT_EDATA, "row needs one of \"prompt\", \"prompt_ids\" and \"messages\" (%s)", r->where);
+    if (messages && !r->chat) return lt_fail(err, LT_EDATA, "\"messages\": give --chat (%s)", r->where);
+    if (messages) return put_chat(r, row, id, messages, err);
     if (list && !json_is_array(list)) return lt_fail(err, LT_EDATA, "\"prompt_ids\" is not a list (%s)", r->where);
     if (text && !json_is_string(text)) return lt_fail(err, LT_EDATA, "\"prompt\" is not a string (%s)", r->where);
     if (list) return put_id_array(r, list, id, err);
@@ -149,11 +170,11 @@ static lt_status put_lines(reading *r, const char *path, lt_err *err) {
     return st;
 }
 
-lt_status lt_prompts_read(lt_prompts *p, const lt_args *args, const lt_tokenizer *tok, size_t max_positions,
-                          lt_err *err) {
+lt_status lt_prompts_read(lt_prompts *p, const lt_args *args, const lt_tokenizer *tok, const lt_chat *chat,
+                          size_t max_positions, lt_err *err) {
     const char *text = lt_arg_string(args, "prompt"), *file = lt_arg_string(args, "prompt-file"),
                *list = lt_arg_string(args, "prompt-ids"), *many = lt_arg_string(args, "prompts");
-    reading r = { .to = p, .args = args, .tok = tok, .max_positions = max_positions };
+    reading r = { .to = p, .args = args, .tok = tok, .chat = chat, .max_positions = max_positions };
     *p = (lt_prompts){ 0 };
     LT_REQUIRE(err, (text != NULL) + (file != NULL) + (list != NULL) + (many != NULL) == 1,
                "one of --prompt, --prompt-file, --prompt-ids and --prompts is needed");

@@ -38,9 +38,19 @@ static void log_sample(const lt_subject *s, const lt_call_ctx *c, const lt_token
 
 lt_status lt_subject_tokens(lt_tokens *out, const lt_subject *s, const lt_call_ctx *c, const char *data,
                             const lt_tokens_opts *o, lt_err *err) {
-    LT_TRY(lt_tokens_from_data(out, data, s->o.tokenizer, s->o.model->config.vocab_size, o, err));
-    log_sample(s, c, out);
-    return LT_OK;
+    const char *file = lt_arg_known(c->args, "template") ? lt_arg_string(c->args, "template") : NULL;
+    lt_tokens_opts with_chat = *o;
+    lt_chat *chat = NULL;
+    lt_err no_chat = { 0 };
+    /* a template that cannot be read matters only where rows need it */
+    if (s->o.tokenizer && lt_model_chat(&chat, s->o.model, s->o.tokenizer, file, &no_chat) != LT_OK && file)
+        return lt_fail(err, no_chat.code, "%s", no_chat.message);
+    with_chat.chat = chat;
+    with_chat.no_chat = &no_chat;
+    const lt_status st = lt_tokens_from_data(out, data, s->o.tokenizer, s->o.model->config.vocab_size, &with_chat, err);
+    lt_chat_destroy(chat);
+    if (st == LT_OK) log_sample(s, c, out);
+    return st;
 }
 
 lt_status lt_window_choose(size_t *window, const lt_call_ctx *c, const lt_subject *const *s, size_t n, lt_err *err) {

@@ -210,7 +210,7 @@ static void compressed_text_is_known_by_its_magic(void **state) {
 }
 
 static lt_status parse(lt_docs *d, const char *name, const char *text, lt_err *err) {
-    return lt_docs_parse(d, lt_strdup(text), strlen(text), name, err);
+    return lt_docs_parse(d, lt_strdup(text), strlen(text), name, NULL, err);
 }
 
 static void rows_of_jsonl_are_documents(void **state) {
@@ -292,7 +292,7 @@ static void lines_join_as_the_papers_see_them(void **state) {
     assert_int_equal(n, 0);
     lt_free(text);
     lt_docs_clear(&d);
-    assert_ok(lt_docs_read(&d, TEST_NEED_SHARED("data/wiki.test.raw"), &err), &err);
+    assert_ok(lt_docs_read(&d, TEST_NEED_SHARED("data/wiki.test.raw"), NULL, &err), &err);
     assert_ok(lt_docs_join(&text, &n, &d, &err), &err);
     assert_int_equal(n, 1296370); /* spec evaluation §10 */
     lt_free(text);
@@ -348,7 +348,7 @@ static void svdllm_draws_its_windows(void **state) {
     size_t n, chars = 0;
     lt_err err = { 0 };
     lt_mt19937 r;
-    assert_ok(lt_docs_read(&d, w.text, &err), &err);
+    assert_ok(lt_docs_read(&d, w.text, NULL, &err), &err);
     assert_ok(lt_docs_join(&text, &n, &d, &err), &err);
     for (size_t i = 0; i < n; i++) chars += ((unsigned char)text[i] & 0xc0) != 0x80;
     lt_mt19937_seed(&r, 3);
