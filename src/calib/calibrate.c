@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "calib/gradients.h"
 #include "calib/journal.h"
 
 enum { BATCH_TOKENS = 2048 };
@@ -68,7 +69,8 @@ static lt_status check_tokens(const lt_calibrate_in *in, lt_err *err) {
 static lt_status work_init(work *w, const lt_calibrate_in *in, lt_err *err) {
     *w = (work){ .in = in, .layer = -1 };
     LT_TRY(check_tokens(in, err));
-    LT_TRY(lt_calib_sites_init(&w->sites, in->model, in->stats, in->include_head, err));
+    const lt_calib_what what = { in->stats, in->grads, in->include_head, in->first_rows };
+    LT_TRY(lt_calib_sites_init(&w->sites, in->model, &what, err));
     LT_TRY(lt_tokens_batches(&w->batches, &w->n_batches, in->tokens, in->batch_tokens ? in->batch_tokens : BATCH_TOKENS,
                              err));
     LT_TRY(weigh_tokens(w, err));
@@ -82,7 +84,9 @@ static lt_status plan_memory(lt_run_plan *out, const work *w, lt_err *err) {
     size_t layer = 0, rows = 0;
     for (size_t l = 0; l < w->sites.n_layers; l++) layer = lt_max_size(layer, lt_calib_sites_bytes(&w->sites, (int)l));
     for (size_t b = 0; b < w->n_batches; b++) rows = lt_max_size(rows, w->batches[b].n_rows);
-    const size_t extra = lt_calib_work_bytes(&w->sites, rows) + lt_calib_sites_bytes(&w->sites, -1);
+    const size_t grads = lt_calib_sites_bytes(&w->sites, LT_CALIB_GRADS);
+    const size_t extra = lt_calib_work_bytes(&w->sites, rows) + lt_calib_sites_bytes(&w->sites, LT_CALIB_HEAD) +
+                         (grads ? grads + lt_calib_gradients_bytes(w->in->model, rows) : 0);
     const size_t limit = w->in->ctx ? w->in->ctx->max_memory : 0;
     return lt_run_make_plan(out, w->in->model, w->batches, w->n_batches, limit, extra, layer, 0, true, err);
 }
@@ -125,9 +129,12 @@ static lt_status parse_settings(json_t **out, const lt_calibrate_in *in, lt_err 
 /* What the file says of how it was made; merging compares it. */
 static lt_status file_settings(json_t **out, const lt_calibrate_in *in, lt_err *err) {
     LT_TRY(parse_settings(out, in, err));
-    if (json_object_set_new(*out, "stats", stat_names(in->stats)) == 0 &&
-        json_object_set_new(*out, "skip_first", json_integer((json_int_t)in->skip_first)) == 0)
-        return LT_OK;
+    int failed = json_object_set_new(*out, "stats", stat_names(in->stats)) ||
+                 json_object_set_new(*out, "skip_first", json_integer((json_int_t)in->skip_first));
+    if (in->grads) failed |= json_object_set_new(*out, "grads", stat_names(in->grads));
+    if (in->first_rows) failed |= json_object_set_new(*out, "first_rows", json_integer((json_int_t)in->first_rows));
+    if (in->f32) failed |= json_object_set_new(*out, "store", json_string("f32"));
+    if (!failed) return LT_OK;
     json_decref(*out);
     *out = NULL;
     return no_memory(err);
@@ -149,8 +156,10 @@ static json_t *sites_json(const lt_calib_sites *s) {
         json_t *modules = json_array();
         for (size_t k = 0; k < s->site[i].n_modules; k++)
             json_array_append_new(modules, json_string(s->site[i].modules[k]));
-        json_object_set_new(sites, s->site[i].name,
-                            json_pack("{s:I, s:o}", "cols", (json_int_t)s->site[i].cols, "modules", modules));
+        json_t *site = json_pack("{s:I, s:o}", "cols", (json_int_t)s->site[i].cols, "modules", modules);
+        if (site && s->site[i].kind != LT_STATS_INPUT)
+            json_object_set_new(site, "kind", json_string(lt_stats_kind_name(s->site[i].kind)));
+        json_object_set_new(sites, s->site[i].name, site);
     }
     return sites;
 }
@@ -171,7 +180,7 @@ static lt_status start_layer(work *w, int layer, lt_err *err) {
 static lt_status observe(void *user, const lt_obs *obs, lt_err *err) {
     work *w = user;
     LT_TRY(start_layer(w, obs->layer, err));
-    return lt_calib_site_observe(lt_calib_sites_find(&w->sites, obs->site, obs->layer), w->in->team, obs, err);
+    return lt_calib_sites_observe(&w->sites, w->in->team, obs, err);
 }
 
 static lt_status group_done(void *user, size_t first_layer, size_t n_layers, lt_err *err) {
@@ -216,22 +225,37 @@ static lt_status run(work *w, const lt_run_plan *plan, lt_err *err) {
     return head ? lt_journal_put(&w->journal, &w->sites, -1, err) : LT_OK;
 }
 
+static lt_status run_gradients(work *w, lt_err *err) {
+    if (w->journal.grads_done) return LT_OK;
+    LT_TRY(lt_calib_sites_begin(&w->sites, LT_CALIB_GRADS, err));
+    LT_TRY(lt_calib_gradients(&w->sites, w->in, w->batches, w->n_batches, err));
+    LT_TRY(lt_journal_put(&w->journal, &w->sites, LT_CALIB_GRADS, err));
+    lt_calib_sites_end(&w->sites, LT_CALIB_GRADS);
+    return LT_OK;
+}
+
 static lt_status finish(work *w, const char *machine, lt_err *err) {
     json_t *settings = NULL, *sites = sites_json(&w->sites);
+    lt_stat_set *sets = lt_calloc(w->sites.n + 1, sizeof *sets);
     char *text = NULL;
     lt_status st;
     LT_GO(file_settings(&settings, w->in, err));
     text = lt_json_canonical(settings);
-    if (!text || !sites) LT_GO(no_memory(err));
+    if (!text || !sites || !sets) LT_GO(no_memory(err));
+    for (size_t i = 0; i < w->sites.n; i++) sets[i] = w->sites.site[i].set;
     const lt_tokens *t = w->in->tokens;
-    const lt_stats_head head = {
-        { w->in->model_hash, t->tokenizer_hash, t->hash, text }, t->source ? t->source : "", machine, sites
-    };
+    const lt_stats_head head = { .id = { w->in->model_hash, t->tokenizer_hash, t->hash, text },
+                                 .source = t->source ? t->source : "",
+                                 .machine = machine,
+                                 .sites = sites,
+                                 .sets = sets,
+                                 .f32 = w->in->f32 };
     LT_GO(lt_journal_assemble(&w->journal, &w->sites, w->in->out_path, &head, err));
     st = lt_journal_remove(&w->journal, err);
 done:
     json_decref(settings);
     json_decref(sites);
+    lt_free(sets);
     lt_free(text);
     return st;
 }
@@ -241,9 +265,10 @@ static double flops_of(const work *w) {
     for (size_t b = 0; b < w->n_batches; b++) flops += lt_model_flops(w->in->model, &w->batches[b], 0);
     for (size_t i = 0; i < w->sites.n; i++) {
         const double d = (double)w->sites.site[i].cols;
-        if (w->sites.set >> (LT_N_STATS - 1) & 1u)
+        if (w->sites.site[i].kind != LT_STATS_FIRST && w->sites.site[i].set >> LT_STAT_GRAM & 1u)
             per_token += d * (d + 1.0); /* the Gram; other sums are of lower order */
     }
+    if (w->in->grads) flops *= 4.0; /* forward, recomputed forward, and a backward of twice that */
     return flops + per_token * (double)counted_tokens(w);
 }
 
@@ -259,6 +284,7 @@ static lt_status calibrate(lt_calibrate_out *out, work *w, const char *machine, 
     out->resumed = w->journal.found && w->journal.n_layers_done > 0;
     out->resumed_layer = w->journal.n_layers_done;
     LT_TRY(run(w, &plan, err));
+    LT_TRY(run_gradients(w, err));
     return finish(w, machine, err);
 }
 

@@ -11,8 +11,10 @@ typedef struct lt_calibrate_in {
     const lt_model *model;
     const char *model_hash;
     const lt_tokens *tokens;
-    lt_stat_set stats;
-    bool include_head;   /* also head_in */
+    lt_stat_set stats, grads; /* of inputs; of the gradients of outputs (0: no backward pass) */
+    bool include_head;        /* also head_in */
+    size_t first_rows;        /* the first k positions of each row go to sites of kind "first" */
+    bool f32;                 /* sums are stored as f32 */
     size_t skip_first;   /* the first k positions of each row get weight 0 */
     size_t batch_tokens; /* 0: 2048 */
     lt_team *team;

@@ -12,7 +12,7 @@ static lt_status no_memory(lt_err *err) {
 }
 
 static char *layer_path(const lt_journal *j, int layer) {
-    if (layer < 0) return lt_asprintf("%s/head.safetensors", j->folder);
+    if (layer < 0) return lt_asprintf("%s/%s.safetensors", j->folder, layer == LT_CALIB_GRADS ? "grads" : "head");
     return lt_asprintf("%s/layer-%05d.safetensors", j->folder, layer);
 }
 
@@ -27,7 +27,7 @@ typedef struct tensor {
 static bool tensor_at(const lt_calib_sites *s, int layer, size_t i, tensor *out) {
     for (size_t n = 0; n < s->n; n++)
         for (size_t k = 0; s->site[n].layer == layer && k < LT_N_STATS; k++) {
-            if (!(s->set >> k & 1u) || i-- > 0) continue;
+            if (!(s->site[n].set >> k & 1u) || i-- > 0) continue;
             *out = (tensor){ &s->site[n], k };
             return true;
         }
@@ -168,6 +168,7 @@ lt_status lt_journal_open(lt_journal *j, const char *out_path, const json_t *set
     LT_GO(enter(j, settings, err));
     while (j->n_layers_done < sites->n_layers && is_whole(j, sites, (int)j->n_layers_done)) j->n_layers_done++;
     j->head_done = lt_calib_sites_find(sites, LT_SITE_HEAD_IN, -1) == NULL || is_whole(j, sites, -1);
+    j->grads_done = lt_calib_sites_bytes(sites, LT_CALIB_GRADS) == 0 || is_whole(j, sites, LT_CALIB_GRADS);
 done:
     if (st != LT_OK) lt_journal_close(j);
     return st;
@@ -232,7 +233,7 @@ lt_status lt_journal_assemble(const lt_journal *j, const lt_calib_sites *sites, 
     reader r = { .j = j, .sites = sites };
     char *whole = lt_path_join(j->folder, "stats.safetensors"); /* a kill leaves nothing beside the output */
     if (!whole) return no_memory(err);
-    lt_status st = lt_stats_write(whole, head, sites->set, read_sums, &r, err);
+    lt_status st = lt_stats_write(whole, head, 0, read_sums, &r, err);
     if (st == LT_OK) st = lt_rename(whole, path, err);
     lt_safetensors_close(r.file);
     lt_free(whole);

@@ -2,7 +2,8 @@
 /* calib/journal.h - finished layers of an unfinished calibration, in OUT.partial/; private to the room.
  *
  *   OUT.partial/settings.json           what must not change
- *   OUT.partial/layer-00012.safetensors the sums of a finished layer, with a checksum ("head.safetensors": the head's)
+ *   OUT.partial/layer-00012.safetensors the sums of a finished layer, with a checksum ("head.safetensors": the head's;
+ *                                       "grads.safetensors": those of the backward pass)
  *   OUT.partial/state.safetensors       hidden states at the border reached (model/runner.h)
  * Every file appears whole or not at all. A lock keeps other processes out. */
 #ifndef LT_CALIB_JOURNAL_H
@@ -16,7 +17,7 @@ typedef struct lt_journal {
     int lock;
     bool locked;
     size_t n_layers_done; /* consecutive, from 0, whole */
-    bool head_done;
+    bool head_done, grads_done;
     bool found; /* there was unfinished work */
 } lt_journal;
 
@@ -26,7 +27,7 @@ lt_status lt_journal_open(lt_journal *j, const char *out_path, const json_t *set
                           lt_err *err);
 void lt_journal_close(lt_journal *j);                    /* leaves the work */
 lt_status lt_journal_remove(lt_journal *j, lt_err *err); /* the folder, when its result is safe */
-/* Writes the accumulators of a layer (-1: the head). */
+/* Writes the accumulators of a layer (-1: the head, -2: gradients). */
 lt_status lt_journal_put(const lt_journal *j, const lt_calib_sites *sites, int layer, lt_err *err);
 /* Puts the journaled sums of all sites together as a stats file. */
 lt_status lt_journal_assemble(const lt_journal *j, const lt_calib_sites *sites, const char *path,

@@ -11,6 +11,18 @@ static const lt_site input_of[LT_N_LINEAR_SLOTS] = {
     [LT_SLOT_UP] = LT_SITE_MLP_IN,    [LT_SLOT_GATE_UP] = LT_SITE_MLP_IN, [LT_SLOT_DOWN] = LT_SITE_MLP_ACT,
 };
 
+/* Which value each linear makes: {site, sub}. */
+static const struct {
+    lt_site site;
+    int sub;
+} output_of[LT_N_LINEAR_SLOTS] = {
+    [LT_SLOT_Q] = { LT_SITE_Q_PROJ, 0 },     [LT_SLOT_K] = { LT_SITE_K_PROJ, 0 },
+    [LT_SLOT_V] = { LT_SITE_V_PROJ, 0 },     [LT_SLOT_QKV] = { LT_SITE_QKV_PROJ, 0 },
+    [LT_SLOT_O] = { LT_SITE_MIXER_OUT, 0 },  [LT_SLOT_GATE] = { LT_SITE_MLP_PROJ, 0 },
+    [LT_SLOT_UP] = { LT_SITE_MLP_PROJ, 1 },  [LT_SLOT_GATE_UP] = { LT_SITE_MLP_PROJ, 2 },
+    [LT_SLOT_DOWN] = { LT_SITE_MLP_OUT, 0 },
+};
+
 static lt_status no_memory(lt_err *err) {
     return lt_fail(err, LT_ENOMEM, "statistics: out of memory");
 }
@@ -39,20 +51,29 @@ void lt_calib_sites_clear(lt_calib_sites *s) {
 
 lt_calib_site *lt_calib_sites_find(const lt_calib_sites *s, lt_site site, int layer) {
     for (size_t i = 0; i < s->n; i++)
-        if (s->site[i].layer == layer && s->site[i].site == site) return &s->site[i];
+        if (s->site[i].layer == layer && s->site[i].site == site && s->site[i].kind == LT_STATS_INPUT)
+            return &s->site[i];
+    return NULL;
+}
+
+lt_calib_site *lt_calib_sites_grad(const lt_calib_sites *s, lt_site site, int layer, int sub) {
+    for (size_t i = 0; i < s->n; i++) {
+        lt_calib_site *at = &s->site[i];
+        if (at->kind == LT_STATS_GRAD && at->site == site && at->at_layer == layer && at->sub == sub) return at;
+    }
     return NULL;
 }
 
 static lt_status new_site(lt_calib_site **out, lt_calib_sites *s, lt_site site, int layer, size_t cols, lt_err *err) {
     lt_calib_site *n = &s->site[s->n++];
-    *n = (lt_calib_site){ .layer = layer, .site = site, .cols = cols };
+    *n = (lt_calib_site){ .layer = layer, .at_layer = layer, .site = site, .cols = cols };
     n->name = layer < 0 ? lt_strdup(lt_site_name(site)) : lt_asprintf("model.layers.%d.%s", layer, lt_site_name(site));
     n->modules = lt_calloc(LT_N_LINEAR_SLOTS + 1, sizeof *n->modules);
     *out = n;
     return n->name && n->modules ? LT_OK : no_memory(err);
 }
 
-static lt_status add_module(lt_calib_sites *s, const lt_module *m, lt_err *err) {
+static lt_status add_module(lt_calib_sites *s, const lt_module *m, lt_stat_set set, lt_err *err) {
     const lt_site site = m->layer < 0 ? LT_SITE_HEAD_IN : input_of[m->slot];
     lt_calib_site *at = lt_calib_sites_find(s, site, m->layer);
     const size_t cols = lt_linear_in(m->linear);
@@ -60,22 +81,63 @@ static lt_status add_module(lt_calib_sites *s, const lt_module *m, lt_err *err) 
     if (at->cols != cols)
         return lt_fail(err, LT_EINTERNAL, "linears of one site differ in width (%s: %zu, %zu)", at->name, at->cols,
                        cols);
+    at->set = set;
     at->modules[at->n_modules++] = m->linear->name;
     return LT_OK;
 }
 
-lt_status lt_calib_sites_init(lt_calib_sites *s, const lt_model *m, lt_stat_set set, bool include_head, lt_err *err) {
+/* The first positions of a site's rows, as a site of their own. */
+static lt_status add_first(lt_calib_sites *s, size_t of, lt_err *err) {
+    lt_calib_site *n = &s->site[s->n++];
+    const lt_calib_site *at = &s->site[of];
+    *n = *at;
+    n->kind = LT_STATS_FIRST;
+    n->name = lt_asprintf("%s.first", at->name);
+    n->modules = lt_calloc(LT_N_LINEAR_SLOTS + 1, sizeof *n->modules);
+    if (!n->name || !n->modules) return no_memory(err);
+    memcpy(n->modules, at->modules, at->n_modules * sizeof *n->modules);
+    return LT_OK;
+}
+
+static lt_status add_grad(lt_calib_sites *s, const lt_module *m, lt_stat_set set, lt_err *err) {
+    lt_calib_site *n = &s->site[s->n++];
+    *n = (lt_calib_site){ .layer = LT_CALIB_GRADS,
+                          .kind = LT_STATS_GRAD,
+                          .site = output_of[m->slot].site,
+                          .sub = output_of[m->slot].sub,
+                          .at_layer = m->layer,
+                          .set = set,
+                          .cols = lt_linear_out(m->linear),
+                          .n_modules = 1 };
+    n->name = lt_asprintf("%s.grad", m->linear->name);
+    n->modules = lt_calloc(1, sizeof *n->modules);
+    if (!n->name || !n->modules) return no_memory(err);
+    n->modules[0] = m->linear->name;
+    return LT_OK;
+}
+
+static lt_status fill_sites(lt_calib_sites *s, const lt_model *m, const lt_calib_what *what, lt_err *err) {
+    lt_module mod;
+    for (size_t i = 0; lt_model_module(m, i, &mod); i++)
+        if (mod.layer >= 0 || what->include_head) LT_TRY(add_module(s, &mod, what->inputs, err));
+    const size_t n = s->n;
+    for (size_t i = 0; what->first_rows && i < n; i++) LT_TRY(add_first(s, i, err));
+    for (size_t i = 0; what->grads && lt_model_module(m, i, &mod); i++)
+        if (mod.layer >= 0) LT_TRY(add_grad(s, &mod, what->grads, err));
+    return LT_OK;
+}
+
+lt_status lt_calib_sites_init(lt_calib_sites *s, const lt_model *m, const lt_calib_what *what, lt_err *err) {
     lt_module mod;
     size_t n = 0;
     while (lt_model_module(m, n, &mod)) n++;
-    *s = (lt_calib_sites){ .set = set, .n_layers = m->config.n_layers, .site = lt_calloc(n + 1, sizeof *s->site) };
+    *s = (lt_calib_sites){ .n_layers = m->config.n_layers,
+                           .first_rows = what->first_rows,
+                           .site = lt_calloc(3 * n + 1, sizeof *s->site) };
     if (!s->site) return no_memory(err);
-    for (size_t i = 0; lt_model_module(m, i, &mod); i++) {
-        if (mod.layer < 0 && !include_head) continue;
-        const lt_status st = add_module(s, &mod, err);
-        if (st != LT_OK) return lt_calib_sites_clear(s), st;
-    }
-    return LT_OK;
+    const lt_status st = fill_sites(s, m, what, err);
+    if (st != LT_OK) lt_calib_sites_clear(s);
+    return st;
 }
 
 lt_status lt_calib_sites_begin(lt_calib_sites *s, int layer, lt_err *err) {
@@ -84,8 +146,8 @@ lt_status lt_calib_sites_begin(lt_calib_sites *s, int layer, lt_err *err) {
         if (at->layer != layer) continue;
         for (size_t k = 0; k < LT_N_STATS; k++) {
             lt_free(at->acc[k]);
-            at->acc[k] = s->set >> k & 1u ? lt_calloc(lt_stat_rows[k]->doubles(at->cols), sizeof(double)) : NULL;
-            if (s->set >> k & 1u && !at->acc[k]) return no_memory(err);
+            at->acc[k] = at->set >> k & 1u ? lt_calloc(lt_stat_rows[k]->doubles(at->cols), sizeof(double)) : NULL;
+            if (at->set >> k & 1u && !at->acc[k]) return no_memory(err);
         }
     }
     return LT_OK;
@@ -95,7 +157,7 @@ size_t lt_calib_sites_bytes(const lt_calib_sites *s, int layer) {
     size_t n = 0;
     for (size_t i = 0; i < s->n; i++)
         for (size_t k = 0; s->site[i].layer == layer && k < LT_N_STATS; k++)
-            if (s->set >> k & 1u) n += sizeof(double) * lt_stat_rows[k]->doubles(s->site[i].cols);
+            if (s->site[i].set >> k & 1u) n += sizeof(double) * lt_stat_rows[k]->doubles(s->site[i].cols);
     return n;
 }
 
@@ -164,7 +226,7 @@ static lt_status weigh(weighing *out, const float *weight, size_t n, lt_err *err
 
 static void add_to_all(lt_calib_site *s, lt_team *team, const lt_stat_in *in) {
     for (size_t k = 0; k < LT_N_STATS; k++)
-        if (s->acc[k]) lt_stat_rows[k]->observe(s->acc[k], team, in);
+        if (s->acc[k] && lt_stat_rows[k]->observe) lt_stat_rows[k]->observe(s->acc[k], team, in);
 }
 
 static lt_status observe_weighted(lt_calib_site *s, lt_team *team, const float *x, size_t ldx, const float *weight,
@@ -184,18 +246,51 @@ done:
     return st;
 }
 
-lt_status lt_calib_site_observe(lt_calib_site *s, lt_team *team, const lt_obs *obs, lt_err *err) {
+/* The batch's weights, 0 where a position belongs to the other kind of site. */
+static lt_status split_weights(float **out, const lt_calib_site *s, size_t first_rows, const lt_batch *b, lt_err *err) {
+    float *w = lt_calloc(b->n_rows + 1, sizeof *w);
+    if (!w) return no_memory(err);
+    for (size_t p = 0; p < b->n_pieces; p++)
+        for (size_t i = 0; i < b->piece[p].n; i++) {
+            const size_t row = b->piece[p].row + i;
+            const bool first = b->piece[p].pos0 + i < first_rows;
+            w[row] = first != (s->kind == LT_STATS_FIRST) ? 0.0f : b->weight ? b->weight[row] : 1.0f;
+        }
+    *out = w;
+    return LT_OK;
+}
+
+lt_status lt_calib_site_observe(lt_calib_site *s, size_t first_rows, lt_team *team, const lt_obs *obs, lt_err *err) {
     const lt_tensor *t = &obs->rows;
-    const float *x = lt_host(t);
+    const float *x = lt_host(t), *weight = obs->batch->weight;
     const size_t n = t->size[0], ldx = t->stride[0];
+    float *split = NULL;
     weighing w;
     if (!x || t->dtype != LT_F32)
         return lt_fail(err, LT_EUNSUPPORTED, "statistics need f32 activations on the host (%s)", s->name);
     if (t->size[1] != s->cols)
         return lt_fail(err, LT_EINTERNAL, "site has %zu columns, expected %zu (%s)", t->size[1], s->cols, s->name);
     LT_TRY(check_finite(s, x, ldx, n, err));
-    LT_TRY(weigh(&w, obs->batch->weight, n, err));
-    if (!w.all_one) return observe_weighted(s, team, x, ldx, obs->batch->weight, n, &w, err);
-    add_to_all(s, team, &(lt_stat_in){ x, x, ldx, ldx, n, s->cols, w.sum });
+    if (first_rows) {
+        LT_TRY(split_weights(&split, s, first_rows, obs->batch, err));
+        weight = split;
+    }
+    lt_status st;
+    LT_GO(weigh(&w, weight, n, err));
+    if (w.all_one && w.n == n)
+        add_to_all(s, team, &(lt_stat_in){ x, x, ldx, ldx, n, s->cols, w.sum });
+    else
+        st = observe_weighted(s, team, x, ldx, weight, n, &w, err);
+done:
+    lt_free(split);
+    return st;
+}
+
+lt_status lt_calib_sites_observe(const lt_calib_sites *s, lt_team *team, const lt_obs *obs, lt_err *err) {
+    for (size_t i = 0; i < s->n; i++) {
+        lt_calib_site *at = &s->site[i];
+        if (at->layer != obs->layer || at->site != obs->site || at->kind == LT_STATS_GRAD) continue;
+        LT_TRY(lt_calib_site_observe(at, s->first_rows, team, obs, err));
+    }
     return LT_OK;
 }

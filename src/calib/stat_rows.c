@@ -45,21 +45,34 @@ static void add_gram(double *acc, lt_team *team, const lt_stat_in *in) {
     lt_gram_add(team, acc, in->root, in->ld_root, in->n, in->cols);
 }
 
+static void add_trace(double *acc, lt_team *team, const lt_stat_in *in) {
+    (void)team;
+    for (size_t i = 0; i < in->n; i++) {
+        const float *x = in->root + i * in->ld_root;
+        double s = 0.0;
+        for (size_t j = 0; j < in->cols; j++) s += (double)x[j] * (double)x[j];
+        *acc += s;
+    }
+}
+
 static const lt_stat count_row = { "count", one, add_count };
 static const lt_stat sum_row = { "sum", per_column, add_sum };
 static const lt_stat abssum_row = { "abssum", per_column, add_abssum };
 static const lt_stat sumsq_row = { "sumsq", per_column, add_sumsq };
 static const lt_stat gram_row = { "gram", lower_triangle, add_gram };
-const lt_stat *const lt_stat_rows[LT_N_STATS + 1] = { &count_row, &sum_row, &abssum_row, &sumsq_row, &gram_row, NULL };
+static const lt_stat trace_row = { "trace", one, add_trace };
+static const lt_stat lambda_row = { "lambda", per_column, NULL };
+const lt_stat *const lt_stat_rows[LT_N_STATS + 1] = { &count_row, &sum_row,   &abssum_row, &sumsq_row,
+                                                      &gram_row,  &trace_row, &lambda_row, NULL };
 
 lt_status lt_stat_set_parse(lt_stat_set *out, const char *const *names, size_t n, lt_err *err) {
     lt_stat_set set = 1u; /* count */
     for (size_t i = 0; i < n; i++) {
         size_t row = 0;
         while (row < LT_N_STATS && strcmp(lt_stat_rows[row]->name, names[i]) != 0) row++;
-        if (row == LT_N_STATS)
-            return lt_fail(err, LT_EUSAGE, "unknown statistic \"%s\" (there are: count, sum, abssum, sumsq, gram)",
-                           names[i]);
+        if (row == LT_N_STATS || !lt_stat_rows[row]->observe)
+            return lt_fail(err, LT_EUSAGE,
+                           "unknown statistic \"%s\" (there are: count, sum, abssum, sumsq, gram, trace)", names[i]);
         set |= 1u << row;
     }
     *out = set;

@@ -14,6 +14,7 @@ struct lt_stats {
     json_t *by_module; /* module -> site index */
     lt_stats_site *sites;
     const char **modules; /* of all sites */
+    bool has[LT_N_STATS_KINDS], f32;
     size_t n_sites;
     char hash[LT_HASH_HEX];
 };
@@ -35,7 +36,33 @@ static lt_status no_memory(const lt_stats *s, lt_err *err) {
     return lt_fail(err, LT_ENOMEM, "out of memory (%s)", path_of(s));
 }
 
+static const char *const kind_names[LT_N_STATS_KINDS] = { "input",  "first",         "grad",
+                                                          "output", "output_biased", "spectrum" };
+
+const char *lt_stats_kind_name(lt_stats_kind k) {
+    return kind_names[k];
+}
+
 /* ---- the header ---- */
+
+static lt_status read_kind(const lt_stats *s, lt_stats_site *site, const json_t *info, lt_err *err) {
+    const char *kind;
+    int k = 0;
+    LT_TRY(lt_json_string(&kind, info, "kind", kind_names[LT_STATS_INPUT], path_of(s), err));
+    while (k < LT_N_STATS_KINDS && strcmp(kind_names[k], kind) != 0) k++;
+    if (k == LT_N_STATS_KINDS)
+        return lt_fail(err, LT_EDATA, "unknown kind of site \"%.40s\" (%s: %s)", kind, path_of(s), site->name);
+    site->kind = (lt_stats_kind)k;
+    return LT_OK;
+}
+
+/* Key of a module in by_module: its name, or "kind name" for other kinds than inputs. In place: never fails for want of
+ * memory; false: too long to be there. */
+static bool module_key(char *key, size_t cap, lt_stats_kind kind, const char *module) {
+    const int n = kind == LT_STATS_INPUT ? snprintf(key, cap, "%s", module)
+                                         : snprintf(key, cap, "%s %s", kind_names[kind], module);
+    return n >= 0 && (size_t)n < cap;
+}
 
 static lt_status read_modules(lt_stats *s, lt_stats_site *site, const json_t *list, size_t *used, lt_err *err) {
     site->modules = s->modules + *used;
@@ -43,9 +70,12 @@ static lt_status read_modules(lt_stats *s, lt_stats_site *site, const json_t *li
     for (size_t i = 0; i < site->n_modules; i++) {
         const char *name = json_string_value(json_array_get(list, i));
         if (!name) return lt_fail(err, LT_EDATA, "module %zu is not a name (%s: %s)", i, path_of(s), site->name);
-        if (json_object_get(s->by_module, name))
-            return lt_fail(err, LT_EDATA, "module is fed by two sites (%s: %s)", path_of(s), name);
-        if (json_object_set_new(s->by_module, name, json_integer((json_int_t)(site - s->sites))) != 0)
+        char key[640];
+        if (!module_key(key, sizeof key, site->kind, name))
+            return lt_fail(err, LT_EDATA, "name of a module is too long (%s: %.60s)", path_of(s), name);
+        if (json_object_get(s->by_module, key))
+            return lt_fail(err, LT_EDATA, "module is fed by two sites (%s: %s)", path_of(s), key);
+        if (json_object_set_new(s->by_module, key, json_integer((json_int_t)(site - s->sites))) != 0)
             return no_memory(s, err);
         s->modules[(*used)++] = name;
     }
@@ -77,6 +107,8 @@ static lt_status read_sites(lt_stats *s, lt_err *err) {
         LT_TRY(lt_json_size(&site->cols, info, "cols", 0, path_of(s), err));
         if (site->cols < 1 || site->cols > INT32_MAX)
             return lt_fail(err, LT_EDATA, "site has %zu columns (%s: %s)", site->cols, path_of(s), name);
+        LT_TRY(read_kind(s, site, info, err));
+        s->has[site->kind] = true;
         LT_TRY(read_modules(s, site, json_object_get(info, "modules"), &used, err));
     }
     return LT_OK;
@@ -95,13 +127,17 @@ static lt_status read_head(const lt_stats *s, lt_stats_head *head, lt_err *err) 
 
 /* ---- the tensors ---- */
 
+static bool is_stored(lt_dtype t, const lt_stat *stat) {
+    return t == LT_F64 || (t == LT_F32 && stat != lt_stat_rows[LT_STAT_COUNT]);
+}
+
 static lt_status check_count(const lt_stats *s, const char *name, const double *value, lt_err *err) {
     if (isfinite(*value) && *value >= 0.0) return LT_OK;
     return lt_fail(err, LT_EDATA, "not a number of tokens (%s: %s: %g)", path_of(s), name, *value);
 }
 
 /* One accumulator of one site: its shape, then its share of the hash. *n_found counts those that are there. */
-static lt_status read_tensor(const lt_stats *s, const lt_stats_site *site, const lt_stat *stat, lt_stats_hasher *hasher,
+static lt_status read_tensor(lt_stats *s, const lt_stats_site *site, const lt_stat *stat, lt_stats_hasher *hasher,
                              size_t *n_found, lt_err *err) {
     char *name = lt_asprintf("%s.%s", site->name, stat->name);
     if (!name) return no_memory(s, err);
@@ -109,14 +145,15 @@ static lt_status read_tensor(const lt_stats *s, const lt_stats_site *site, const
     const size_t want = stat->doubles(site->cols);
     lt_status st = LT_OK;
     if (!t) goto done;
-    if (t->dtype != LT_F64 || t->rank != 1 || t->size[0] != want) {
+    if (!is_stored(t->dtype, stat) || t->rank != 1 || t->size[0] != want) {
         char shape[128];
         LT_GO(lt_fail(err, LT_EDATA, "is %s, expected f64 [%zu] (%s: %s)", lt_tensor_describe(t, shape, sizeof shape),
                       want, path_of(s), name));
     }
     (*n_found)++;
+    s->f32 |= t->dtype == LT_F32;
     if (stat == lt_stat_rows[0]) LT_GO(check_count(s, name, lt_host(t), err));
-    st = lt_stats_hash_tensor(hasher, name, lt_host(t), want, err);
+    st = lt_stats_hash_tensor(hasher, name, lt_host(t), lt_tensor_bytes(t), err);
     lt_tensor_drop(t);
 done:
     lt_free(name);
@@ -194,7 +231,20 @@ const char *lt_stats_meta(const lt_stats *s, const char *key) {
 }
 
 bool lt_stats_site_of(const lt_stats *s, const char *module, lt_stats_site *out) {
-    const json_t *index = json_object_get(s->by_module, module);
+    return lt_stats_find(s, LT_STATS_INPUT, module, out);
+}
+
+bool lt_stats_is_f32(const lt_stats *s) {
+    return s->f32;
+}
+
+bool lt_stats_have_kind(const lt_stats *s, lt_stats_kind kind) {
+    return s->has[kind];
+}
+
+bool lt_stats_find(const lt_stats *s, lt_stats_kind kind, const char *module, lt_stats_site *out) {
+    char key[640];
+    const json_t *index = module_key(key, sizeof key, kind, module) ? json_object_get(s->by_module, key) : NULL;
     if (!index) return false;
     *out = s->sites[json_integer_value(index)];
     return true;
@@ -207,9 +257,34 @@ static const lt_tensor *find(const lt_stats *s, const char *site, const char *st
     return n > 0 && (size_t)n < sizeof name ? lt_safetensors_find(s->file, name) : NULL;
 }
 
+bool lt_stats_have(const lt_stats *s, const char *site, const char *stat) {
+    return find(s, site, stat) != NULL;
+}
+
+static lt_status lacks(const lt_stats *s, const char *site, const char *stat, lt_err *err) {
+    return lt_fail(err, LT_EDATA, "stats lack %s of %s: calibrate again with it (%s)", stat, site, path_of(s));
+}
+
+lt_status lt_stats_load(double **out, const lt_stats *s, const char *site, const char *stat, lt_err *err) {
+    const lt_tensor *t = find(s, site, stat);
+    if (!t) return lacks(s, site, stat, err);
+    const size_t n = lt_tensor_count(t);
+    double *v = lt_calloc(n, sizeof *v);
+    if (!v) return lt_fail(err, LT_ENOMEM, "no memory for %zu sums (%s: %s.%s)", n, path_of(s), site, stat);
+    if (t->dtype == LT_F64)
+        memcpy(v, lt_host(t), n * sizeof *v);
+    else
+        for (size_t i = 0; i < n; i++) v[i] = (double)((const float *)lt_host(t))[i];
+    lt_tensor_drop(t);
+    *out = v;
+    return LT_OK;
+}
+
 lt_status lt_stats_values(const double **out, const lt_stats *s, const char *site, const char *stat, lt_err *err) {
     const lt_tensor *t = find(s, site, stat);
-    if (!t) return lt_fail(err, LT_EDATA, "stats lack %s of %s: calibrate again with it (%s)", stat, site, path_of(s));
+    if (!t) return lacks(s, site, stat, err);
+    if (t->dtype != LT_F64)
+        return lt_fail(err, LT_EUNSUPPORTED, "is stored as f32 (%s: %s.%s)", path_of(s), site, stat);
     *out = lt_host(t);
     return LT_OK;
 }

@@ -31,11 +31,11 @@ lt_status lt_stats_hash_begin(lt_stats_hasher *s, const lt_stats_head *head, lt_
     return LT_OK;
 }
 
-lt_status lt_stats_hash_tensor(lt_stats_hasher *s, const char *name, const double *values, size_t n, lt_err *err) {
+lt_status lt_stats_hash_tensor(lt_stats_hasher *s, const char *name, const void *values, size_t bytes, lt_err *err) {
     char hex[LT_HASH_HEX];
     lt_hash *h = lt_hash_create();
     if (!h) return no_memory(err);
-    lt_hash_update(h, values, n * sizeof *values);
+    lt_hash_update(h, values, bytes);
     lt_hash_finish(h, hex);
     hash_line(s->h, name, hex);
     return LT_OK;
@@ -54,41 +54,76 @@ typedef struct visit {
     lt_stat_set set;
     lt_stats_source values;
     void *user;
+    float *narrow; /* of the tensor being asked for, when f32 is stored */
+    size_t cap;
 } visit;
-typedef lt_status (*visitor)(void *self, const char *name, size_t n, const double *values, lt_err *err);
+/* A tensor as it is stored. */
+typedef struct stored {
+    const char *name;
+    lt_dtype dtype;
+    size_t n;
+    const void *values; /* NULL: only declared */
+} stored;
+typedef lt_status (*visitor)(void *self, const stored *t, lt_err *err);
+
+static size_t stored_bytes(const stored *t) {
+    return t->n * lt_dtype_get(t->dtype)->bytes;
+}
+
+static lt_status narrow(visit *v, stored *t, const double *values, lt_err *err) {
+    if (t->n > v->cap) {
+        lt_free(v->narrow);
+        v->narrow = lt_calloc(t->n, sizeof *v->narrow);
+        v->cap = v->narrow ? t->n : 0;
+        if (!v->narrow) return no_memory(err);
+    }
+    for (size_t i = 0; i < t->n; i++) v->narrow[i] = (float)values[i];
+    t->values = v->narrow;
+    return LT_OK;
+}
+
+static lt_status visit_one(visit *v, bool with_values, const char *site, size_t cols, size_t stat, visitor fn,
+                           void *self, lt_err *err) {
+    const lt_stat *row = lt_stat_rows[stat];
+    const double *values = NULL;
+    char *name = lt_asprintf("%s.%s", site, row->name);
+    stored t = { name, v->head->f32 && stat != LT_STAT_COUNT ? LT_F32 : LT_F64, row->doubles(cols), NULL };
+    lt_status st = name ? LT_OK : no_memory(err);
+    if (st == LT_OK && with_values) st = v->values(v->user, site, cols, row, &values, err);
+    if (st == LT_OK && with_values && t.dtype == LT_F32)
+        st = narrow(v, &t, values, err);
+    else
+        t.values = values;
+    if (st == LT_OK) st = fn(self, &t, err);
+    lt_free(name);
+    return st;
+}
 
 /* Every tensor in the file's order; values only when asked for. */
-static lt_status visit_all(const visit *v, bool with_values, visitor fn, void *self, lt_err *err) {
+static lt_status visit_all(visit *v, bool with_values, visitor fn, void *self, lt_err *err) {
     const char *site;
     json_t *info;
+    size_t n = 0;
     json_object_foreach(v->head->sites, site, info) {
         const size_t cols = (size_t)json_integer_value(json_object_get(info, "cols"));
-        for (size_t i = 0; i < LT_N_STATS; i++) {
-            const double *values = NULL;
-            if (!(v->set >> i & 1u)) continue;
-            char *name = lt_asprintf("%s.%s", site, lt_stat_rows[i]->name);
-            if (!name) return no_memory(err);
-            lt_status st = with_values ? v->values(v->user, site, cols, lt_stat_rows[i], &values, err) : LT_OK;
-            if (st == LT_OK) st = fn(self, name, lt_stat_rows[i]->doubles(cols), values, err);
-            lt_free(name);
-            if (st != LT_OK) return st;
-        }
+        const lt_stat_set set = v->head->sets ? v->head->sets[n] : v->set;
+        for (size_t i = 0; i < LT_N_STATS; i++)
+            if (set >> i & 1u) LT_TRY(visit_one(v, with_values, site, cols, i, fn, self, err));
+        n++;
     }
     return LT_OK;
 }
 
-static lt_status hash_one(void *self, const char *name, size_t n, const double *values, lt_err *err) {
-    return lt_stats_hash_tensor(self, name, values, n, err);
+static lt_status hash_one(void *self, const stored *t, lt_err *err) {
+    return lt_stats_hash_tensor(self, t->name, t->values, stored_bytes(t), err);
 }
 
-static lt_status declare_one(void *self, const char *name, size_t n, const double *values, lt_err *err) {
-    (void)values;
-    return lt_st_writer_declare(self, name, LT_F64, 1, &n, err);
+static lt_status declare_one(void *self, const stored *t, lt_err *err) {
+    return lt_st_writer_declare(self, t->name, t->dtype, 1, &t->n, err);
 }
 
-static lt_status write_one(void *self, const char *name, size_t n, const double *values, lt_err *err) {
-    (void)name;
-    return lt_st_writer_bytes(self, values, n * sizeof *values, err);
+static lt_status write_one(void *self, const stored *t, lt_err *err) {
+    return lt_st_writer_bytes(self, t->values, stored_bytes(t), err);
 }
 
 static lt_status write_meta(lt_st_writer *w, const lt_stats_head *head, const char *hash, lt_err *err) {
@@ -106,7 +141,7 @@ static lt_status write_meta(lt_st_writer *w, const lt_stats_head *head, const ch
     return st;
 }
 
-static lt_status hash_all(char hex[LT_HASH_HEX], const visit *v, lt_err *err) {
+static lt_status hash_all(char hex[LT_HASH_HEX], visit *v, lt_err *err) {
     lt_stats_hasher s = { 0 };
     lt_status st;
     LT_GO(lt_stats_hash_begin(&s, v->head, err));
@@ -118,7 +153,7 @@ done:
 
 lt_status lt_stats_write(const char *path, const lt_stats_head *head, lt_stat_set set, lt_stats_source values,
                          void *user, lt_err *err) {
-    const visit v = { head, set, values, user };
+    visit v = { .head = head, .set = set, .values = values, .user = user };
     char hash[LT_HASH_HEX] = "";
     lt_st_writer *w = NULL;
     lt_status st;
@@ -128,9 +163,11 @@ lt_status lt_stats_write(const char *path, const lt_stats_head *head, lt_stat_se
     LT_GO(visit_all(&v, false, declare_one, w, err));
     LT_GO(lt_st_writer_begin(w, err));
     LT_GO(visit_all(&v, true, write_one, w, err));
-    return lt_st_writer_commit(w, err);
+    st = lt_st_writer_commit(w, err);
+    w = NULL;
 done:
-    lt_st_writer_abort(w);
+    if (w) lt_st_writer_abort(w);
+    lt_free(v.narrow);
     return st;
 }
 

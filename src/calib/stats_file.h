@@ -14,15 +14,17 @@ extern const char *const lt_stats_ids[LT_N_STATS_IDS]; /* model_hash, tokenizer_
 typedef struct lt_stats_head {
     const char *id[LT_N_STATS_IDS], *source, *machine;
     json_t *sites;
+    const lt_stat_set *sets; /* of each site, where they differ; NULL: one for all */
+    bool f32;                /* all but counts are stored as f32 */
 } lt_stats_head;
-/* sites: {"<site>": {"cols": 576, "modules": ["...", ...]}, ...} */
+/* sites: {"<site>": {"cols": 576, "modules": ["...", ...], "kind": "first"}, ...}; no kind: "input" */
 
 /* Order of tensors: sites as in the header, accumulators as in the table. */
 typedef struct lt_stats_hasher {
     lt_hash *h;
 } lt_stats_hasher;
 lt_status lt_stats_hash_begin(lt_stats_hasher *s, const lt_stats_head *head, lt_err *err);
-lt_status lt_stats_hash_tensor(lt_stats_hasher *s, const char *name, const double *values, size_t n, lt_err *err);
+lt_status lt_stats_hash_tensor(lt_stats_hasher *s, const char *name, const void *values, size_t bytes, lt_err *err);
 void lt_stats_hash_end(lt_stats_hasher *s, char hex[LT_HASH_HEX]);
 
 /* Values of one tensor, valid until the next call; asked for twice, in order: for the hash, then to be written. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "compress/batch.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,6 +10,7 @@
 /* One site of a chunk, as its modules want it. */
 typedef struct site {
     lt_stats_site at;
+    lt_lowrank_how how;
     bool affine, factored;
     const char *module;
     lt_metric_form *form;
@@ -41,11 +43,15 @@ static size_t result_bytes(const lt_lowrank_job *j) {
     return sizeof(double) * (j->rank * (job_m(j) + job_d(j)) + job_m(j));
 }
 static size_t work_bytes(const lt_lowrank_job *j) {
-    return lt_lowrank_scratch_bytes(job_m(j), job_d(j), j->rank) + sizeof(double) * job_m(j) * job_d(j);
+    const size_t m = job_m(j), d = job_d(j);
+    const size_t left = j->how.left ? 4 * m * m + m * d : 0, measure = j->measure ? 2 * (d * d + m * d) : 0;
+    return lt_lowrank_scratch_bytes(m, d, j->rank) + sizeof(double) * (m * d + left + measure);
 }
 
 static lt_status find_site(lt_stats_site *out, const lt_lowrank_job *j, const lt_batch_in *in, lt_err *err) {
-    if (!in->stats) return lt_fail(err, LT_EUSAGE, "metric \"input\" needs stats (%s)", j->linear->name);
+    if (!in->stats)
+        return lt_fail(err, LT_EUSAGE, "metric \"%s\" needs stats (%s)", lt_metric_name(j->how.metric),
+                       j->linear->name);
     if (!lt_stats_site_of(in->stats, j->linear->name, out))
         return lt_fail(err, LT_EDATA, "the stats have no site that feeds this module: calibrate it first (%s)",
                        j->linear->name);
@@ -54,8 +60,13 @@ static lt_status find_site(lt_stats_site *out, const lt_lowrank_job *j, const lt
                    j->linear->name, out->name);
 }
 
-static bool same_site(const site *s, const lt_stats_site *at, bool affine) {
-    return s->affine == affine && strcmp(s->at.name, at->name) == 0;
+static int form_of(const lt_lowrank_how *how) {
+    return lt_metric_get(how->metric)->form;
+}
+
+static bool same_site(const site *s, const lt_stats_site *at, const lt_lowrank_job *j) {
+    return s->affine == j->affine && form_of(&s->how) == form_of(&j->how) && s->how.rest == j->how.rest &&
+           s->how.alpha == j->how.alpha && strcmp(s->at.name, at->name) == 0;
 }
 
 /* Adds the job's site to the chunk, or finds it there; *bytes grows by what is new. */
@@ -64,13 +75,13 @@ static lt_status join_site(chunk *c, size_t job, size_t *bytes, lt_err *err) {
     lt_stats_site at;
     c->site_of[job] = SIZE_MAX;
     *bytes += result_bytes(j);
-    if (j->metric == LT_METRIC_WEIGHT) return LT_OK;
+    if (form_of(&j->how) == LT_FORM_NONE || form_of(&j->how) == LT_FORM_OUTPUT) return LT_OK;
     LT_TRY(find_site(&at, j, c->in, err));
     size_t i = 0;
-    while (i < c->n_sites && !same_site(&c->sites[i], &at, j->affine)) i++;
-    const bool factored = job_m(j) > job_d(j);
+    while (i < c->n_sites && !same_site(&c->sites[i], &at, j)) i++;
+    const bool factored = job_m(j) > job_d(j) && form_of(&j->how) != LT_FORM_GRAM_SUM;
     if (i == c->n_sites) {
-        c->sites[c->n_sites++] = (site){ .at = at, .affine = j->affine, .module = j->linear->name };
+        c->sites[c->n_sites++] = (site){ .at = at, .how = j->how, .affine = j->affine, .module = j->linear->name };
         *bytes += lt_metric_form_bytes(at.cols, false);
     }
     if (factored && !c->sites[i].factored)
@@ -117,19 +128,106 @@ static lt_status check_memory(const chunk *c, lt_err *err) {
 
 /* ---- running a chunk ---- */
 
+/* <site>.<stat>; with the first positions' part, where the stats keep one and it is not to be left out. */
+static lt_status load_sum(double **out, const lt_stats *stats, const site *s, const char *stat, lt_err *err) {
+    lt_stats_site first;
+    double *more = NULL;
+    LT_TRY(lt_stats_load(out, stats, s->at.name, stat, err));
+    if (s->how.rest || !lt_stats_find(stats, LT_STATS_FIRST, s->module, &first)) return LT_OK;
+    const lt_status st = lt_stats_load(&more, stats, first.name, stat, err);
+    const size_t d = s->at.cols, n = strcmp(stat, "gram") == 0 ? d * (d + 1) / 2 : strcmp(stat, "count") == 0 ? 1 : d;
+    for (size_t i = 0; st == LT_OK && i < n; i++) (*out)[i] += more[i];
+    lt_free(more);
+    if (st == LT_OK) return LT_OK;
+    lt_free(*out);
+    *out = NULL;
+    return st;
+}
+
+/* a_j = (mean |x_j|)^alpha + 1e-6 */
+static lt_status abs_form(site *s, const double *abssum, double count, lt_err *err) {
+    const size_t d = s->at.cols;
+    double *a = lt_calloc(d, sizeof *a);
+    if (!a) return lt_fail(err, LT_ENOMEM, "no memory for %zu columns", d);
+    lt_status st = count > 0.0 ? LT_OK : lt_fail(err, LT_EDATA, "the stats count no token (%s)", s->at.name);
+    for (size_t i = 0; i < d; i++) a[i] = pow(abssum[i] / count, s->how.alpha) + 1e-6;
+    if (st == LT_OK) st = lt_metric_form_diagonal(&s->form, d, a, s->factored, err);
+    lt_free(a);
+    return st;
+}
+
 static lt_status prepare_site(void *user, size_t i, lt_err *err) {
     const chunk *c = user;
     site *s = &c->sites[i];
-    const lt_stats *stats = c->in->stats;
-    const double *gram, *sum = NULL;
+    const int form = form_of(&s->how);
+    const bool with_sum = s->affine || form == LT_FORM_GRAM_SUM;
+    double *values = NULL, *sum = NULL, *count = NULL;
     lt_status st;
-    LT_GO(lt_stats_values(&gram, stats, s->at.name, "gram", err));
-    if (s->affine) LT_GO(lt_stats_values(&sum, stats, s->at.name, "sum", err));
-    st = lt_metric_form_create(&s->form, s->at.cols, gram, sum, lt_stats_count(stats, s->at.name), s->affine,
-                               s->factored, err);
-    lt_stats_drop(stats, s->at.name);
+    LT_GO(load_sum(&values, c->in->stats, s, form == LT_FORM_ABS ? "abssum" : "gram", err));
+    LT_GO(load_sum(&count, c->in->stats, s, "count", err));
+    if (with_sum) LT_GO(load_sum(&sum, c->in->stats, s, "sum", err));
+    st = form == LT_FORM_ABS
+             ? abs_form(s, values, *count, err)
+             : lt_metric_form_create(&s->form, s->at.cols, values, sum, *count, s->affine, s->factored, err);
 done:
+    lt_free(values);
+    lt_free(sum);
+    lt_free(count);
     return st == LT_OK ? LT_OK : lt_context(err, st, "%s", s->module);
+}
+
+/* What only one module needs beside its weight. */
+typedef struct own {
+    double *w, *bias, *left, *out_gram, *gram;
+} own;
+
+static void own_clear(own *o) {
+    lt_free(o->w);
+    lt_free(o->bias);
+    lt_free(o->left);
+    lt_free(o->out_gram);
+    lt_free(o->gram);
+}
+
+static lt_status load_kind(double **out, const lt_batch_in *in, lt_stats_kind kind, const char *module, lt_err *err) {
+    lt_stats_site at;
+    if (!in->stats || !lt_stats_find(in->stats, kind, module, &at))
+        return lt_fail(err, LT_EDATA, "the stats have no %s Gram of this module", lt_stats_kind_name(kind));
+    return lt_stats_load(out, in->stats, at.name, "gram", err);
+}
+
+static lt_status load_output(double **out, const lt_batch_in *in, const char *module, lt_err *err) {
+    lt_stats_site at;
+    const bool clean = in->stats && lt_stats_find(in->stats, LT_STATS_OUTPUT, module, &at);
+    return load_kind(out, in, clean ? LT_STATS_OUTPUT : LT_STATS_BIASED, module, err);
+}
+
+static lt_status load_all_rows(double **gram, const lt_batch_in *in, const lt_lowrank_job *j, lt_err *err) {
+    site s = { .module = j->linear->name };
+    LT_TRY(find_site(&s.at, j, in, err));
+    return load_sum(gram, in->stats, &s, "gram", err);
+}
+
+static lt_status load_own(own *o, lt_lowrank_in *in, const lt_lowrank_job *j, const lt_batch_in *batch, lt_err *err) {
+    const int form = form_of(&j->how);
+    o->w = lt_calloc(in->m * in->d, sizeof(double));
+    if (!o->w) return lt_fail(err, LT_ENOMEM, "no memory for a %zu x %zu weight", in->m, in->d);
+    LT_TRY(lt_module_weight(o->w, j->linear, err));
+    if (form == LT_FORM_GRAM_SUM) {
+        o->bias = lt_calloc(in->m, sizeof(double));
+        if (!o->bias) return lt_fail(err, LT_ENOMEM, "no memory for a bias of %zu", in->m);
+        LT_TRY(lt_module_bias(o->bias, j->linear, err));
+    }
+    if (j->how.left) LT_TRY(load_kind(&o->left, batch, LT_STATS_GRAD, j->linear->name, err));
+    if (form == LT_FORM_OUTPUT) LT_TRY(load_output(&o->out_gram, batch, j->linear->name, err));
+    if (j->measure) LT_TRY(load_all_rows(&o->gram, batch, j, err));
+    in->w = o->w;
+    in->bias = o->bias;
+    in->left = o->left;
+    in->damping = j->how.damping;
+    in->out_gram = o->out_gram;
+    in->project = j->how.metric == LT_METRIC_PROJECTED;
+    return LT_OK;
 }
 
 static lt_status new_factors(lt_lowrank_job *j, lt_err *err) {
@@ -141,24 +239,29 @@ static lt_status new_factors(lt_lowrank_job *j, lt_err *err) {
                : lt_fail(err, LT_ENOMEM, "no memory for factors of rank %zu", j->rank);
 }
 
+static lt_status run_spectrum(lt_lowrank_job *j, const lt_lowrank_in *in, lt_err *err) {
+    LT_TRY(lt_lowrank_spectrum(j->lambda, &j->total, in, err));
+    for (size_t k = 0; k < in->m * in->d; k++) j->weight_norm2 += in->w[k] * in->w[k];
+    return LT_OK;
+}
+
+static lt_status run_fit(lt_lowrank_job *j, const lt_lowrank_in *in, const own *o, lt_err *err) {
+    const lt_lowrank_in outputs = { .m = in->m, .d = in->d, .w = in->w, .c = o->gram };
+    LT_TRY(new_factors(j, err));
+    LT_TRY(lt_lowrank_fit(j->a, j->b, j->bias_delta, &j->error, j->rank, in, err));
+    if (!j->measure) return LT_OK;
+    LT_TRY(lt_lowrank_error(&j->out_error, &outputs, j->rank, j->a, j->b, err));
+    return lt_lowrank_error(&j->out_total, &outputs, 0, NULL, NULL, err);
+}
+
 static lt_status run_job(void *user, size_t i, lt_err *err) {
     const chunk *c = user;
     lt_lowrank_job *j = &c->jobs[c->order[i].index];
     lt_lowrank_in in = { .m = job_m(j), .d = job_d(j), .affine = j->affine, .balance = j->balance, .form = j->form };
-    lt_status st;
-    double *w = lt_calloc(in.m * in.d, sizeof(double));
-    if (!w) LT_GO(lt_fail(err, LT_ENOMEM, "no memory for a %zu x %zu weight", in.m, in.d));
-    in.w = w;
-    LT_GO(lt_module_weight(w, j->linear, err));
-    if (j->rank == 0) {
-        LT_GO(lt_lowrank_spectrum(j->lambda, &j->total, &in, err));
-        for (size_t k = 0; k < in.m * in.d; k++) j->weight_norm2 += w[k] * w[k];
-    } else {
-        LT_GO(new_factors(j, err));
-        LT_GO(lt_lowrank_fit(j->a, j->b, j->bias_delta, &j->error, j->rank, &in, err));
-    }
-done:
-    lt_free(w);
+    own o = { 0 };
+    lt_status st = load_own(&o, &in, j, c->in, err);
+    if (st == LT_OK) st = j->rank ? run_fit(j, &in, &o, err) : run_spectrum(j, &in, err);
+    own_clear(&o);
     return st == LT_OK ? LT_OK : lt_context(err, st, "%s", j->linear->name);
 }
 

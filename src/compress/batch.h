@@ -9,12 +9,22 @@
 #include "calib/stats.h"
 #include "compress/lowrank.h"
 
+/* What errors are measured in. */
+typedef struct lt_lowrank_how {
+    lt_metric metric;
+    double alpha;   /* LT_METRIC_ABS */
+    double damping; /* of the left metric */
+    bool left;      /* also by the Gram of output gradients */
+    bool rest;      /* without the first positions of each row, which the stats keep apart */
+} lt_lowrank_how;
 typedef struct lt_lowrank_job {
     const lt_linear *linear;
-    lt_metric metric;
-    bool affine; /* LT_METRIC_INPUT only */
+    lt_lowrank_how how;
+    bool affine; /* where the metric may be centred */
     lt_balance balance;
-    size_t rank;                /* of a fit; 0: the spectrum is wanted */
+    size_t rank;  /* of a fit; 0: the spectrum is wanted */
+    bool measure; /* fit: also the error on all outputs, out_error of out_total; needs the Gram */
+    double out_error, out_total;
     double *lambda, total;      /* spectrum: [min(m, d)], the caller's memory */
     double weight_norm2;        /* spectrum: ‖W‖² */
     double *a, *b, *bias_delta; /* fit: valid during done(); bias_delta when affine */
@@ -22,7 +32,7 @@ typedef struct lt_lowrank_job {
     const lt_metric_form *form; /* of the chunk */
 } lt_lowrank_job;
 typedef struct lt_batch_in {
-    const lt_stats *stats; /* NULL: all jobs are LT_METRIC_WEIGHT */
+    const lt_stats *stats; /* NULL: no job needs any */
     lt_team *team;
     const lt_ctx *ctx; /* progress under `stage`; max_memory decides the chunk; may be NULL */
     const char *stage;

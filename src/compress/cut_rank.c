@@ -11,7 +11,7 @@
 typedef struct rank_cut {
     const char *module; /* in the cut's JSON */
     size_t rank;
-    lt_metric metric;
+    lt_lowrank_how how;
     bool affine, force;
     const char *balance; /* NULL: by dtype */
     double rel_error;
@@ -23,8 +23,8 @@ static const char *module_of(const json_t *j) {
 }
 
 static lt_status check_members(const json_t *j, lt_err *err) {
-    static const char *const known[] = { "kind",   "module",  "rank",      "metric", "target",
-                                         "affine", "balance", "rel_error", "force" };
+    static const char *const known[] = { "kind",  "module", "rank",    "metric", "target",    "affine", "balance",
+                                         "alpha", "left",   "damping", "rows",   "rel_error", "force" };
     const char *key;
     json_t *value;
     json_object_foreach((json_t *)j, key, value) {
@@ -35,15 +35,36 @@ static lt_status check_members(const json_t *j, lt_err *err) {
     return LT_OK;
 }
 
+/* Words and numbers that say what errors are measured in. */
+static lt_status read_how(lt_lowrank_how *how, const json_t *j, lt_err *err) {
+    const char *where = "plan", *metric, *left, *rows;
+    LT_TRY(lt_json_string(&metric, j, "metric", "input", where, err));
+    LT_TRY(lt_json_string(&left, j, "left", "none", where, err));
+    LT_TRY(lt_json_string(&rows, j, "rows", "all", where, err));
+    LT_TRY(lt_json_double(&how->alpha, j, "alpha", 0.5, where, err));
+    LT_TRY(lt_json_double(&how->damping, j, "damping", 0.0, where, err));
+    if (!lt_metric_find(metric, &how->metric))
+        return lt_fail(err, LT_EDATA, "unknown metric \"%s\" (weight, input, abs, input_biased, output, projected)",
+                       metric);
+    how->left = strcmp(left, "output_grad") == 0;
+    how->rest = strcmp(rows, "rest") == 0;
+    if (!how->left && strcmp(left, "none") != 0)
+        return lt_fail(err, LT_EDATA, "unknown left metric \"%s\" (none, output_grad)", left);
+    if (!how->rest && strcmp(rows, "all") != 0) return lt_fail(err, LT_EDATA, "unknown rows \"%s\" (all, rest)", rows);
+    if (!(how->alpha >= 0.0 && how->alpha <= 8.0 && how->damping >= 0.0 && how->damping <= 1e6))
+        return lt_fail(err, LT_EDATA, "alpha %g or damping %g is out of range", how->alpha, how->damping);
+    return LT_OK;
+}
+
 static lt_status read_cut(rank_cut *c, const json_t *j, lt_err *err) {
-    const char *where = "plan", *metric, *target;
+    const char *where = "plan", *target;
     lt_balance balance;
     json_t *module;
     LT_TRY(check_members(j, err));
     LT_TRY(lt_json_need(&module, j, "module", where, err));
     LT_TRY(lt_json_string(&c->module, j, "module", NULL, where, err));
     LT_TRY(lt_json_size(&c->rank, j, "rank", 0, where, err));
-    LT_TRY(lt_json_string(&metric, j, "metric", "input", where, err));
+    LT_TRY(read_how(&c->how, j, err));
     LT_TRY(lt_json_string(&target, j, "target", "original", where, err));
     LT_TRY(lt_json_string(&c->balance, j, "balance", NULL, where, err));
     LT_TRY(lt_json_bool(&c->affine, j, "affine", false, where, err));
@@ -51,12 +72,11 @@ static lt_status read_cut(rank_cut *c, const json_t *j, lt_err *err) {
     LT_TRY(lt_json_double(&c->rel_error, j, "rel_error", 0.0, where, err));
     if (!c->module || !*c->module) return lt_fail(err, LT_EDATA, "needs the name of a module");
     if (c->rank < 1) return lt_fail(err, LT_EDATA, "needs a rank of at least 1");
-    if (!lt_metric_find(metric, &c->metric))
-        return lt_fail(err, LT_EDATA, "unknown metric \"%s\" (input, weight)", metric);
     if (strcmp(target, "original") != 0) return lt_fail(err, LT_EDATA, "unknown target \"%s\" (original)", target);
     if (c->balance && !lt_balance_find(c->balance, &balance))
         return lt_fail(err, LT_EDATA, "unknown balance \"%s\" (orth, balanced)", c->balance);
-    if (c->affine && c->metric != LT_METRIC_INPUT) return lt_fail(err, LT_EDATA, "affine needs metric \"input\"");
+    if (c->affine && !lt_metric_get(c->how.metric)->may_centre)
+        return lt_fail(err, LT_EDATA, "affine needs metric \"input\"");
     return LT_OK;
 }
 
@@ -80,7 +100,8 @@ static const char *rank_target(const lt_cut *cut) {
 }
 
 static bool rank_needs_stats(const lt_cut *cut) {
-    return ((const rank_cut *)cut->parsed)->metric == LT_METRIC_INPUT;
+    const lt_lowrank_how *how = &((const rank_cut *)cut->parsed)->how;
+    return lt_metric_get(how->metric)->form != LT_FORM_NONE || how->left;
 }
 
 static lt_status check_head(const lt_module *mod, const lt_model *m, lt_err *err) {
@@ -175,7 +196,7 @@ static lt_status rank_fit(lt_overlay *o, const lt_cut *const *cuts, size_t n, co
         lt_module mod;
         if (!lt_model_find_module(in->model, c->module, &mod))
             LT_GO(lt_fail(err, LT_EDATA, "the model has no such linear (plan: %s)", c->module));
-        jobs[i] = (lt_lowrank_job){ .linear = mod.linear, .metric = c->metric, .affine = c->affine, .rank = c->rank };
+        jobs[i] = (lt_lowrank_job){ .linear = mod.linear, .how = c->how, .affine = c->affine, .rank = c->rank };
         jobs[i].balance = balance_of(c, dtype_of(mod.linear, in->dtype));
     }
     fit_state s = { o, in->dtype };

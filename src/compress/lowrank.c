@@ -7,7 +7,14 @@
 
 #include "linalg/gemm.h"
 
-static const char *const metric_names[LT_N_METRICS] = { "weight", "input" };
+static const lt_metric_row metric_rows[LT_N_METRICS] = {
+    [LT_METRIC_WEIGHT] = { "weight", LT_FORM_NONE, false, true },
+    [LT_METRIC_INPUT] = { "input", LT_FORM_GRAM, true, true },
+    [LT_METRIC_ABS] = { "abs", LT_FORM_ABS, false, true },
+    [LT_METRIC_INPUT_BIASED] = { "input_biased", LT_FORM_GRAM_SUM, false, false },
+    [LT_METRIC_OUTPUT] = { "output", LT_FORM_OUTPUT, false, true },
+    [LT_METRIC_PROJECTED] = { "projected", LT_FORM_GRAM, false, false },
+};
 static const char *const balance_names[LT_N_BALANCES] = { "orth", "balanced" };
 
 static bool find_name(const char *name, const char *const *names, int n, int *out) {
@@ -16,16 +23,20 @@ static bool find_name(const char *name, const char *const *names, int n, int *ou
     return false;
 }
 
+const lt_metric_row *lt_metric_get(lt_metric m) {
+    return &metric_rows[m];
+}
 const char *lt_metric_name(lt_metric m) {
-    return metric_names[m];
+    return metric_rows[m].name;
 }
 const char *lt_balance_name(lt_balance b) {
     return balance_names[b];
 }
 
 bool lt_metric_find(const char *name, lt_metric *out) {
-    int i;
-    return find_name(name, metric_names, LT_N_METRICS, &i) && (*out = (lt_metric)i, true);
+    for (int i = 0; i < LT_N_METRICS; i++)
+        if (strcmp(name, metric_rows[i].name) == 0) return *out = (lt_metric)i, true;
+    return false;
 }
 
 bool lt_balance_find(const char *name, lt_balance *out) {
@@ -135,6 +146,14 @@ static lt_status centre(lt_metric_form *f, const double *sum, double count, lt_e
     return LT_OK;
 }
 
+static lt_status keep_sum(lt_metric_form *f, const double *sum, double count, lt_err *err) {
+    LT_TRY(check_finite(sum, f->d, "input sum", err));
+    LT_TRY(new_matrix(&f->sum, f->d, 1, err));
+    memcpy(f->sum, sum, f->d * sizeof *sum);
+    f->count = count;
+    return LT_OK;
+}
+
 lt_status lt_metric_form_create(lt_metric_form **out, size_t d, const double *c, const double *sum, double count,
                                 bool affine, bool factored, lt_err *err) {
     lt_metric_form *f = lt_calloc(1, sizeof *f);
@@ -145,8 +164,34 @@ lt_status lt_metric_form_create(lt_metric_form **out, size_t d, const double *c,
     LT_GO(check_finite(c, d * (d + 1) / 2, "input Gram", err));
     LT_GO(new_matrix(&f->c, d, d, err));
     lt_unpack_lower(f->c, c, d);
-    if (affine) LT_GO(centre(f, sum, count, err));
+    if (affine)
+        LT_GO(centre(f, sum, count, err));
+    else if (sum)
+        LT_GO(keep_sum(f, sum, count, err));
     if (factored) LT_GO(factor_metric(f, err));
+done:
+    if (st != LT_OK)
+        lt_metric_form_destroy(f);
+    else
+        *out = f;
+    return st;
+}
+
+static lt_status diagonal(double **out, size_t d, const double *values, int power, lt_err *err) {
+    LT_TRY(new_matrix(out, d, d, err));
+    memset(*out, 0, d * d * sizeof **out);
+    for (size_t i = 0; i < d; i++) (*out)[i * d + i] = power == 2 ? values[i] * values[i] : values[i];
+    return LT_OK;
+}
+
+lt_status lt_metric_form_diagonal(lt_metric_form **out, size_t d, const double *by, bool factored, lt_err *err) {
+    lt_metric_form *f = lt_calloc(1, sizeof *f);
+    if (!f) return lt_fail(err, LT_ENOMEM, "low rank: no memory for a metric");
+    lt_status st;
+    f->d = f->k = d;
+    LT_GO(check_finite(by, d, "input scale", err));
+    LT_GO(diagonal(&f->c, d, by, 2, err));
+    if (factored) LT_GO(diagonal(&f->f, d, by, 1, err));
 done:
     if (st != LT_OK)
         lt_metric_form_destroy(f);
@@ -159,6 +204,7 @@ void lt_metric_form_destroy(lt_metric_form *f) {
     if (!f) return;
     lt_free(f->c);
     lt_free(f->mu);
+    lt_free(f->sum);
     lt_free(f->f);
     lt_free(f);
 }
@@ -172,14 +218,18 @@ size_t lt_metric_form_bytes(size_t d, bool factored) {
 typedef struct problem {
     size_t m, d;
     const double *w;
-    const lt_metric_form *form; /* NULL: M = I */
-    bool wide;                  /* m <= d: eigenvectors are U itself */
-    size_t n;                   /* size of the eigenproblem; may be below min(m, d) when M is singular */
+    const lt_metric_form *form;    /* NULL: M = I */
+    const double *bias, *out_gram; /* where U comes from, instead of W M Wᵀ */
+    bool wide;                     /* eigenvectors are U itself: m <= d, or an output Gram is what there is */
+    size_t n;                      /* size of the eigenproblem; may be below min(m, d) when M is singular */
+    double *left_w, *unleft;       /* R W and R⁻¹ [m, m]; NULL: no left metric */
+    lt_metric_form *made;          /* form, when it was made here */
 } problem;
 
-static problem make_problem(const lt_lowrank_in *in, const lt_metric_form *form) {
-    const bool wide = in->m <= in->d;
-    return (problem){ in->m, in->d, in->w, form, wide, wide ? in->m : form ? form->k : in->d };
+static void problem_clear(problem *p) {
+    lt_metric_form_destroy(p->made);
+    lt_free(p->left_w);
+    lt_free(p->unleft);
 }
 
 /* Lower triangle of the symmetric c [n, n] = op(A) op(B), by block columns: a third of the work of the full product is
@@ -203,16 +253,35 @@ static void mirror(double *a, size_t n) {
                 for (size_t j = j0; j < lt_min_size(j0 + BLOCK, i); j++) a[j * n + i] = a[i * n + j];
 }
 
-/* g [m, m], lower triangle, = W M Wᵀ */
+/* g += (Ws) bᵀ + b (Ws)ᵀ + N b bᵀ: the Gram of Wx + b (spec §1.3) */
+static lt_status add_bias(double *g, const problem *p, lt_err *err) {
+    const size_t m = p->m;
+    double *y;
+    if (!p->form || !p->form->sum) return lt_fail(err, LT_EUSAGE, "low rank: the bias needs the inputs' sum");
+    LT_TRY(new_matrix(&y, m, 1, err));
+    lt_gemm_f64_serial(false, false, m, 1, p->d, 1.0, p->w, p->d, p->form->sum, 1, 0.0, y, 1);
+    for (size_t i = 0; i < m; i++)
+        for (size_t j = 0; j <= i; j++)
+            g[i * m + j] += y[i] * p->bias[j] + p->bias[i] * y[j] + p->form->count * p->bias[i] * p->bias[j];
+    lt_free(y);
+    return LT_OK;
+}
+
+/* g [m, m], lower triangle, = W M Wᵀ, or what stands for it */
 static lt_status output_gram(double *g, const problem *p, lt_err *err) {
     double *t = NULL;
+    if (p->out_gram) {
+        LT_TRY(check_finite(p->out_gram, p->m * (p->m + 1) / 2, "output Gram", err));
+        lt_unpack_lower(g, p->out_gram, p->m);
+        return LT_OK;
+    }
     if (p->form) {
         LT_TRY(new_matrix(&t, p->m, p->d, err));
         lt_gemm_f64_serial(false, false, p->m, p->d, p->d, 1.0, p->w, p->d, p->form->c, p->d, 0.0, t, p->d);
     }
     symmetric_product(false, true, p->m, p->d, t ? t : p->w, p->d, p->w, p->d, g);
     lt_free(t);
-    return LT_OK;
+    return p->bias ? add_bias(g, p, err) : LT_OK;
 }
 
 /* g [k, k], lower triangle, = Fᵀ WᵀW F */
@@ -239,30 +308,66 @@ done:
 /* lambda [min(m, d)]; vectors: the first n_vectors as rows [n_vectors, p->n]. */
 static lt_status decompose(double *lambda, double *vectors, size_t n_vectors, double *total, const problem *p,
                            lt_err *err) {
-    double *g = NULL;
+    double *g = NULL, *w = NULL;
     lt_status st;
     LT_GO(new_matrix(&g, p->n, p->n, err));
+    LT_GO(new_matrix(&w, lt_max_size(p->n, 1), 1, err));
     LT_GO(p->wide ? output_gram(g, p, err) : whitened_gram(g, p, err));
     *total = fmax(trace(g, p->n), 0.0);
     LT_GO(check_finite(total, 1, "output Gram", err));
-    if (p->n) LT_GO(eigh(p->n, g, lambda, vectors, n_vectors, err));
-    for (size_t i = 0; i < lt_min_size(p->m, p->d); i++) lambda[i] = i < p->n ? fmax(lambda[i], 0.0) : 0.0;
+    if (p->n) LT_GO(eigh(p->n, g, w, vectors, n_vectors, err));
+    for (size_t i = 0; i < lt_min_size(p->m, p->d); i++) lambda[i] = i < p->n ? fmax(w[i], 0.0) : 0.0;
 done:
     lt_free(g);
+    lt_free(w);
     return st;
 }
 
-static lt_status start(problem *p, lt_metric_form **made, const lt_lowrank_in *in, lt_err *err) {
-    const lt_metric_form *form = in->form;
-    *made = NULL;
-    LT_REQUIRE(err, in->m > 0 && in->d > 0, "low rank: a %zu x %zu matrix", in->m, in->d);
-    LT_TRY(check_finite(in->w, in->m * in->d, "weight", err));
-    if (!form && in->c) {
-        LT_TRY(lt_metric_form_create(made, in->d, in->c, in->sum, in->count, in->affine, in->m > in->d, err));
-        form = *made;
+/* ---- the left metric ---- */
+
+/* Γ + damping mean(diag) I = RᵀR with R = Λ^½ Qᵀ; p->w becomes R W, p->unleft = Q Λ^-½. Γ = 0: W becomes 0. */
+static lt_status weigh_left(problem *p, const double *packed, double damping, lt_err *err) {
+    const size_t m = p->m;
+    double *g = NULL, *q = NULL, *lambda = NULL;
+    lt_status st;
+    LT_GO(check_finite(packed, m * (m + 1) / 2, "gradient Gram", err));
+    LT_GO(new_matrix(&g, m, m, err));
+    LT_GO(new_matrix(&q, m, m, err));
+    LT_GO(new_matrix(&lambda, m, 1, err));
+    LT_GO(new_matrix(&p->left_w, m, p->d, err));
+    LT_GO(new_matrix(&p->unleft, m, m, err));
+    lt_unpack_lower(g, packed, m);
+    const double add = damping * trace(g, m) / (double)m;
+    LT_GO(eigh(m, g, lambda, q, m, err));
+    const double least = fmax(noise_level(m, lambda[0]), DBL_MIN);
+    for (size_t i = 0; i < m; i++) {
+        const double root = sqrt(fmax(lambda[i] + add, least));
+        for (size_t j = 0; j < m; j++) p->unleft[j * m + i] = q[i * m + j] / root;
+        scale(q + i * m, m, lambda[0] > 0.0 ? root : 0.0);
     }
-    *p = make_problem(in, form);
-    return LT_OK;
+    lt_gemm_f64_serial(false, false, m, p->d, m, 1.0, q, m, p->w, p->d, 0.0, p->left_w, p->d);
+    p->w = p->left_w;
+done:
+    lt_free(g);
+    lt_free(q);
+    lt_free(lambda);
+    return st;
+}
+
+static lt_status start(problem *p, const lt_lowrank_in *in, lt_err *err) {
+    const size_t m = in->m, d = in->d;
+    const bool given = in->bias || in->out_gram;
+    *p = (problem){ .m = m, .d = d, .w = in->w, .form = in->form, .bias = in->bias, .out_gram = in->out_gram };
+    p->wide = m <= d || given;
+    LT_REQUIRE(err, m > 0 && d > 0, "low rank: a %zu x %zu matrix", m, d);
+    LT_REQUIRE(err, !(given && in->left), "low rank: a left metric needs the module's own outputs");
+    LT_TRY(check_finite(in->w, m * d, "weight", err));
+    if (!p->form && in->c) {
+        LT_TRY(lt_metric_form_create(&p->made, d, in->c, in->sum, in->count, in->affine, !p->wide, err));
+        p->form = p->made;
+    }
+    p->n = p->wide ? m : p->form ? p->form->k : d;
+    return in->left ? weigh_left(p, in->left, in->damping, err) : LT_OK;
 }
 
 /* N ‖W mu‖²: what centring took from the trace */
@@ -278,16 +383,15 @@ static lt_status mean_energy(double *out, const problem *p, lt_err *err) {
 }
 
 lt_status lt_lowrank_spectrum(double *lambda, double *total, const lt_lowrank_in *in, lt_err *err) {
-    lt_metric_form *made;
     problem p;
     double mean = 0.0;
     lt_status st;
-    LT_GO(start(&p, &made, in, err));
+    LT_GO(start(&p, in, err));
     LT_GO(decompose(lambda, NULL, 0, total, &p, err));
     LT_GO(mean_energy(&mean, &p, err));
     *total += mean;
 done:
-    lt_metric_form_destroy(made);
+    problem_clear(&p);
     return st;
 }
 
@@ -334,7 +438,7 @@ static lt_status complete(double *u, const double *first, size_t k, size_t r, co
         lt_gemm_f64_serial(true, false, k, d, m, 1.0, first, k, p->w, d, 0.0, b, d);
         lt_gemm_f64_serial(false, false, m, d, k, -1.0, first, k, b, d, 1.0, left, d);
     }
-    const problem plain = { m, d, left, NULL, m <= d, lt_min_size(m, d) };
+    const problem plain = { .m = m, .d = d, .w = left, .wide = m <= d, .n = lt_min_size(m, d) };
     LT_GO(basis(extra, lambda, more, &plain, err));
     for (size_t i = 0; i < m; i++) {
         memcpy(u + i * r, first + i * k, k * sizeof(double));
@@ -371,7 +475,7 @@ static lt_status basis(double *u, double *lambda, size_t r, const problem *p, lt
     }
     LT_GO(new_matrix(&first, p->m, lt_max_size(k, 1), err));
     LT_GO(columns_of_u(first, v, k, lambda, p, err));
-    st = p->form ? complete(u, first, k, r, p, err) : pad_columns(u, first, k, r, p->m, err);
+    st = p->form || p->out_gram ? complete(u, first, k, r, p, err) : pad_columns(u, first, k, r, p->m, err);
 done:
     lt_free(v);
     lt_free(first);
@@ -406,15 +510,69 @@ done:
     return st;
 }
 
-/* delta = (W - AB) mu */
-static lt_status bias_delta_of(double *delta, const double *a, const double *b, size_t r, const problem *p,
-                               lt_err *err) {
+/* delta = (W - AB) mu, with the module's own W */
+static lt_status bias_delta_of(double *delta, const double *a, const double *b, size_t r, const double *w,
+                               const problem *p, lt_err *err) {
     double *h;
     LT_TRY(new_matrix(&h, r, 1, err));
-    lt_gemm_f64_serial(false, false, p->m, 1, p->d, 1.0, p->w, p->d, p->form->mu, 1, 0.0, delta, 1);
+    lt_gemm_f64_serial(false, false, p->m, 1, p->d, 1.0, w, p->d, p->form->mu, 1, 0.0, delta, 1);
     lt_gemm_f64_serial(false, false, r, 1, p->d, 1.0, b, p->d, p->form->mu, 1, 0.0, h, 1);
     lt_gemm_f64_serial(false, false, p->m, 1, r, -1.0, a, r, h, 1, 1.0, delta, 1);
     lt_free(h);
+    return LT_OK;
+}
+
+/* b <- b P_S, P_S the projector on the r top eigenvectors of C */
+static lt_status project_inputs(double *b, size_t r, const problem *p, lt_err *err) {
+    const size_t d = p->d;
+    double *c = NULL, *v = NULL, *w = NULL, *t = NULL;
+    lt_status st;
+    LT_REQUIRE(err, p->form, "low rank: projecting needs the inputs' Gram");
+    LT_GO(new_matrix(&c, d, d, err));
+    LT_GO(new_matrix(&v, r, d, err));
+    LT_GO(new_matrix(&w, d, 1, err));
+    LT_GO(new_matrix(&t, r, r, err));
+    memcpy(c, p->form->c, d * d * sizeof *c);
+    LT_GO(eigh(d, c, w, v, r, err));
+    lt_gemm_f64_serial(false, true, r, r, d, 1.0, b, d, v, d, 0.0, t, r);
+    lt_gemm_f64_serial(false, false, r, d, r, 1.0, t, r, v, d, 0.0, b, d);
+done:
+    lt_free(c);
+    lt_free(v);
+    lt_free(w);
+    lt_free(t);
+    return st;
+}
+
+/* a <- R⁻¹ a, made orthonormal again: a = Q S, b <- S b */
+static lt_status undo_left(double *a, double *b, size_t r, const problem *p, lt_err *err) {
+    const size_t m = p->m, d = p->d;
+    double *whole = NULL, *s = NULL, *t = NULL;
+    lt_status st;
+    LT_GO(new_matrix(&whole, m, r, err));
+    LT_GO(new_matrix(&s, r, r, err));
+    LT_GO(new_matrix(&t, r, d, err));
+    lt_gemm_f64_serial(false, false, m, r, m, 1.0, p->unleft, m, a, r, 0.0, whole, r);
+    memcpy(a, whole, m * r * sizeof *a);
+    LT_GO(lt_orth_serial(m, r, a, err));
+    lt_gemm_f64_serial(true, false, r, r, m, 1.0, a, r, whole, r, 0.0, s, r);
+    lt_gemm_f64_serial(false, false, r, d, r, 1.0, s, r, b, d, 0.0, t, d);
+    memcpy(b, t, r * d * sizeof *b);
+done:
+    lt_free(whole);
+    lt_free(s);
+    lt_free(t);
+    return st;
+}
+
+static lt_status weighted_error(double *error, const double *w, const double *c, size_t m, size_t d, size_t r,
+                                const double *a, const double *b, lt_err *err);
+
+static lt_status error_left(double *error, const double *lambda, size_t r, const lt_lowrank_in *in, const double *a,
+                            const double *b, const problem *p, lt_err *err) {
+    if ((p->bias || in->project) && p->form) return weighted_error(error, in->w, p->form->c, p->m, p->d, r, a, b, err);
+    *error = 0.0;
+    for (size_t i = lt_min_size(p->m, p->d); i > r; i--) *error += lambda[i - 1];
     return LT_OK;
 }
 
@@ -422,20 +580,20 @@ lt_status lt_lowrank_fit(double *a, double *b, double *bias_delta, double *error
                          lt_err *err) {
     const size_t n = lt_min_size(in->m, in->d);
     LT_REQUIRE(err, rank >= 1 && rank <= n, "low rank: rank %zu of a %zu x %zu matrix", rank, in->m, in->d);
-    lt_metric_form *made;
     problem p;
     double *lambda = NULL;
     lt_status st;
-    LT_GO(start(&p, &made, in, err));
+    LT_GO(start(&p, in, err));
     LT_GO(new_matrix(&lambda, n, 1, err));
     LT_GO(basis(a, lambda, rank, &p, err));
-    lt_gemm_f64_serial(true, false, rank, in->d, in->m, 1.0, a, rank, in->w, in->d, 0.0, b, in->d);
-    *error = 0.0;
-    for (size_t i = n; i > rank; i--) *error += lambda[i - 1];
-    if (bias_delta && p.form && p.form->affine) LT_GO(bias_delta_of(bias_delta, a, b, rank, &p, err));
+    lt_gemm_f64_serial(true, false, rank, in->d, in->m, 1.0, a, rank, p.w, in->d, 0.0, b, in->d);
+    if (in->project) LT_GO(project_inputs(b, rank, &p, err));
+    LT_GO(error_left(error, lambda, rank, in, a, b, &p, err));
+    if (p.unleft) LT_GO(undo_left(a, b, rank, &p, err));
+    if (bias_delta && p.form && p.form->affine) LT_GO(bias_delta_of(bias_delta, a, b, rank, in->w, &p, err));
     if (in->balance == LT_BALANCE_BALANCED) LT_GO(balance(a, b, in->m, in->d, rank, err));
 done:
-    lt_metric_form_destroy(made);
+    problem_clear(&p);
     lt_free(lambda);
     return st;
 }
@@ -446,25 +604,34 @@ size_t lt_lowrank_scratch_bytes(size_t m, size_t d, size_t rank) {
     return sizeof(double) * (2 * n * big + 4 * n * n + rank * (n + 2 * big + 3 * rank));
 }
 
-lt_status lt_lowrank_error(double *error, const lt_lowrank_in *in, size_t rank, const double *a, const double *b,
-                           lt_err *err) {
-    const size_t m = in->m, d = in->d;
-    double *delta = NULL, *c = NULL, *t = NULL;
+/* tr((W - AB) C (W - AB)ᵀ); c [d, d] or NULL: identity */
+static lt_status weighted_error(double *error, const double *w, const double *c, size_t m, size_t d, size_t r,
+                                const double *a, const double *b, lt_err *err) {
+    double *delta = NULL, *t = NULL;
     lt_status st;
     LT_GO(new_matrix(&delta, m, d, err));
-    memcpy(delta, in->w, m * d * sizeof(double));
-    lt_gemm_f64_serial(false, false, m, d, rank, -1.0, a, rank, b, d, 1.0, delta, d);
+    memcpy(delta, w, m * d * sizeof(double));
+    if (r) lt_gemm_f64_serial(false, false, m, d, r, -1.0, a, r, b, d, 1.0, delta, d);
     *error = norm2(delta, m * d);
-    if (!in->c) goto done;
-    LT_GO(new_matrix(&c, d, d, err));
+    if (!c) goto done;
     LT_GO(new_matrix(&t, m, d, err));
-    lt_unpack_lower(c, in->c, d);
     lt_gemm_f64_serial(false, false, m, d, d, 1.0, delta, d, c, d, 0.0, t, d);
     *error = 0.0;
     for (size_t i = 0; i < m * d; i++) *error += t[i] * delta[i];
 done:
     lt_free(delta);
-    lt_free(c);
     lt_free(t);
+    return st;
+}
+
+lt_status lt_lowrank_error(double *error, const lt_lowrank_in *in, size_t rank, const double *a, const double *b,
+                           lt_err *err) {
+    double *c = NULL;
+    if (in->c) {
+        LT_TRY(new_matrix(&c, in->d, in->d, err));
+        lt_unpack_lower(c, in->c, in->d);
+    }
+    const lt_status st = weighted_error(error, in->w, in->form ? in->form->c : c, in->m, in->d, rank, a, b, err);
+    lt_free(c);
     return st;
 }

@@ -4,18 +4,50 @@
 #ifndef LT_COMPRESS_LOWRANK_METHOD_H
 #define LT_COMPRESS_LOWRANK_METHOD_H
 
-#include "compress/lowrank.h"
+#include "compress/batch.h"
 #include "compress/method.h"
 
 typedef struct lt_lowrank_mode {
-    lt_metric metric;
-    bool affine;         /* modules with a bias get the optimal one */
-    const char *balance; /* "auto": by dtype */
+    lt_lowrank_how ranks, fit; /* whose spectra give the ranks; what is fitted */
+    bool affine;               /* modules with a bias get the optimal one */
+    const char *balance;       /* "auto": by dtype */
+    double energy;             /* > 0: ranks by cumulative energy */
+    size_t r_min;              /* floor of those; 0: max(16, 2 % of min(m, d)) */
 } lt_lowrank_mode;
+/* Parameters that all of them have; lt_lowrank_mode_read fills the members that they name. */
+#define LT_LOWRANK_PARAMS(energy_default)                                                                              \
+    { "balance",                                                                                                       \
+      "choice",                                                                                                        \
+      "auto",                                                                                                          \
+      0,                                                                                                               \
+      0,                                                                                                               \
+      "auto|orth|balanced",                                                                                            \
+      "how A and B share the scale; auto: balanced for 16-bit factors, orth otherwise" },                              \
+        { "energy",                                                                                                    \
+          "real",                                                                                                      \
+          energy_default,                                                                                              \
+          0,                                                                                                           \
+          1,                                                                                                           \
+          NULL,                                                                                                        \
+          "ranks by this share of the spectrum instead of a budget; 0: by the budget" },                               \
+    {                                                                                                                  \
+        "r_min", "int", "0", 0, 1 << 20, NULL, "with energy: no rank below it; 0: max(16, 2 % of the smaller side)"    \
+    }
+/* For methods whose ranks come from statistics. */
+#define LT_LOWRANK_GUARD                                                                                               \
+    {                                                                                                                  \
+        "guard", "choice", "ranks", 0, 0, "ranks|all|off",                                                             \
+            "where stats keep the first positions apart (--sink-rows): leave them out of the ranks, of ranks and "     \
+            "fit, or of "                                                                                              \
+            "nothing"                                                                                                  \
+    }
+void lt_lowrank_mode_read(lt_lowrank_mode *mode, const lt_method *m, const lt_plan_in *in);
 /* Adds cuts, head.cost.predicted and, in the last entry of made_by, the dead modules that stayed dense. */
 lt_status lt_plan_lowrank(lt_plan *p, const lt_plan_in *in, const lt_lowrank_mode *mode, lt_err *err);
 
-/* A parameter of a method as text: what in->params says, else the row's default. The params were checked before. */
+/* A parameter of a method: what in->params says, else the row's default; NULL: the method has none of that name. The
+ * params were checked before. */
 const char *lt_method_choice(const lt_method *m, const json_t *params, const char *name);
+double lt_method_number(const lt_method *m, const json_t *params, const char *name);
 
 #endif

@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Truncated SVD of the weight itself: no data (docs/methods/weight_svd.md). */
+/* Truncated SVD of the weight itself: no data (docs/methods/weight_svd.md). With `energy`: the rank search on the
+ * weight's spectrum, spec utilized-rank §3.3. */
 #include "compress/lowrank_method.h"
 
 extern const lt_method lt_method_weight_svd;
 
 static const lt_method_param params[] = {
-    { "balance", "choice", "auto", 0, 0, "auto|orth|balanced",
-      "how A and B share the scale; auto: balanced for 16-bit factors, orth otherwise" },
+    LT_LOWRANK_PARAMS("0"),
     { NULL, NULL, NULL, 0, 0, NULL, NULL },
 };
 static const char *const needs[] = { NULL };
 
 static lt_status plan(lt_plan *p, const lt_plan_in *in, lt_err *err) {
-    const lt_lowrank_mode mode = { LT_METRIC_WEIGHT, false,
-                                   lt_method_choice(&lt_method_weight_svd, in->params, "balance") };
+    lt_lowrank_mode mode = { .ranks = { .metric = LT_METRIC_WEIGHT }, .fit = { .metric = LT_METRIC_WEIGHT } };
+    lt_lowrank_mode_read(&mode, &lt_method_weight_svd, in);
     return lt_plan_lowrank(p, in, &mode, err);
 }
 

@@ -10,16 +10,18 @@ extern const lt_method lt_method_whitened;
 static const lt_method_param params[] = {
     { "affine", "choice", "auto", 0, 0, "auto|off",
       "auto: modules with a bias get the optimal new one (their outputs are centred first)" },
-    { "balance", "choice", "auto", 0, 0, "auto|orth|balanced",
-      "how A and B share the scale; auto: balanced for 16-bit factors, orth otherwise" },
+    LT_LOWRANK_PARAMS("0"),
+    LT_LOWRANK_GUARD,
     { NULL, NULL, NULL, 0, 0, NULL, NULL },
 };
 static const char *const needs[] = { "count", "sum", "gram", NULL };
 
 static lt_status plan(lt_plan *p, const lt_plan_in *in, lt_err *err) {
     const lt_method *self = &lt_method_whitened;
-    const lt_lowrank_mode mode = { LT_METRIC_INPUT, strcmp(lt_method_choice(self, in->params, "affine"), "auto") == 0,
-                                   lt_method_choice(self, in->params, "balance") };
+    lt_lowrank_mode mode = { .ranks = { .metric = LT_METRIC_INPUT },
+                             .fit = { .metric = LT_METRIC_INPUT },
+                             .affine = strcmp(lt_method_choice(self, in->params, "affine"), "auto") == 0 };
+    lt_lowrank_mode_read(&mode, self, in);
     return lt_plan_lowrank(p, in, &mode, err);
 }
 

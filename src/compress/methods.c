@@ -1,14 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "compress/method.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "compress/lowrank_method.h"
 #include "compress/rows.h"
 
-extern const lt_method lt_method_whitened, lt_method_weight_svd;
-const lt_method *const lt_methods[] = { &lt_method_whitened, &lt_method_weight_svd, NULL };
+extern const lt_method lt_method_whitened, lt_method_weight_svd, lt_method_utilized, lt_method_utilized_biased,
+    lt_method_projected, lt_method_hybrid, lt_method_asvd, lt_method_two_sided, lt_method_energy;
+const lt_method *const lt_methods[] = { &lt_method_whitened,  &lt_method_weight_svd,
+                                        &lt_method_asvd,      &lt_method_two_sided,
+                                        &lt_method_energy,    &lt_method_utilized,
+                                        &lt_method_hybrid,    &lt_method_utilized_biased,
+                                        &lt_method_projected, NULL };
 
 static const char *const loaders[] = { "lathe", "hf", NULL };
 static const char *const weightings[] = { "relative", "unit", NULL };
@@ -45,11 +51,33 @@ static bool in_choices(const char *choices, const char *value) {
     return false;
 }
 
+/* A JSON number, or text that is one. */
+static bool number_of(double *out, const json_t *value) {
+    const char *text = json_string_value(value);
+    if (json_is_number(value)) return *out = json_number_value(value), true;
+    if (!text || !*text) return false;
+    json_t *parsed = json_loads(text, JSON_DECODE_ANY, NULL);
+    const bool ok = json_is_number(parsed);
+    if (ok) *out = json_number_value(parsed);
+    json_decref(parsed);
+    return ok;
+}
+
+static lt_status check_number(const lt_method *m, const lt_method_param *p, const json_t *value, lt_err *err) {
+    double v;
+    if (number_of(&v, value) && v >= p->lo && v <= p->hi && (strcmp(p->type, "int") != 0 || v == floor(v)))
+        return LT_OK;
+    return lt_fail(err, LT_EUSAGE, "%s: %s must be %s within %g and %g", m->name, p->name,
+                   strcmp(p->type, "int") == 0 ? "a whole number" : "a number", p->lo, p->hi);
+}
+
 static lt_status check_param(const lt_method *m, const char *name, const json_t *value, lt_err *err) {
     const lt_method_param *p = find_param(m, name);
     if (!p) return lt_fail(err, LT_EUSAGE, "method %s has no parameter \"%s\"", m->name, name);
     const char *text = json_string_value(value);
-    if (!text || !in_choices(p->choices, text))
+    if (strcmp(p->type, "real") == 0 || strcmp(p->type, "int") == 0) return check_number(m, p, value, err);
+    if (strcmp(p->type, "text") == 0 && text) return LT_OK;
+    if (!text || !p->choices || !in_choices(p->choices, text))
         return lt_fail(err, LT_EUSAGE, "%s: %s must be one of %s", m->name, name, p->choices);
     return LT_OK;
 }
@@ -63,8 +91,24 @@ static lt_status check_params(const lt_method *m, const json_t *params, lt_err *
 }
 
 const char *lt_method_choice(const lt_method *m, const json_t *params, const char *name) {
+    const lt_method_param *p = find_param(m, name);
     const char *said = json_string_value(json_object_get(params, name));
-    return said ? said : find_param(m, name)->dflt;
+    return !p ? NULL : said ? said : p->dflt;
+}
+
+double lt_method_number(const lt_method *m, const json_t *params, const char *name) {
+    const lt_method_param *p = find_param(m, name);
+    double v = 0.0;
+    json_t *dflt = p ? json_string(p->dflt) : NULL;
+    if (p && !number_of(&v, json_object_get(params, name))) number_of(&v, dflt);
+    json_decref(dflt);
+    return v;
+}
+
+static json_t *param_json(const lt_method *m, const json_t *params, const lt_method_param *p) {
+    if (strcmp(p->type, "int") == 0) return json_integer((json_int_t)lt_method_number(m, params, p->name));
+    if (strcmp(p->type, "real") == 0) return json_real(lt_method_number(m, params, p->name));
+    return json_string(lt_method_choice(m, params, p->name));
 }
 
 /* ---- the head of a plan ---- */
@@ -78,11 +122,13 @@ static json_t *list_of(const char *const *text) {
 /* Everything that decided the cuts: budget and allocator, then the method's own parameters as they were used. */
 static json_t *params_of(const lt_method *m, const lt_plan_in *in) {
     const lt_budget *b = &in->budget;
-    json_t *o =
-        json_pack("{s:{s:f}, s:s}", "keep", lt_budget_name(b->of), b->fraction > 0.0 ? b->fraction : b->absolute,
-                  "allocate", in->allocate ? in->allocate : "global");
+    const bool budget = b->fraction > 0.0 || b->absolute > 0.0;
+    json_t *o = budget ? json_pack("{s:{s:f}, s:s}", "keep", lt_budget_name(b->of),
+                                   b->fraction > 0.0 ? b->fraction : b->absolute, "allocate",
+                                   in->allocate ? in->allocate : "global")
+                       : json_object();
     if (!o) return NULL;
-    if (!in->allocate || strcmp(in->allocate, "global") == 0) {
+    if (budget && (!in->allocate || strcmp(in->allocate, "global") == 0)) {
         json_object_set_new(o, "weights", json_string(in->weights ? in->weights : "relative"));
         json_object_set_new(o, "floor", json_real(in->floor));
         json_object_set_new(o, "allow_dense", json_boolean(in->allow_dense));
@@ -92,7 +138,7 @@ static json_t *params_of(const lt_method *m, const lt_plan_in *in) {
     if (in->exclude) json_object_set_new(o, "exclude", list_of(in->exclude));
     if (in->include_head) json_object_set_new(o, "include_head", json_true());
     for (const lt_method_param *p = m->params; p && p->name; p++)
-        json_object_set_new(o, p->name, json_string(lt_method_choice(m, in->params, p->name)));
+        json_object_set_new(o, p->name, param_json(m, in->params, p));
     return o;
 }
 
@@ -119,15 +165,29 @@ static lt_status add_made_by(lt_plan *p, const lt_method *m, const lt_plan_in *i
 
 /* ---- making one ---- */
 
+/* "gram": of inputs; "grad.gram": of the gradients of outputs. */
+static lt_status check_need(const lt_method *m, const char *need, const lt_stats *stats, lt_err *err) {
+    const bool grad = strncmp(need, "grad.", 5) == 0;
+    const lt_stats_kind kind = grad ? LT_STATS_GRAD : LT_STATS_INPUT;
+    for (size_t i = 0; i < lt_stats_n_sites(stats); i++) {
+        const lt_stats_site site = lt_stats_site_at(stats, i);
+        if (site.kind == kind && lt_stats_have(stats, site.name, grad ? need + 5 : need)) return LT_OK;
+    }
+    return lt_fail(err, LT_EDATA,
+                   "stats lack %s, which method %s needs: run `lathe calibrate MODEL --data FILE --methods %s`", need,
+                   m->name, m->name);
+}
+
 static lt_status check_in(const lt_method *m, const lt_plan_in *in, lt_err *err) {
     size_t row;
     LT_TRY(check_params(m, in->params, err));
     LT_TRY(lt_find_row(&row, "loader", in->target_loader ? in->target_loader : "lathe", loader_name, err));
     LT_TRY(lt_find_row(&row, "weights", in->weights ? in->weights : "relative", weighting_name, err));
     LT_REQUIRE(err, in->floor >= 0.0 && in->floor <= 1.0, "floor must be within 0 and 1, got %g", in->floor);
-    LT_REQUIRE(err, in->budget.fraction > 0.0 || in->budget.absolute > 0.0, "the budget is empty");
     if (m->needs.stats[0] && !in->stats)
-        return lt_fail(err, LT_EUSAGE, "method %s needs stats: calibrate first", m->name);
+        return lt_fail(err, LT_EUSAGE, "method %s needs stats: run `lathe calibrate MODEL --data FILE --methods %s`",
+                       m->name, m->name);
+    for (size_t i = 0; m->needs.stats[i]; i++) LT_TRY(check_need(m, m->needs.stats[i], in->stats, err));
     return in->stats ? lt_stats_check_model(in->stats, in->model_hash, err) : LT_OK;
 }
 

@@ -64,6 +64,7 @@ static qkv project(lt_exec *x, const block_arg *b, lt_var in) {
     qkv p;
     if (lt_linear_present(fused)) {
         const lt_var all = lt_linear_fwd(x, in, fused);
+        tap(x, b, LT_SITE_QKV_PROJ, 0, all);
         p.q = lt_take_part(x, all, fused->layout, 0);
         p.k = lt_take_part(x, all, fused->layout, 1);
         p.v = lt_take_part(x, all, fused->layout, 2);
@@ -145,13 +146,22 @@ static lt_var mixer(lt_exec *x, const block_arg *b, lt_var in) {
 static lt_var widen(lt_exec *x, const block_arg *b, lt_var in) {
     const lt_act act = b->m->config.act;
     const lt_linear *fused = linear_of(b, LT_SLOT_GATE_UP);
-    if (!b->m->config.block.gated_mlp) return lt_activate(x, lt_linear_fwd(x, in, linear_of(b, LT_SLOT_UP)), act);
+    if (!b->m->config.block.gated_mlp) {
+        const lt_var up = lt_linear_fwd(x, in, linear_of(b, LT_SLOT_UP));
+        tap(x, b, LT_SITE_MLP_PROJ, 1, up);
+        return lt_activate(x, up, act);
+    }
     if (lt_linear_present(fused)) {
-        const lt_var both = lt_linear_fwd(x, in, fused), gate = lt_take_part(x, both, fused->layout, 0);
+        const lt_var both = lt_linear_fwd(x, in, fused);
+        tap(x, b, LT_SITE_MLP_PROJ, 2, both);
+        const lt_var gate = lt_take_part(x, both, fused->layout, 0);
         return lt_gated(x, gate, lt_take_part(x, both, fused->layout, 1), act);
     }
     const lt_var gate = lt_linear_fwd(x, in, linear_of(b, LT_SLOT_GATE));
-    return lt_gated(x, gate, lt_linear_fwd(x, in, linear_of(b, LT_SLOT_UP)), act);
+    tap(x, b, LT_SITE_MLP_PROJ, 0, gate);
+    const lt_var up = lt_linear_fwd(x, in, linear_of(b, LT_SLOT_UP));
+    tap(x, b, LT_SITE_MLP_PROJ, 1, up);
+    return lt_gated(x, gate, up, act);
 }
 
 static lt_var mlp(lt_exec *x, const block_arg *b, lt_var in) {

@@ -32,6 +32,8 @@ static const char *const site_names[LT_N_SITES] = {
     [LT_SITE_FINAL_NORM_IN] = "final_norm_in",
     [LT_SITE_HEAD_IN] = "head_in",
     [LT_SITE_STATE] = "state",
+    [LT_SITE_QKV_PROJ] = "qkv_proj",
+    [LT_SITE_MLP_PROJ] = "mlp_proj",
 };
 
 const char *lt_site_name(lt_site s) {

@@ -78,6 +78,8 @@ typedef enum lt_site {
     LT_SITE_FINAL_NORM_IN,
     LT_SITE_HEAD_IN,
     LT_SITE_STATE,
+    LT_SITE_QKV_PROJ, /* outputs of fused or MLP linears, for gradients; sub of mlp_proj: gate, up, both fused */
+    LT_SITE_MLP_PROJ,
     LT_N_SITES
 } lt_site;
 const char *lt_site_name(lt_site s); /* "mixer_in" */

@@ -45,24 +45,40 @@ static lt_status split(names *out, const char *option, const char *list, lt_err 
     return LT_OK;
 }
 
-lt_status lt_stats_of_names(lt_stat_set *out, const char *list, lt_err *err) {
-    names n;
-    LT_TRY(split(&n, "stats", list, err));
-    return lt_stat_set_parse(out, n.name, n.n, err);
+static lt_status parse_needs(lt_stat_needs *out, const char *const *name, size_t n, lt_err *err) {
+    const char *input[MAX_NAMES], *grad[MAX_NAMES];
+    size_t n_input = 0, n_grad = 0;
+    lt_stat_needs more = { 0 };
+    LT_REQUIRE(err, n <= MAX_NAMES, "calibrate: more than %d sums", MAX_NAMES);
+    for (size_t i = 0; i < n; i++)
+        if (strncmp(name[i], "grad.", 5) == 0)
+            grad[n_grad++] = name[i] + 5;
+        else
+            input[n_input++] = name[i];
+    if (n_input) LT_TRY(lt_stat_set_parse(&more.inputs, input, n_input, err));
+    if (n_grad) LT_TRY(lt_stat_set_parse(&more.grads, grad, n_grad, err));
+    out->inputs |= more.inputs;
+    out->grads |= more.grads;
+    return LT_OK;
 }
 
-lt_status lt_stats_of_methods(lt_stat_set *out, const char *list, lt_err *err) {
+lt_status lt_stats_of_names(lt_stat_needs *out, const char *list, lt_err *err) {
+    names n;
+    *out = (lt_stat_needs){ 0 };
+    LT_TRY(split(&n, "stats", list, err));
+    return parse_needs(out, n.name, n.n, err);
+}
+
+lt_status lt_stats_of_methods(lt_stat_needs *out, const char *list, lt_err *err) {
     names n;
     LT_TRY(split(&n, "methods", list, err));
-    *out = 0;
+    *out = (lt_stat_needs){ 0 };
     for (size_t i = 0; i < n.n; i++) {
         const lt_method *m;
-        lt_stat_set set = 0;
         size_t k = 0;
         LT_TRY(lt_method_find(&m, n.name[i], err));
         while (m->needs.stats && m->needs.stats[k]) k++;
-        if (k) LT_TRY(lt_stat_set_parse(&set, m->needs.stats, k, err));
-        *out |= set;
+        LT_TRY(parse_needs(out, m->needs.stats, k, err));
     }
     return LT_OK;
 }
@@ -81,7 +97,7 @@ static json_t *settings_json(const lt_call_ctx *c, const lt_tokens *t) {
 }
 
 lt_status lt_calibration_in(lt_calibrate_in *in, char **settings, const lt_call_ctx *c, const lt_subject *s,
-                            const lt_tokens *t, lt_stat_set stats, const char *out_path, lt_err *err) {
+                            const lt_tokens *t, lt_stat_needs stats, const char *out_path, lt_err *err) {
     json_t *j = settings_json(c, t);
     *settings = j ? lt_json_canonical(j) : NULL;
     json_decref(j);
@@ -93,7 +109,10 @@ lt_status lt_calibration_in(lt_calibrate_in *in, char **settings, const lt_call_
     *in = (lt_calibrate_in){ .model = s->o.model,
                              .model_hash = s->hash,
                              .tokens = t,
-                             .stats = stats,
+                             .stats = stats.inputs | 1u, /* counts always */
+                             .grads = stats.grads,
+                             .first_rows = (size_t)lt_arg_int(c->args, "sink-rows"),
+                             .f32 = strcmp(lt_arg_string(c->args, "store"), "f32") == 0,
                              .include_head = head,
                              .skip_first = (size_t)lt_arg_int(c->args, "skip-first"),
                              .team = c->team,
@@ -124,5 +143,13 @@ lt_status lt_calibration_estimate(lt_estimate *e, const lt_calibrate_in *in, lt_
         add_site(e, in, c->layer[i].d_ff);
     }
     if (in->include_head) add_site(e, in, c->d_model);
+    if (in->first_rows) e->disk_bytes *= 2;
+    if (in->f32) e->disk_bytes /= 2;
+    lt_module mod;
+    for (size_t i = 0; in->grads && lt_model_module(in->model, i, &mod); i++)
+        for (size_t k = 0; mod.layer >= 0 && k < LT_N_STATS; k++)
+            if (in->grads >> k & 1)
+                e->disk_bytes += lt_stat_rows[k]->doubles(lt_linear_out(mod.linear)) * (in->f32 ? 4 : 8);
+    if (in->grads) e->flops *= 4.0;
     return LT_OK;
 }

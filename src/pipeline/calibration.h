@@ -32,19 +32,32 @@
           false,                                                                                                       \
           "K",                                                                                                         \
           "leave the first K positions of each row out of the sums: attention sinks" },                                \
-    {                                                                                                                  \
+        { "sink-rows",                                                                                                 \
+          LT_OPT_INT,                                                                                                  \
+          "0",                                                                                                         \
+          0,                                                                                                           \
+          1 << 20,                                                                                                     \
+          NULL,                                                                                                        \
+          false,                                                                                                       \
+          "K",                                                                                                         \
+          "keep the sums of the first K positions of each row apart: planning may leave them out of the ranks" },      \
+        { "store", LT_OPT_STRING, "f64", 0, 0, "f64|f32", false, NULL, "number type of the stored sums" }, {           \
         "include-head", LT_OPT_FLAG, "false", 0, 0, NULL, false, NULL,                                                 \
             "also the output head (not when it is tied to the embedding)"                                              \
     }
 
 /* rows 0: --max-rows */
 lt_status lt_calibration_tokens(lt_tokens *out, const lt_call_ctx *c, const lt_subject *s, size_t rows, lt_err *err);
-/* Comma-separated names. */
-lt_status lt_stats_of_methods(lt_stat_set *out, const char *methods, lt_err *err);
-lt_status lt_stats_of_names(lt_stat_set *out, const char *names, lt_err *err);
+/* Sums of inputs, and of the gradients of outputs. */
+typedef struct lt_stat_needs {
+    lt_stat_set inputs, grads;
+} lt_stat_needs;
+/* Comma-separated names; sums of gradients are "grad.NAME". */
+lt_status lt_stats_of_methods(lt_stat_needs *out, const char *methods, lt_err *err);
+lt_status lt_stats_of_names(lt_stat_needs *out, const char *names, lt_err *err);
 /* Fills in; *settings (lt_free) is what it borrows. */
 lt_status lt_calibration_in(lt_calibrate_in *in, char **settings, const lt_call_ctx *c, const lt_subject *s,
-                            const lt_tokens *t, lt_stat_set stats, const char *out_path, lt_err *err);
+                            const lt_tokens *t, lt_stat_needs stats, const char *out_path, lt_err *err);
 lt_status lt_calibration_estimate(lt_estimate *e, const lt_calibrate_in *in, lt_err *err);
 
 #endif

@@ -7,13 +7,13 @@
 #include "pipeline/outdir.h"
 #include "pipeline/result.h"
 
-static lt_status choose_stats(lt_stat_set *out, const lt_args *a, lt_err *err) {
+static lt_status choose_stats(lt_stat_needs *out, const lt_args *a, lt_err *err) {
     const char *names = lt_arg_string(a, "stats"), *methods = lt_arg_string(a, "methods");
     LT_REQUIRE(err, !names || !lt_arg_given(a, "methods"),
                "calibrate: --stats and --methods say the same thing: give one");
     if (names) return lt_stats_of_names(out, names, err);
     LT_TRY(lt_stats_of_methods(out, methods, err));
-    LT_REQUIRE(err, *out != 0, "calibrate: %s needs no stats: plan it straight away", methods);
+    LT_REQUIRE(err, out->inputs || out->grads, "calibrate: %s needs no stats: plan it straight away", methods);
     return LT_OK;
 }
 
@@ -64,7 +64,7 @@ static lt_status calibrate(lt_call_ctx *c, const lt_calibrate_in *in, json_t **r
 
 static lt_status run(lt_call_ctx *c, json_t **result, lt_err *err) {
     const char *output = lt_arg_string(c->args, "output");
-    lt_stat_set set;
+    lt_stat_needs set;
     lt_subject s = { 0 };
     lt_tokens t = { 0 };
     lt_calibrate_in in;
@@ -94,7 +94,9 @@ static const lt_option options[] = {
     LT_TEMPLATE_OPTION("chat template for rows of \"messages\""),
     { "methods", LT_OPT_STRING, "whitened", 0, 0, NULL, false, "A,B", "methods that the stats must serve" },
     { "stats", LT_OPT_STRING, NULL, 0, 0, NULL, false, "A,B",
-      "sums to keep, instead of --methods: gram, sum, abssum, sumsq, count" },
+      "sums to keep, instead of --methods: gram, sum, abssum, sumsq, trace, count; of the gradients of outputs: "
+      "grad.gram, "
+      "grad.trace" },
     LT_CALIBRATION_OPTIONS,
     { "output", LT_OPT_PATH, lt_required, 0, 0, NULL, false, "FILE", "stats file to make, FILE.safetensors" },
     { NULL, LT_OPT_STRING, NULL, 0, 0, NULL, false, NULL, NULL },

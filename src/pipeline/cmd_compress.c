@@ -109,7 +109,7 @@ static lt_status step_stats(compressing *x, lt_err *err) {
     if (!lt_path_exists(x->stats_path)) {
         lt_calibrate_in in;
         lt_calibrate_out done;
-        lt_stat_set set;
+        lt_stat_needs set;
         char *settings = NULL;
         LT_TRY(lt_stats_of_methods(&set, x->method->name, err));
         lt_status st = lt_calibration_in(&in, &settings, x->c, &x->source, &x->tokens, set, x->stats_path, err);
@@ -226,7 +226,7 @@ static lt_status estimate(compressing *x, json_t **result, lt_err *err) {
     sum.disk_bytes = lt_model_bytes(x->source.o.model);
     if (x->needs_stats) {
         lt_calibrate_in in;
-        lt_stat_set set;
+        lt_stat_needs set;
         char *settings = NULL;
         LT_TRY(lt_stats_of_methods(&set, x->method->name, err));
         lt_status st = lt_calibration_in(&in, &settings, x->c, &x->source, &x->tokens, set,

@@ -2,6 +2,7 @@
 /* pipeline/cmd_list.c - what is built in, straight from the tables that do the work. */
 #include "pipeline/commands.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "calib/recipe.h"
@@ -33,8 +34,15 @@ static void list_methods(json_t *result) {
         lt_result_row(rows, "ssjs", (*m)->name, (*m)->summary, names_json((*m)->needs.stats), (*m)->source);
     rows = TABLE(result, "parameters of methods", "method", "parameter", "type", "default", "choices", "help");
     for (const lt_method *const *m = lt_methods; *m; m++)
-        for (const lt_method_param *p = (*m)->params; p && p->name; p++)
-            lt_result_row(rows, "ssssss", (*m)->name, p->name, p->type, p->dflt, p->choices, p->help);
+        for (const lt_method_param *p = (*m)->params; p && p->name; p++) {
+            char range[48];
+            snprintf(range, sizeof range, "%g to %g", p->lo, p->hi);
+            lt_result_row(rows, "ssssss", (*m)->name, p->name, p->type, p->dflt,
+                          p->choices      ? p->choices
+                          : p->hi > p->lo ? range
+                                          : "",
+                          p->help);
+        }
 }
 
 static void list_allocators(json_t *result) {

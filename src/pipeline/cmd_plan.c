@@ -43,7 +43,6 @@ static lt_status run_make(lt_call_ctx *c, json_t **result, lt_err *err) {
     lt_subject s;
     lt_stats *stats = NULL;
     LT_REQUIRE(err, lt_arg_string(a, "model"), "plan: MODEL is missing");
-    LT_REQUIRE(err, lt_arg_string(a, "keep"), "plan: --keep is missing");
     LT_REQUIRE(err, estimate || lt_arg_string(a, "output"), "plan: --output is missing");
     LT_TRY(lt_planning_check(a, lt_arg_string(a, "method"), err));
     if (!estimate) LT_TRY(lt_output_check(c, lt_arg_string(a, "output"), err));

@@ -72,10 +72,8 @@ lt_status lt_inspect_gguf(const lt_inspect *in, lt_err *err) {
 /* ---- stats ---- */
 static json_t *accumulators(const lt_stats *s, const char *site) {
     json_t *list = json_array();
-    const double *values;
     for (const lt_stat *const *r = lt_stat_rows; *r; r++)
-        if (lt_stats_values(&values, s, site, (*r)->name, NULL) == LT_OK)
-            json_array_append_new(list, json_string((*r)->name));
+        if (lt_stats_have(s, site, (*r)->name)) json_array_append_new(list, json_string((*r)->name));
     return list;
 }
 
@@ -116,19 +114,21 @@ static void spectrum_row(json_t *rows, const char *site, const double *w, size_t
 }
 
 static lt_status site_spectrum(lt_call_ctx *c, json_t *rows, const lt_stats *s, lt_stats_site site, lt_err *err) {
-    const double *gram;
+    double *gram = NULL;
     size_t count;
-    if (lt_stats_values(&gram, s, site.name, "gram", NULL) != LT_OK) return LT_OK;
+    if (!lt_stats_have(s, site.name, "gram")) return LT_OK;
     if (!lt_mul_size(site.cols, site.cols, &count))
         return lt_fail(err, LT_ENOMEM, "%s: %zu columns", site.name, site.cols);
     lt_eigh_problem p = { .n = site.cols, .a = lt_calloc(count, sizeof *p.a), .w = lt_calloc(site.cols, sizeof *p.w) };
     lt_status st =
         p.a && p.w ? LT_OK : lt_fail(err, LT_ENOMEM, "%s: a Gram matrix of %zu columns", site.name, site.cols);
+    if (st == LT_OK) st = lt_stats_load(&gram, s, site.name, "gram", err);
     if (st == LT_OK) {
         lt_unpack_lower(p.a, gram, site.cols);
         st = lt_eigh(c->team, &p, err);
     }
     if (st == LT_OK) spectrum_row(rows, site.name, p.w, site.cols);
+    lt_free(gram);
     lt_free(p.a);
     lt_free(p.w);
     return st;

@@ -46,7 +46,7 @@ static lt_status make(lt_plan *p, const lt_plan_in *given, const lt_call_ctx *c,
                       lt_err *err) {
     const char *include[MAX_PATTERNS + 1], *exclude[MAX_PATTERNS + 1];
     lt_plan_in in = *given;
-    LT_TRY(lt_budget_parse(&in.budget, keep, err));
+    if (keep) LT_TRY(lt_budget_parse(&in.budget, keep, err));
     LT_TRY(patterns(include, c->args, "include", err));
     LT_TRY(patterns(exclude, c->args, "exclude", err));
     in.include = include[0] ? include : NULL;

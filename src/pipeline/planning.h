@@ -51,7 +51,8 @@
 
 /* --for: LT_EUNSUPPORTED with the list. Called before any work. */
 lt_status lt_planning_check(const lt_args *a, const char *method, lt_err *err);
-/* Fills p (which may hold cuts already) by `method`; names the model in it. stats NULL: none. */
+/* Fills p (which may hold cuts already) by `method`; names the model in it. stats NULL: none; keep NULL: the method
+ * finds the ranks itself. */
 lt_status lt_planning_make(lt_plan *p, const lt_call_ctx *c, const lt_subject *s, const lt_stats *stats,
                            const char *method, const char *keep, bool include_head, lt_err *err);
 /* Decompositions of every linear, as planning and applying each need them. */

@@ -97,6 +97,7 @@ static inline double ct_difference(const lt_stats *a, const lt_stats *b) {
     for (size_t i = 0; i < lt_stats_n_sites(a); i++) {
         const lt_stats_site site = lt_stats_site_at(a, i);
         for (size_t k = 0; k < LT_N_STATS; k++) {
+            if (!lt_stats_have(b, site.name, lt_stat_rows[k]->name)) continue;
             const size_t n = lt_stat_rows[k]->doubles(site.cols);
             const double *x = ct_values(a, site.name, lt_stat_rows[k]->name),
                          *y = ct_values(b, site.name, lt_stat_rows[k]->name);

@@ -29,7 +29,9 @@ static const char *write_stats(const char *name, lt_stat_set set) {
     lt_err err = { 0 };
     json_t *sites;
     assert_ok(lt_json_parse(&sites, SITES, strlen(SITES), "sites", &err), &err);
-    const lt_stats_head head = { { "model", "tokenizer", "tokens", "{}" }, "text", "machine", sites };
+    const lt_stats_head head = {
+        .id = { "model", "tokenizer", "tokens", "{}" }, .source = "text", .machine = "machine", .sites = sites
+    };
     assert_ok(lt_stats_write(path, &head, set, values_of, NULL, &err), &err);
     json_decref(sites);
     return path;
@@ -157,8 +159,10 @@ static void what_does_not_hold_together_is_refused(void **state) {
     assert_fails(open_made(&r, &err), &err, LT_EDATA, "fed by two sites");
     r = GOOD, r.gram = 4;
     assert_fails(open_made(&r, &err), &err, LT_EDATA, "expected f64 [3]");
-    r = GOOD, r.dtype = LT_F32;
+    r = GOOD, r.dtype = LT_I32;
     assert_fails(open_made(&r, &err), &err, LT_EDATA, "expected f64 [3]");
+    r = GOOD, r.sites = "{\"s\": {\"cols\": 2, \"kind\": \"third\", \"modules\": [\"q\"]}}";
+    assert_fails(open_made(&r, &err), &err, LT_EDATA, "unknown kind of site \"third\"");
     r = GOOD, r.extra = "t.gram";
     assert_fails(open_made(&r, &err), &err, LT_EDATA, "belong to no site");
     r = GOOD, r.count = NAN;

@@ -77,7 +77,17 @@ static void widen(double *to, const lt_tensor *t) {
     }
 }
 
-/* ‖Y - Ŷ‖² / ‖Y‖² of a module on the calibration tokens, from the Gram. 0: not factored. */
+/* c - s sᵀ / N: what the outputs differ by when a new bias makes up for the mean. */
+static double *centred(const double *gram, const double *sum, double count, size_t d) {
+    double *c = lt_calloc(d * (d + 1) / 2, sizeof *c);
+    assert_non_null(c);
+    for (size_t i = 0, k = 0; i < d; i++)
+        for (size_t j = 0; j <= i; j++, k++) c[k] = gram[k] - sum[i] * sum[j] / count;
+    return c;
+}
+
+/* ‖Y - Ŷ‖² / ‖Y‖² of a module on the calibration tokens, from the Gram; with the optimal bias where the module has a
+ * new one. 0: not factored. */
 static double relative_error(const lt_model *small, const char *name) {
     lt_module base, cut;
     lt_stats_site site;
@@ -92,9 +102,13 @@ static double relative_error(const lt_model *small, const char *name) {
     widen(b, &cut.linear->stage[0].w.t);
     widen(a, &cut.linear->stage[1].w.t);
     const lt_lowrank_in in = { .m = m, .d = d, .w = w, .c = ct_values(stats, site.name, "gram") };
-    assert_ok(lt_lowrank_error(&e, &in, r, a, b, &err), &err);
+    lt_lowrank_in about = in;
+    double *c = NULL;
+    if (lt_has_bias(cut.linear) && !lt_has_bias(base.linear))
+        about.c = c = centred(in.c, ct_values(stats, site.name, "sum"), lt_stats_count(stats, site.name), d);
+    assert_ok(lt_lowrank_error(&e, &about, r, a, b, &err), &err);
     assert_ok(lt_lowrank_spectrum(lambda, &total, &in, &err), &err);
-    lt_free(w), lt_free(a), lt_free(b), lt_free(lambda);
+    lt_free(w), lt_free(a), lt_free(b), lt_free(lambda), lt_free(c);
     return e / total;
 }
 
@@ -130,10 +144,23 @@ static void check_nll(const char *name, const lt_model *m, const json_t *c, cons
         fail_msg("%s: perplexity %.9g, want %.9g", name, ppl, want_ppl);
 }
 
+/* What each mode of the reference is here. */
+static const struct {
+    const char *mode, *metric;
+    bool affine;
+} modes_of[] = { { "whitened", "input", false },
+                 { "weight_svd", "weight", false },
+                 { "asvd", "abs", false },
+                 { "projected", "projected", false },
+                 { "affine", "input", true } };
+
 static void check_case(const char *name, const json_t *c, const lt_tokens *test) {
-    const bool whitened = strcmp(json_string_value(json_object_get(c, "mode")), "whitened") == 0;
+    const char *mode = json_string_value(json_object_get(c, "mode"));
     const json_t *ranks = json_object_get(c, "ranks"), *errors = json_object_get(c, "rel_error");
-    lt_plan p = plan_of_ranks(ranks, whitened ? "input" : "weight", false);
+    size_t k = 0;
+    while (k < LT_COUNTOF(modes_of) && strcmp(modes_of[k].mode, mode) != 0) k++;
+    assert_true(k < LT_COUNTOF(modes_of));
+    lt_plan p = plan_of_ranks(ranks, modes_of[k].metric, modes_of[k].affine);
     lt_overlay *o = cp_apply(&p, model, stats, team);
     for (size_t i = 0; i < json_array_size(errors); i++) {
         const double got = relative_error(lt_overlay_model(o), module_at(i)),
@@ -141,7 +168,7 @@ static void check_case(const char *name, const json_t *c, const lt_tokens *test)
         if (fabs(got - want) > 1e-9 + 2e-5 * want)
             fail_msg("%s: %s: error %.9g, want %.9g", name, module_at(i), got, want);
     }
-    check_nll(name, lt_overlay_model(o), c, test, strcmp(name, "whitened_uniform_0.6") == 0);
+    check_nll(name, lt_overlay_model(o), c, test, strstr(name, "_uniform_0.6") != NULL);
     lt_overlay_destroy(o);
     lt_plan_clear(&p);
 }
@@ -156,12 +183,10 @@ static void errors_and_perplexities_are_the_golden_ones(void **state) {
     const double dense = exp(mean_nll(model, &test, test.n_rows, NULL));
     assert_close_f64(&dense, &(double){ json_number_value(json_object_get(applied, "dense_ppl")) }, 1, 0.0, 1e-6);
     json_object_foreach(json_object_get(applied, "cases"), name, c) {
-        const char *mode = json_string_value(json_object_get(c, "mode"));
-        if (strcmp(mode, "whitened") != 0 && strcmp(mode, "weight_svd") != 0) continue;
         check_case(name, c, &test);
         n++;
     }
-    assert_int_equal(n, 12);
+    assert_int_equal(n, 21);
     lt_tokens_clear(&test);
 }
 
@@ -245,11 +270,10 @@ static void spectra_and_energies_are_the_golden_ones(void **state) {
               &err);
     assert_ok(lt_json_load(&ranks, TEST_NEED_SHARED("golden/compress/ranks_tiny-llama.json"), &err), &err);
     const json_t *thresholds = json_object_get(ranks, "energy_thresholds");
-    static const char *const keys[LT_N_METRICS] = { "sigma2_weight", "lambda" }, *const energies[LT_N_METRICS] = {
-        "weight_energy", "output_energy"
-    };
+    static const char *const keys[2] = { "sigma2_weight", "lambda" }, *const energies[2] = { "weight_energy",
+                                                                                             "output_energy" };
     for (size_t i = 0; i < 28; i++)
-        for (int metric = 0; metric < LT_N_METRICS; metric++) {
+        for (int metric = LT_METRIC_WEIGHT; metric <= LT_METRIC_INPUT; metric++) {
             char key[128];
             const lt_tensor *t;
             double *w, lambda[128], total;
@@ -280,6 +304,7 @@ static void products_are_the_golden_ones(void **state) {
         bool affine;
     } modes[] = { { "whitened", LT_METRIC_INPUT, false },
                   { "weight_svd", LT_METRIC_WEIGHT, false },
+                  { "asvd", LT_METRIC_ABS, false },
                   { "affine", LT_METRIC_INPUT, true } };
     static const char *const modules[] = { "model.layers.1.self_attn.q_proj", "model.layers.2.mlp.down_proj" };
     lt_safetensors *golden;
@@ -300,7 +325,17 @@ static void products_are_the_golden_ones(void **state) {
             in.count = lt_stats_count(stats, site.name);
             double *a = lt_calloc(in.m * r, sizeof *a), *b = lt_calloc(r * in.d, sizeof *b),
                    *delta = lt_calloc(in.m, sizeof *delta);
+            lt_metric_form *form = NULL;
+            if (modes[k].metric == LT_METRIC_ABS) {
+                double *by = lt_calloc(in.d, sizeof *by);
+                const double *abssum = ct_values(stats, site.name, "abssum");
+                for (size_t c = 0; c < in.d; c++) by[c] = sqrt(abssum[c] / in.count) + 1e-6;
+                assert_ok(lt_metric_form_diagonal(&form, in.d, by, in.m > in.d, &err), &err);
+                in.form = form;
+                lt_free(by);
+            }
             assert_ok(lt_lowrank_fit(a, b, delta, &e, r, &in, &err), &err);
+            lt_metric_form_destroy(form);
             snprintf(key, sizeof key, "%s.%s", modes[k].mode, modules[i]);
             assert_ok(lt_safetensors_get(&t, golden, key, LT_F32, 2, &err), &err);
             double gap = 0.0, norm = 0.0, *ab = lt_calloc(in.m * in.d, sizeof *ab);
@@ -319,6 +354,100 @@ static void products_are_the_golden_ones(void **state) {
             lt_free(w), lt_free(a), lt_free(b), lt_free(delta);
         }
     lt_safetensors_close(golden);
+}
+
+/* ---- methods, one by one ---- */
+
+/* Every method reaches the golden errors at the golden ranks, and says so in its plan. */
+static void every_method_predicts_what_the_reference_measured(void **state) {
+    (void)state;
+    TEST_NEED_SHARED(GOLDEN_MODEL);
+    static const char *const methods[][2] = { { "utilized", "whitened" }, { "hybrid", "weight_svd" },
+                                              { "asvd", "asvd" },         { "projected", "projected" },
+                                              { "whitened", "whitened" }, { "utilized_biased", "whitened" } };
+    for (size_t k = 0; k < LT_COUNTOF(methods); k++) {
+        char name[64];
+        snprintf(name, sizeof name, "%s_uniform_0.6", methods[k][1]);
+        const json_t *c = json_object_get(json_object_get(applied, "cases"), name);
+        lt_plan_in in = cp_in(model, stats, team, "linears=0.6");
+        in.allocate = "uniform";
+        lt_plan p = cp_plan(methods[k][0], &in);
+        for (size_t i = 0; i < 28; i++) {
+            const double want = json_number_value(json_array_get(json_object_get(c, "rel_error"), i)),
+                         got = cp_rel_error(&p, module_at(i));
+            assert_int_equal(cp_rank(&p, module_at(i)),
+                             json_integer_value(json_array_get(json_object_get(c, "ranks"), i)));
+            if (fabs(got - want) > 1e-9 + 2e-5 * want)
+                fail_msg("%s: %s: %.9g, want %.9g", methods[k][0], module_at(i), got, want);
+        }
+        lt_plan_clear(&p);
+    }
+}
+
+/* Ranks by energy of the outputs and of the weight; above break-even a module stays dense. */
+static void energy_ranks_are_the_golden_ones(void **state) {
+    (void)state;
+    static const char *const methods[][2] = { { "energy", "output_energy" }, { "weight_svd", "weight_energy" } };
+    json_t *ranks;
+    lt_err err = { 0 };
+    assert_ok(lt_json_load(&ranks, TEST_NEED_SHARED("golden/compress/ranks_tiny-llama.json"), &err), &err);
+    const json_t *thresholds = json_object_get(ranks, "energy_thresholds");
+    for (size_t k = 0; k < LT_COUNTOF(methods); k++)
+        for (size_t e = 0; e < json_array_size(thresholds); e++) {
+            lt_plan_in in = cp_in(model, stats, team, "linears=0.5");
+            json_t *params = json_pack("{s:O, s:i}", "energy", json_array_get(thresholds, e), "r_min", 1);
+            in.budget = (lt_budget){ 0 };
+            in.params = params;
+            lt_plan p = cp_plan(methods[k][0], &in);
+            for (size_t i = 0; i < 28; i++) {
+                const json_t *layer = json_object_get(json_object_get(ranks, "layers"), module_at(i));
+                const json_int_t want = json_integer_value(json_array_get(json_object_get(layer, methods[k][1]), e)),
+                                 most = json_integer_value(json_object_get(layer, "r_max_breakeven"));
+                assert_int_equal(cp_rank(&p, module_at(i)), want <= most ? want : 0);
+            }
+            lt_plan_clear(&p);
+            json_decref(params);
+        }
+    json_decref(ranks);
+}
+
+/* The reference's ranks without the first position of each row, from one pass that kept it apart; the fit still sees
+ * all rows. */
+static void sink_rows_leave_the_ranks_alone(void **state) {
+    (void)state;
+    json_t *ranks;
+    lt_err err = { 0 };
+    assert_ok(lt_json_load(&ranks, TEST_NEED_SHARED("golden/compress/ranks_tiny-llama.json"), &err), &err);
+    lt_tokens t = ct_golden_tokens("calib");
+    lt_calibrate_in cal = ct_in(model, &t, team, test_path("sinks.stats"));
+    cal.first_rows = 1;
+    lt_stats *apart = ct_calibrate(&cal);
+    json_t *params = json_pack("{s:f, s:i}", "energy", 0.9, "r_min", 1);
+    lt_plan_in in = cp_in(model, apart, team, "linears=0.5");
+    in.budget = (lt_budget){ 0 };
+    in.params = params;
+    lt_plan p = cp_plan("energy", &in);
+    for (size_t i = 0; i < 28; i++) {
+        const json_t *layer = json_object_get(json_object_get(ranks, "layers"), module_at(i));
+        const json_int_t want =
+                             json_integer_value(json_array_get(json_object_get(layer, "output_energy_skip_first"), 0)),
+                         most = json_integer_value(json_object_get(layer, "r_max_breakeven"));
+        assert_int_equal(cp_rank(&p, module_at(i)), want <= most ? want : 0);
+    }
+    lt_plan_clear(&p);
+    json_object_set_new(params, "guard", json_string("off"));
+    p = cp_plan("energy", &in);
+    for (size_t i = 0; i < 28; i++) {
+        const json_t *layer = json_object_get(json_object_get(ranks, "layers"), module_at(i));
+        const json_int_t want = json_integer_value(json_array_get(json_object_get(layer, "output_energy"), 0)),
+                         most = json_integer_value(json_object_get(layer, "r_max_breakeven"));
+        assert_int_equal(cp_rank(&p, module_at(i)), want <= most ? want : 0);
+    }
+    lt_plan_clear(&p);
+    json_decref(params);
+    json_decref(ranks);
+    lt_stats_close(apart);
+    lt_tokens_clear(&t);
 }
 
 /* ---- acceptance checks on a real model ---- */
@@ -406,6 +535,9 @@ int main(void) {
         cmocka_unit_test(weight_svd_finds_the_uniform_ranks),
         cmocka_unit_test(spectra_and_energies_are_the_golden_ones),
         cmocka_unit_test(products_are_the_golden_ones),
+        cmocka_unit_test(every_method_predicts_what_the_reference_measured),
+        cmocka_unit_test(energy_ranks_are_the_golden_ones),
+        cmocka_unit_test(sink_rows_leave_the_ranks_alone),
         cmocka_unit_test(check_07_full_rank_keeps_the_logits),
         cmocka_unit_test(check_19_saved_and_reopened_the_logits_are_the_same),
         cmocka_unit_test(check_26_whitened_is_never_worse_than_weight_svd),

@@ -87,8 +87,12 @@ static void bad_plans_are_refused(void **state) {
         { PLAN("{\"kind\": \"rank\", \"module\": \"a\", \"rank\": 0}"), LT_EDATA, "rank of at least 1" },
         { PLAN("{\"kind\": \"rank\", \"module\": \"a\", \"rank\": -4}"), LT_EDATA, "rank" },
         { PLAN("{\"kind\": \"rank\", \"module\": \"a\", \"rank\": 4.5}"), LT_EDATA, "rank" },
-        { PLAN("{\"kind\": \"rank\", \"module\": \"a\", \"rank\": 4, \"metric\": \"output\"}"), LT_EDATA,
+        { PLAN("{\"kind\": \"rank\", \"module\": \"a\", \"rank\": 4, \"metric\": \"outputs\"}"), LT_EDATA,
           "unknown metric" },
+        { PLAN("{\"kind\": \"rank\", \"module\": \"a\", \"rank\": 4, \"left\": \"right\"}"), LT_EDATA,
+          "unknown left metric" },
+        { PLAN("{\"kind\": \"rank\", \"module\": \"a\", \"rank\": 4, \"rows\": \"first\"}"), LT_EDATA, "unknown rows" },
+        { PLAN("{\"kind\": \"rank\", \"module\": \"a\", \"rank\": 4, \"alpha\": -1}"), LT_EDATA, "out of range" },
         { PLAN("{\"kind\": \"rank\", \"module\": \"a\", \"rank\": 4, \"target\": \"teacher\"}"), LT_EDATA,
           "unknown target" },
         { PLAN("{\"kind\": \"rank\", \"module\": \"a\", \"rank\": 4, \"balance\": \"left\"}"), LT_EDATA,
@@ -497,7 +501,7 @@ static void tables_hold_together(void **state) {
         assert_ptr_equal(found, m);
         assert_true(m->summary && m->source && m->needs.stats && m->plan);
         for (const lt_method_param *p = m->params; p && p->name; p++)
-            assert_true(p->help && strstr(p->choices, p->dflt));
+            assert_true(p->help && p->dflt && (p->choices ? strstr(p->choices, p->dflt) != NULL : p->hi > p->lo));
     }
     for (size_t i = 0; lt_allocators[i]; i++) assert_true(lt_allocators[i]->summary && lt_allocators[i]->source);
     for (size_t i = 0; lt_cut_kinds[i]; i++) assert_true(lt_cut_kinds[i]->parse && lt_cut_kinds[i]->fit);
