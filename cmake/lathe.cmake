@@ -80,7 +80,8 @@ function(lt_library)
   set_target_properties(liblathe PROPERTIES OUTPUT_NAME lathe VERSION ${PROJECT_VERSION} SOVERSION 0)
   target_include_directories(liblathe INTERFACE ${PROJECT_SOURCE_DIR}/include)
   target_link_libraries(liblathe PRIVATE lt_flags lt_openblas OpenMP::OpenMP_C PkgConfig::JANSSON PkgConfig::PCRE2
-                        PkgConfig::UTF8PROC PkgConfig::CRYPTO PkgConfig::ZLIB PkgConfig::ZSTD Threads::Threads m)
+                        PkgConfig::UTF8PROC PkgConfig::CRYPTO PkgConfig::ZLIB PkgConfig::ZSTD PkgConfig::YAML
+                        Threads::Threads m)
   # relative, so that `cmake --install --prefix` and moved trees work
   file(RELATIVE_PATH LT_PC_TO_PREFIX "/prefix/${CMAKE_INSTALL_LIBDIR}/pkgconfig" "/prefix")
   string(REGEX REPLACE "/$" "" LT_PC_TO_PREFIX "${LT_PC_TO_PREFIX}")
