@@ -274,7 +274,7 @@ static void a_value_that_is_not_finite_is_named_with_layer_and_site(void **state
         float value;
         const char *word;
     } cases[] = {
-        { "model.layers.2.mlp.gate_proj.weight", NAN, "layer 2: mlp_act" },
+        { "model.layers.2.mlp.gate_proj.weight", NAN, "layer 2: mlp_proj" },
         { "model.layers.3.self_attn.v_proj.weight", INFINITY, "layer 3: v_proj" },
         { "model.layers.4.input_layernorm.weight", NAN, "layer 4: mixer_in" },
         { "model.embed_tokens.weight", NAN, "layer 0: block_in" },
