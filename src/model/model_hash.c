@@ -118,7 +118,7 @@ static bool key_of(const lt_model *m, char key[LT_HASH_HEX]) {
     lt_hash_update(h, form, sizeof form);
     char *config = lt_model_is_gguf(m) ? lt_strdup(m->path) : lt_path_join(m->path, "config.json");
     bool ok = config && key_file(h, config);
-    for (size_t i = 0; ok && i < m->weights->n_shards; i++) ok = key_file(h, lt_safetensors_path(m->weights->shard[i]));
+    for (size_t i = 0; ok && i < m->weights->n_shards; i++) ok = key_file(h, m->weights->shard[i].path);
     lt_free(config);
     lt_hash_finish(h, key);
     return ok;

@@ -37,7 +37,10 @@ lt_status lt_weights_own(lt_weights *w, void *p, lt_err *err) {
 
 void lt_weights_close(lt_weights *w) {
     if (!w) return;
-    for (size_t i = 0; i < w->n_shards; i++) lt_safetensors_close(w->shard[i]);
+    for (size_t i = 0; i < w->n_shards; i++) {
+        lt_safetensors_close(w->shard[i].st);
+        lt_torch_close(w->shard[i].pt);
+    }
     for (size_t i = 0; i < w->n_owned; i++) lt_free(w->owned[i]);
     if (w->gguf) lt_gguf_close(w->gguf);
     lt_free(w->owned);
@@ -58,25 +61,52 @@ static lt_status create(lt_weights **out, const char *where, lt_err *err) {
     return LT_OK;
 }
 
-/* ---- safetensors ---- */
+/* ---- folders ---- */
+
+/* The kinds of file that a folder may hold its weights in; the first that is there counts. */
+typedef struct container {
+    const char *single, *index;
+    lt_status (*open)(lt_shard *s, const char *path, lt_err *err);
+} container;
+
+static lt_status open_safetensors(lt_shard *s, const char *path, lt_err *err) {
+    LT_TRY(lt_safetensors_open(&s->st, path, err));
+    s->path = lt_safetensors_path(s->st);
+    return LT_OK;
+}
+
+static lt_status open_torch(lt_shard *s, const char *path, lt_err *err) {
+    LT_TRY(lt_torch_open(&s->pt, path, err));
+    s->path = lt_torch_path(s->pt);
+    return LT_OK;
+}
+
+static const container containers[] = {
+    { "model.safetensors", "model.safetensors.index.json", open_safetensors },
+    { "pytorch_model.bin", "pytorch_model.bin.index.json", open_torch },
+};
+
+static lt_weight weight_at(const lt_shard *s, size_t i) {
+    if (s->pt)
+        return (
+            lt_weight){ .name = lt_torch_at(s->pt, i)->name, .file = s->path, .tensor = lt_torch_at(s->pt, i)->tensor };
+    const lt_st_entry *e = lt_safetensors_at(s->st, i);
+    return (lt_weight){ .name = e->name, .file = s->path, .tensor = e->tensor };
+}
 
 /* Every file is opened and its tensors appended; names are sorted at the end. */
-static lt_status add_shard(lt_weights *w, const char *path, lt_err *err) {
-    lt_safetensors **shards = lt_realloc(w->shard, (w->n_shards + 1) * sizeof *shards);
+static lt_status add_shard(lt_weights *w, const container *c, const char *path, lt_err *err) {
+    lt_shard *shards = lt_realloc(w->shard, (w->n_shards + 1) * sizeof *shards);
     if (!shards) return lt_fail(err, LT_ENOMEM, "out of memory (%s)", path);
     w->shard = shards;
-    lt_safetensors *st;
-    LT_TRY(lt_safetensors_open(&st, path, err));
-    w->shard[w->n_shards++] = st;
-    const size_t n = lt_safetensors_count(st);
+    lt_shard s = { 0 };
+    LT_TRY(c->open(&s, path, err));
+    w->shard[w->n_shards++] = s;
+    const size_t n = s.pt ? lt_torch_count(s.pt) : lt_safetensors_count(s.st);
     lt_weight *grown = lt_realloc(w->weight, lt_max_size(1, w->n_weights + n) * sizeof *grown);
     if (!grown) return lt_fail(err, LT_ENOMEM, "out of memory (%s: %zu tensors)", path, n);
     w->weight = grown;
-    for (size_t i = 0; i < n; i++) {
-        const lt_st_entry *e = lt_safetensors_at(st, i);
-        w->weight[w->n_weights++] =
-            (lt_weight){ .name = e->name, .file = lt_safetensors_path(st), .tensor = e->tensor };
-    }
+    for (size_t i = 0; i < n; i++) w->weight[w->n_weights++] = weight_at(&s, i);
     return LT_OK;
 }
 
@@ -87,11 +117,12 @@ static bool plain_name(const char *name) {
 
 static bool have_shard(const lt_weights *w, const char *name) {
     for (size_t i = 0; i < w->n_shards; i++)
-        if (strcmp(lt_path_name(lt_safetensors_path(w->shard[i])), name) == 0) return true;
+        if (strcmp(lt_path_name(w->shard[i].path), name) == 0) return true;
     return false;
 }
 
-static lt_status open_shards(lt_weights *w, const char *folder, const json_t *map, const char *index, lt_err *err) {
+static lt_status open_shards(lt_weights *w, const container *c, const char *folder, const json_t *map,
+                             const char *index, lt_err *err) {
     const char *tensor;
     json_t *file;
     json_object_foreach((json_t *)map, tensor, file) {
@@ -102,7 +133,7 @@ static lt_status open_shards(lt_weights *w, const char *folder, const json_t *ma
         char *path = lt_path_join(folder, name);
         if (!path) return lt_fail(err, LT_ENOMEM, "out of memory (%s)", index);
         const lt_status st = lt_path_exists(path)
-                                 ? add_shard(w, path, err)
+                                 ? add_shard(w, c, path, err)
                                  : lt_fail(err, LT_EIO, "shard is missing (%s: %s: %s)", index, tensor, name);
         lt_free(path);
         LT_TRY(st);
@@ -128,7 +159,7 @@ static lt_status check_index(const lt_weights *w, const json_t *map, const char 
     return LT_OK;
 }
 
-static lt_status add_indexed(lt_weights *w, const char *folder, const char *index, lt_err *err) {
+static lt_status add_indexed(lt_weights *w, const container *c, const char *folder, const char *index, lt_err *err) {
     json_t *root = NULL, *map;
     lt_status st;
     LT_TRY(lt_json_load(&root, index, err));
@@ -137,7 +168,7 @@ static lt_status add_indexed(lt_weights *w, const char *folder, const char *inde
         st = lt_fail(err, LT_EDATA, "weight_map is not an object with members (%s)", index);
         goto done;
     }
-    LT_GO(open_shards(w, folder, map, index, err));
+    LT_GO(open_shards(w, c, folder, map, index, err));
     qsort(w->weight, w->n_weights, sizeof *w->weight, by_name);
     st = check_index(w, map, index, err);
 done:
@@ -145,22 +176,30 @@ done:
     return st;
 }
 
-static lt_status add_folder(lt_weights *w, const char *folder, lt_err *err) {
-    char *single = lt_path_join(folder, "model.safetensors"),
-         *index = lt_path_join(folder, "model.safetensors.index.json");
-    lt_status st;
+/* *found: this kind is there */
+static lt_status add_kind(bool *found, lt_weights *w, const container *c, const char *folder, lt_err *err) {
+    char *single = lt_path_join(folder, c->single), *index = lt_path_join(folder, c->index);
+    lt_status st = LT_OK;
+    *found = false;
     if (!single || !index)
         st = lt_fail(err, LT_ENOMEM, "out of memory (%s)", folder);
-    else if (lt_path_exists(single)) {
-        st = add_shard(w, single, err);
+    else if ((*found = lt_path_exists(single))) {
+        st = add_shard(w, c, single, err);
         if (st == LT_OK) qsort(w->weight, w->n_weights, sizeof *w->weight, by_name);
-    } else if (lt_path_exists(index))
-        st = add_indexed(w, folder, index, err);
-    else
-        st = lt_fail(err, LT_EIO, "no model.safetensors and no model.safetensors.index.json (%s)", folder);
+    } else if ((*found = lt_path_exists(index)))
+        st = add_indexed(w, c, folder, index, err);
     lt_free(single);
     lt_free(index);
     return st;
+}
+
+static lt_status add_folder(lt_weights *w, const char *folder, lt_err *err) {
+    bool found = false;
+    for (size_t i = 0; i < LT_COUNTOF(containers) && !found; i++)
+        LT_TRY(add_kind(&found, w, &containers[i], folder, err));
+    return found ? LT_OK
+                 : lt_fail(err, LT_EIO, "no model.safetensors, pytorch_model.bin or index of shards of either (%s)",
+                           folder);
 }
 
 lt_status lt_weights_open_folder(lt_weights **out, const char *folder, lt_err *err) {

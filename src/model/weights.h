@@ -1,12 +1,13 @@
 /* model/weights.h - name -> tensor over read-only maps, whatever the container; private to the model room.
  *
- * A folder gives model.safetensors, or the shards of model.safetensors.index.json, which must agree with the index. A
- * GGUF's tensors are renamed to Hugging Face names and q/k rows are un-permuted by strided views: nothing is copied but
- * permuted biases. */
+ * A folder gives model.safetensors, or the shards of model.safetensors.index.json, which must agree with the index;
+ * where there is neither, pytorch_model.bin or its shards. A GGUF's tensors are renamed to Hugging Face names and q/k
+ * rows are un-permuted by strided views: nothing is copied but permuted biases. */
 #ifndef LT_MODEL_WEIGHTS_H
 #define LT_MODEL_WEIGHTS_H
 
 #include "io/safetensors.h"
+#include "io/torch.h"
 #include "model/family.h"
 
 typedef struct lt_weight {
@@ -15,8 +16,13 @@ typedef struct lt_weight {
     lt_tensor tensor;
     bool used; /* bound to a slot */
 } lt_weight;
+typedef struct lt_shard {
+    lt_safetensors *st; /* one of the two */
+    lt_torch *pt;
+    const char *path;
+} lt_shard;
 typedef struct lt_weights {
-    lt_safetensors **shard;
+    lt_shard *shard;
     size_t n_shards;
     lt_gguf *gguf;
     lt_weight *weight; /* [n_weights] sorted by name */
