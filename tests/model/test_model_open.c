@@ -43,6 +43,29 @@ static void a_folder_opens_with_every_tensor_in_its_slot(void **state) {
     tm_free(m);
 }
 
+/* Checkpoints of LlamaModel, without the head's wrapper, and buffers that old versions saved. */
+static void names_without_their_prefix_are_the_same_model(void **state) {
+    (void)state;
+    tm_spec s = TM_ODD;
+    s.tied = false;
+    tm *m = tm_build(s, 3);
+    lt_model *full = tm_open(tm_write(m, "full", 1));
+    for (size_t i = 0; i < m->n; i++)
+        if (strncmp(m->t[i].name, "model.", 6) == 0) memmove(m->t[i].name, m->t[i].name + 6, strlen(m->t[i].name) - 5);
+    lt_rng r = test_rng(4);
+    tm_add(m, "layers.0.self_attn.rotary_emb.inv_freq", 5, 0, 0.0f, 1.0f, &r);
+    lt_model *bare = tm_open(tm_write(m, "bare", 1));
+    lt_param_info a, b;
+    for (size_t i = 0; lt_model_param(full, i, &a); i++) {
+        assert_true(lt_model_param(bare, i, &b));
+        assert_string_equal(a.param->name, b.param->name);
+        assert_memory_equal(lt_host(&a.param->t), lt_host(&b.param->t), lt_tensor_bytes(&a.param->t));
+    }
+    lt_model_destroy(full);
+    lt_model_destroy(bare);
+    tm_free(m);
+}
+
 static void output_folders_stand_for_the_model_in_them(void **state) {
     (void)state;
     tm *m = tm_build(TM_BIAS, 2);
@@ -451,6 +474,7 @@ static void running_out_of_memory_is_an_error_without_leaks(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_folder_opens_with_every_tensor_in_its_slot),
+        cmocka_unit_test(names_without_their_prefix_are_the_same_model),
         cmocka_unit_test(output_folders_stand_for_the_model_in_them),
         cmocka_unit_test(generation_settings_give_the_stop_ids),
         cmocka_unit_test(a_missing_tensor_is_named),
