@@ -199,12 +199,18 @@ static json_t *id_or_null(bool there, int64_t id) {
     return there ? json_integer(id) : json_null();
 }
 
+/* The part of a head that rotates, so that a reader who cuts part * head_dim to an integer gets dim. */
+static double part_of(size_t dim, size_t head_dim) {
+    const double part = (double)dim / (double)head_dim;
+    return (size_t)((double)head_dim * part) == dim ? part : nextafter(part, 2.0);
+}
+
 static int set_rope(json_t *j, const lt_family *f, const lt_config *c) {
     const lt_config_row *r = &f->config;
     int bad = json_object_set_new(j, r->theta, json_real(c->rope[0].theta));
     bad |= json_object_set_new(j, "rope_scaling", lt_rope_write(&c->rope[0]));
     if (r->rotary_part)
-        bad |= json_object_set_new(j, r->rotary_part, json_real((double)c->rope[0].dim / (double)c->layer[0].qk_dim));
+        bad |= json_object_set_new(j, r->rotary_part, json_real(part_of(c->rope[0].dim, c->layer[0].qk_dim)));
     if (r->local_theta) bad |= json_object_set_new(j, r->local_theta, json_real(c->rope[1].theta));
     return bad;
 }

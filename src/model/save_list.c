@@ -45,6 +45,18 @@ static lt_status add_of(lt_save_list *s, const lt_module *mod, const char *suffi
     return add_param(s, lt_asprintf("%s%s", mod->linear->name, suffix), &info, err);
 }
 
+static lt_status add_turned(lt_save_list *s, const lt_module *mod, lt_err *err) {
+    const lt_param *p = &mod->linear->stage[0].w;
+    const lt_save_item it = { .layer = mod->layer,
+                              .slot = mod->slot,
+                              .source = LT_SAVE_TURN,
+                              .param = p,
+                              .stored = p->t.dtype,
+                              .rank = 2,
+                              .size = { lt_tensor_cols(&p->t), lt_tensor_rows(&p->t) } };
+    return add(s, lt_asprintf("%s.weight", mod->linear->name), it, err);
+}
+
 static lt_status add_product(lt_save_list *s, const lt_module *mod, lt_err *err) {
     const lt_linear *l = mod->linear;
     const size_t out = lt_linear_out(l), in = lt_linear_in(l);
@@ -88,7 +100,9 @@ static lt_status add_module(lt_save_list *s, const lt_module *mod, lt_err *err) 
     } names[] = { [LT_FORM_ABLINEAR] = { ".ALinear.weight", ".BLinear.weight", ".ALinear.bias" },
                   [LT_FORM_AB] = { ".A", ".B", ".bias" } };
     const lt_linear *l = mod->linear;
-    if (lt_linear_rank(l) == 0)
+    if (lt_linear_rank(l) == 0 && l->stage[0].in_out != (mod->row && mod->row->in_out))
+        LT_TRY(add_turned(s, mod, err));
+    else if (lt_linear_rank(l) == 0)
         LT_TRY(add_of(s, mod, ".weight", &l->stage[0].w, err));
     else if (s->form == LT_FORM_DENSE)
         LT_TRY(add_product(s, mod, err));
@@ -287,6 +301,23 @@ static lt_status write_product(const sink *k, const lt_save_item *it, lt_err *er
     return st;
 }
 
+static lt_status write_turned(const sink *k, const lt_save_item *it, lt_err *err) {
+    const size_t rows = it->size[0], cols = it->size[1];
+    double *m = widen(&it->param->t, 0);
+    float *buf = lt_calloc(2 * cols, sizeof *buf);
+    void *row = lt_malloc(it->bytes / rows);
+    lt_status st = m && buf && row ? LT_OK : lt_fail(err, LT_ENOMEM, "out of memory (save: %s)", it->name);
+    for (size_t r = 0; r < rows && st == LT_OK; r++)
+        st = lt_round_row(row, it->dtype, m + r, rows, cols, buf)
+                 ? k->put(k->to, row, it->bytes / rows, err)
+                 : lt_fail(err, LT_EDATA, "weight is not finite as %s (%s: column %zu)", lt_dtype_get(it->dtype)->name,
+                           it->name, r);
+    lt_free(m);
+    lt_free(buf);
+    lt_free(row);
+    return st == LT_OK ? progress(k, it->bytes, err) : st;
+}
+
 static lt_status write_zero(const sink *k, const lt_save_item *it, lt_err *err) {
     void *zero = lt_calloc(1, lt_max_size(1, it->bytes));
     if (!zero) return lt_fail(err, LT_ENOMEM, "out of memory (save: %s)", it->name);
@@ -302,6 +333,8 @@ lt_status lt_save_item_write(lt_save_list *s, const lt_save_item *it, lt_save_pu
         /* a permuted vector is no strided view of rows */
         return it->dtype == it->stored && !(it->rank == 1 && it->head_dim) ? write_same(&k, it, err)
                                                                            : write_converted(&k, it, err);
+    case LT_SAVE_TURN:
+        return write_turned(&k, it, err);
     case LT_SAVE_PRODUCT:
         return write_product(&k, it, err);
     case LT_SAVE_ZERO:

@@ -8,13 +8,14 @@
 
 #include "model/save.h"
 
-typedef enum lt_save_source { LT_SAVE_COPY, LT_SAVE_PRODUCT, LT_SAVE_ZERO } lt_save_source;
+/* TURN: a matrix whose stored rows are written as columns (Conv1D, from a container that turned it around) */
+typedef enum lt_save_source { LT_SAVE_COPY, LT_SAVE_TURN, LT_SAVE_PRODUCT, LT_SAVE_ZERO } lt_save_source;
 typedef struct lt_save_item {
     char *name;
     int layer; /* -1: outside the layers */
     lt_slot slot;
     lt_save_source source;
-    const lt_param *param;   /* copy */
+    const lt_param *param;   /* copy, turn */
     const lt_linear *linear; /* product of its two stages */
     bool in_out;             /* product: written transposed */
     lt_dtype stored, dtype;  /* of the source; as written */

@@ -273,39 +273,79 @@ done:
     return st;
 }
 
-/* Stored row h*hd + 2j + s is row h*hd + s*hd/2 + j of the Hugging Face matrix. */
-static bool unpermute_rows(lt_tensor *t, size_t head_dim) {
-    if (t->rank != 2 || !lt_tensor_is_dense(t) || t->size[0] % head_dim != 0) return false;
-    const size_t in = t->size[1], size[4] = { t->size[0] / head_dim, 2, head_dim / 2, in };
-    const size_t stride[4] = { head_dim * in, in, 2 * in, 1 };
-    t->rank = 4;
-    memcpy(t->size, size, sizeof size);
-    memcpy(t->stride, stride, sizeof stride);
-    return true;
+/* Where the rows of a Hugging Face matrix lie: row (i, j, k) of size[] is stored row i*step[0] + j*step[1] + k*step[2].
+ */
+typedef struct row_order {
+    size_t size[3], step[3]; /* size[0] 0: as they are */
+} row_order;
+
+/* llama.cpp turns q and k to interleaved rotary order (pair j of a head: rows 2j and 2j + 1), and puts parts that
+ * alternate by head one after another. */
+static row_order order_of(const lt_map_row *row, const lt_layer_config *l) {
+    const size_t hd = l->qk_dim, heads = l->n_q_heads;
+    if (row->gguf_permuted)
+        return (row_order){ { row->slot == LT_SLOT_K ? l->n_k_heads : heads, 2, hd / 2 }, { hd, 1, 2 } };
+    if (row->fused && row->fused->by_head) return (row_order){ { heads, 3, hd }, { hd, heads * hd, 1 } };
+    return (row_order){ 0 };
 }
 
-/* A bias has no dense last dimension once its rows are strided, so it is copied; it is small. */
-static lt_status unpermute_bias(lt_weights *w, lt_weight *e, size_t head_dim, lt_err *err) {
-    const size_t n = lt_tensor_count(&e->tensor), half = head_dim / 2;
-    if (e->tensor.rank != 1 || n % head_dim != 0 || e->tensor.dtype != LT_F32)
-        return lt_fail(err, LT_EDATA, "bias is not f32 [%zu k] (%s: %s: %zu)", head_dim, e->file, e->name, n);
+static lt_status reorder_rows(lt_weight *e, const row_order *o, lt_err *err) {
+    lt_tensor *t = &e->tensor;
+    const size_t rows = o->size[0] * o->size[1] * o->size[2];
+    if (t->rank != 2 || !lt_tensor_is_dense(t) || t->size[0] != rows)
+        return lt_fail(err, LT_EDATA, "rows are not %zu, as the heads say (%s: %s: %zu)", rows, e->file, e->name,
+                       t->size[0]);
+    const size_t in = t->size[1];
+    t->rank = 4;
+    for (int i = 0; i < 3; i++) {
+        t->size[i] = o->size[i];
+        t->stride[i] = o->step[i] * in;
+    }
+    t->size[3] = in;
+    t->stride[3] = 1;
+    return LT_OK;
+}
+
+/* A vector of its own, in f32: entry i is stored entry from[i], less `less`. It is small. */
+static lt_status copy_vector(lt_weights *w, lt_weight *e, size_t n, const row_order *o, float less, lt_err *err) {
+    if (e->tensor.rank != 1 || e->tensor.size[0] != n || e->tensor.dtype != LT_F32)
+        return lt_fail(err, LT_EDATA, "vector is not f32 [%zu] (%s: %s: %zu)", n, e->file, e->name,
+                       lt_tensor_count(&e->tensor));
     struct {
         lt_buffer buffer;
         float value[];
     } *copy = lt_arena_alloc(w->arena, sizeof *copy + n * sizeof(float));
     if (!copy) return lt_fail(err, LT_ENOMEM, "out of memory (%s: %s)", e->file, e->name);
     const char *src = lt_host(&e->tensor);
-    for (size_t i = 0; i < n; i++) {
-        const size_t h = i / head_dim, s = i % head_dim / half, j = i % half;
-        memcpy(&copy->value[i], src + (h * head_dim + 2 * j + s) * sizeof(float), sizeof(float));
+    for (size_t r = 0; r < n; r++) {
+        const size_t i = r / (o->size[1] * o->size[2]), j = r / o->size[2] % o->size[1], k = r % o->size[2];
+        memcpy(&copy->value[r], src + (i * o->step[0] + j * o->step[1] + k * o->step[2]) * sizeof(float),
+               sizeof(float));
+        copy->value[r] -= less;
     }
     copy->buffer = (lt_buffer){ .data = copy->value, .bytes = n * sizeof(float) };
     e->tensor = lt_tensor_dense(LT_F32, 1, &n, &copy->buffer, 0);
     return LT_OK;
 }
 
-static lt_status rename_one(lt_weights *w, const lt_map_row *row, size_t layer, size_t head_dim, const char *suffix,
-                            lt_err *err) {
+static bool is_norm(lt_slot s) {
+    return s == LT_SLOT_FINAL_NORM || (lt_slot_in_layer(s) && !lt_slot_is_linear(s));
+}
+
+/* A tensor as Hugging Face has it. */
+static lt_status restore(lt_weights *w, lt_weight *e, const lt_family *f, const lt_map_row *row,
+                         const lt_layer_config *l, lt_err *err) {
+    const row_order o = order_of(row, l);
+    if (o.size[0] > 0 && e->tensor.rank != 1) return reorder_rows(e, &o, err);
+    if (o.size[0] > 0) return copy_vector(w, e, o.size[0] * o.size[1] * o.size[2], &o, 0.0f, err);
+    const size_t n = lt_tensor_count(&e->tensor);
+    if (is_norm(row->slot) && f->block.norm == LT_NORM_RMS_PLUS1) /* 1 + w is stored */
+        return copy_vector(w, e, n, &(row_order){ { n, 1, 1 }, { 1, 0, 0 } }, 1.0f, err);
+    return LT_OK;
+}
+
+static lt_status rename_one(lt_weights *w, const lt_family *f, const lt_map_row *row, const lt_config *c, size_t layer,
+                            const char *suffix, lt_err *err) {
     char gguf[160], hf[160];
     if (!lt_map_name(gguf, sizeof gguf - 8, row->gguf, layer) || !lt_map_name(hf, sizeof hf - 8, row->hf, layer))
         return lt_fail(err, LT_EINTERNAL, "tensor name is too long (%s)", row->hf);
@@ -313,10 +353,7 @@ static lt_status rename_one(lt_weights *w, const lt_map_row *row, size_t layer, 
     strcat(hf, suffix);
     lt_weight *e = lt_weights_find(w, gguf);
     if (!e) return LT_OK; /* binding will miss it, if it must be there */
-    if (row->gguf_permuted && e->tensor.rank == 1)
-        LT_TRY(unpermute_bias(w, e, head_dim, err));
-    else if (row->gguf_permuted && !unpermute_rows(&e->tensor, head_dim))
-        return lt_fail(err, LT_EDATA, "rows are not whole heads of %zu (%s: %s)", head_dim, e->file, gguf);
+    LT_TRY(restore(w, e, f, row, &c->layer[layer], err));
     e->hf = lt_weights_strdup(w, hf);
     return e->hf ? LT_OK : lt_fail(err, LT_ENOMEM, "out of memory (%s)", hf);
 }
@@ -326,8 +363,8 @@ lt_status lt_weights_rename_gguf(lt_weights *w, const lt_family *f, const lt_con
         const lt_map_row *row = &f->tensors[i];
         const size_t n = lt_slot_in_layer(row->slot) ? c->n_layers : 1;
         for (size_t layer = 0; row->gguf && layer < n; layer++) {
-            LT_TRY(rename_one(w, row, layer, c->layer[layer].qk_dim, ".weight", err));
-            if (row->has_bias) LT_TRY(rename_one(w, row, layer, c->layer[layer].qk_dim, ".bias", err));
+            LT_TRY(rename_one(w, f, row, c, layer, ".weight", err));
+            if (row->has_bias) LT_TRY(rename_one(w, f, row, c, layer, ".bias", err));
         }
     }
     for (size_t i = 0; i < w->n_weights; i++)
