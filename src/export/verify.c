@@ -8,7 +8,7 @@
 
 #include "linalg/gemm.h"
 
-enum { PROBE_ROWS = 32, PROBE_SPLIT = 24, BLOCK = 128 };
+enum { PROBE_LONG = 24, PROBE_SHORT = 8, PROBE_ROWS = PROBE_LONG + PROBE_SHORT, BLOCK = 128 };
 
 /* ---- tensors ---- */
 static lt_status differs(lt_err *err, const char *name, size_t row, const char *what) {
@@ -49,6 +49,28 @@ static lt_status same_values(const lt_param *a, const lt_param *b, lt_err *err) 
             st = differs(err, b->name, r, "values are not those of the source");
     }
     lt_free(wide);
+    lt_free(want);
+    return st;
+}
+
+/* Rows of one are columns of the other (Conv1D from a container that turned it around). */
+static lt_status same_turned(const lt_param *a, const lt_param *b, lt_err *err) {
+    const size_t rows = lt_tensor_rows(&b->t), cols = lt_tensor_cols(&b->t), bytes = row_bytes(&b->t);
+    const lt_dtype_row *to = lt_dtype_get(b->t.dtype);
+    if (lt_tensor_rows(&a->t) != cols || lt_tensor_cols(&a->t) != rows || !to->from_f32)
+        return lt_fail(err, LT_EVERIFY, "shape or dtype is not that of the source, turned (%s)", b->name);
+    float *all = lt_calloc(rows * cols, sizeof *all), *row = lt_calloc(cols, sizeof *row);
+    void *want = lt_malloc(lt_max_size(bytes, 1));
+    lt_status st = all && row && want ? LT_OK : lt_fail(err, LT_ENOMEM, "verify: out of memory (%s)", b->name);
+    for (size_t c = 0; st == LT_OK && c < cols; c++) lt_tensor_row_f32(all + c * rows, &a->t, c, 0, rows);
+    for (size_t r = 0; st == LT_OK && r < rows; r++) {
+        for (size_t c = 0; c < cols; c++) row[c] = all[c * rows + r];
+        to->from_f32(want, row, cols);
+        if (memcmp(want, lt_tensor_row(&b->t, r), bytes) != 0)
+            st = differs(err, b->name, r, "values are not those of the source");
+    }
+    lt_free(all);
+    lt_free(row);
     lt_free(want);
     return st;
 }
@@ -162,6 +184,8 @@ static lt_status same_linear(const lt_linear *a, const lt_linear *b, lt_team *te
         LT_TRY(same_product(a, b, team, err));
     else if (a->n_stages != b->n_stages)
         return lt_fail(err, LT_EVERIFY, "factored, its source is dense (%s)", b->name);
+    else if (a->stage[0].in_out != b->stage[0].in_out)
+        LT_TRY(same_turned(&a->stage[0].w, &b->stage[0].w, err));
     else
         for (int s = 0; s < a->n_stages; s++) LT_TRY(same_values(&a->stage[s].w, &b->stage[s].w, err));
     return same_bias(a, b, err);
@@ -195,10 +219,19 @@ static lt_status same_tensors(const lt_model *a, const lt_model *b, lt_team *tea
 }
 
 /* ---- logits ---- */
+/* Two documents of at most n positions each; returns the rows. */
+static size_t probe_pieces(lt_piece pieces[2], size_t n) {
+    const size_t first = lt_min_size(PROBE_LONG, n), second = lt_min_size(PROBE_SHORT, n);
+    pieces[0] = (lt_piece){ .n = first, .parent = -1 };
+    pieces[1] = (lt_piece){ .row = first, .n = second, .parent = -1, .seq = 1 };
+    return first + second;
+}
+
 static lt_status probe(float *logits, const lt_model *m, lt_team *team, lt_err *err) {
     int32_t ids[PROBE_ROWS];
-    const lt_piece pieces[] = { { 0, PROBE_SPLIT, 0, -1, 0 }, { PROBE_SPLIT, PROBE_ROWS - PROBE_SPLIT, 0, -1, 1 } };
-    const lt_batch batch = { .n_rows = PROBE_ROWS, .n_pieces = 2, .ids = ids, .piece = pieces };
+    lt_piece pieces[2];
+    const size_t rows = probe_pieces(pieces, m->config.max_positions);
+    const lt_batch batch = { .n_rows = rows, .n_pieces = 2, .ids = ids, .piece = pieces };
     const lt_exec_opts opts = { .mode = LT_INFER };
     lt_rng rng = lt_rng_at(0, LT_RNG_TEST, 0, 0);
     for (size_t i = 0; i < PROBE_ROWS; i++) ids[i] = (int32_t)lt_rng_below(&rng, m->config.vocab_size);
@@ -207,14 +240,15 @@ static lt_status probe(float *logits, const lt_model *m, lt_team *team, lt_err *
     lt_exec_begin(x, &batch);
     const lt_real *z = lt_data(x, lt_model_logits(x, m, lt_model_hidden(x, m)));
     const lt_status st = lt_exec_status(x, err);
-    if (z) memcpy(logits, z, PROBE_ROWS * m->config.vocab_size * sizeof *logits);
+    if (z) memcpy(logits, z, rows * m->config.vocab_size * sizeof *logits);
     lt_exec_destroy(x);
     return st;
 }
 
 static lt_status same_logits(double *gap, const lt_model *a, const lt_model *b, double max_gap, lt_team *team,
                              lt_err *err) {
-    const size_t n = PROBE_ROWS * a->config.vocab_size;
+    lt_piece pieces[2];
+    const size_t n = probe_pieces(pieces, a->config.max_positions) * a->config.vocab_size;
     float *za = lt_malloc(n * sizeof *za), *zb = lt_malloc(n * sizeof *zb);
     lt_status st = za && zb ? LT_OK : lt_fail(err, LT_ENOMEM, "verify: logits of %d rows: out of memory", PROBE_ROWS);
     if (st == LT_OK) st = probe(za, a, team, err);
@@ -254,6 +288,9 @@ lt_status lt_verify_model(double *gap, const lt_model *source, const char *path,
              ? LT_OK
              : lt_fail(err, LT_EVERIFY, "vocabulary of %zu, its source has %zu (%s)", m->config.vocab_size,
                        source->config.vocab_size, path);
+    if (st == LT_OK && source->config.max_positions != m->config.max_positions)
+        st = lt_fail(err, LT_EVERIFY, "%zu positions, its source has %zu (%s)", m->config.max_positions,
+                     source->config.max_positions, path);
     if (st == LT_OK) st = same_tensors(source, m, team, err);
     if (st == LT_OK) st = same_logits(&g, source, m, max_gap, team, err);
     if (st == LT_OK && gap) *gap = g;

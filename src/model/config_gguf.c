@@ -104,6 +104,7 @@ static lt_status read_heads(const lt_family *f, lt_config *c, lt_layer_config *l
         return lt_fail(err, LT_EUNSUPPORTED,
                        "key_length, value_length and rope.dimension_count differ (%s: %zu, %zu, %zu)", r->path,
                        l->qk_dim, l->v_dim, c->rope[0].dim);
+    if (!f->config.theta) c->rope[0].dim = 0; /* nothing rotates */
     if (c->rope[0].dim <= l->qk_dim) return LT_OK;
     return lt_fail(err, LT_EDATA, "%s is above the width of a head (%s: %zu, %zu)", key_of(r, "rope.dimension_count"),
                    r->path, c->rope[0].dim, l->qk_dim);
@@ -135,36 +136,74 @@ static lt_status refuse_long_factors(reader *r, lt_err *err) {
     return LT_OK;
 }
 
-static lt_status read_rope(lt_rope_config *rope, reader *r, double missing_theta, lt_err *err) {
+/* llama.cpp multiplies its attention factor by the one that follows from the scaling (ggml, rope_yarn). */
+static lt_status read_yarn(lt_rope_config *rope, reader *r, size_t max_positions, lt_err *err) {
+    static const char *const refused[] = { "rope.scaling.yarn_ext_factor", "rope.scaling.yarn_attn_factor",
+                                           "rope.scaling.yarn_log_multiplier" };
+    double attn = 1.0;
+    size_t original;
+    for (size_t i = 0; i < LT_COUNTOF(refused); i++)
+        if (lt_gguf_has(r->g, key_of(r, refused[i])))
+            return lt_fail(err, LT_EUNSUPPORTED, "%s is not supported (%s)", r->key, r->path);
+    LT_TRY(width(&original, r, "rope.scaling.original_context_length", max_positions, err));
+    LT_TRY(positive(&rope->beta_fast, r, "rope.scaling.yarn_beta_fast", 32.0, err));
+    LT_TRY(positive(&rope->beta_slow, r, "rope.scaling.yarn_beta_slow", 1.0, err));
+    LT_TRY(positive(&attn, r, "rope.scaling.attn_factor", 1.0, err));
+    if (rope->theta <= 1.0 || rope->beta_fast < rope->beta_slow)
+        return lt_fail(err, LT_EDATA, "yarn scaling is contradictory (%s: base %g, betas %g, %g)", r->path, rope->theta,
+                       rope->beta_fast, rope->beta_slow);
+    rope->original_max_positions = (double)original;
+    rope->truncate = true;
+    rope->attention_factor = attn * (rope->factor > 1.0 ? 1.0 + 0.1 * log(rope->factor) : 1.0);
+    return LT_OK;
+}
+
+/* A missing type with a factor is linear. */
+static lt_status scaling_kind(lt_rope_config *rope, reader *r, lt_err *err) {
+    static const struct {
+        const char *name;
+        lt_rope_kind kind;
+    } kinds[] = { { "none", LT_ROPE_DEFAULT }, { "linear", LT_ROPE_LINEAR }, { "yarn", LT_ROPE_YARN } };
     const char *type = lt_gguf_string(r->g, key_of(r, "rope.scaling.type"), NULL);
+    if (!type) type = "linear";
+    for (size_t i = 0; i < LT_COUNTOF(kinds); i++) {
+        if (strcmp(kinds[i].name, type) != 0) continue;
+        rope->kind = rope->factor == 1.0 ? LT_ROPE_DEFAULT : kinds[i].kind;
+        return LT_OK;
+    }
+    return lt_fail(err, LT_EUNSUPPORTED, "%s is none of none, linear, yarn (%s: %s)", r->key, r->path, type);
+}
+
+static lt_status read_rope(lt_rope_config *rope, reader *r, const lt_family *f, size_t max_positions, lt_err *err) {
     const lt_tensor *factors = lt_gguf_find(r->g, "rope_freqs.weight");
     LT_TRY(refuse_long_factors(r, err));
-    LT_TRY(positive(&rope->theta, r, "rope.freq_base", missing_theta, err));
+    LT_TRY(positive(&rope->theta, r, "rope.freq_base", f->config.missing_theta, err));
     LT_TRY(positive(&rope->factor, r,
                     lt_gguf_has(r->g, key_of(r, "rope.scaling.factor")) ? "rope.scaling.factor" : "rope.scale_linear",
                     1.0, err));
-    if (type && strcmp(type, "none") != 0 && strcmp(type, "linear") != 0)
-        return lt_fail(err, LT_EUNSUPPORTED, "%s is none of none, linear (%s: %s)", key_of(r, "rope.scaling.type"),
-                       r->path, type);
-    const bool linear = rope->factor != 1.0 && (!type || strcmp(type, "linear") == 0);
-    rope->kind = linear ? LT_ROPE_LINEAR : LT_ROPE_DEFAULT;
     rope->attention_factor = 1.0;
-    if (!linear) rope->factor = 0.0;
+    LT_TRY(scaling_kind(rope, r, err));
+    if (rope->kind == LT_ROPE_YARN) LT_TRY(read_yarn(rope, r, max_positions, err));
+    if (rope->kind == LT_ROPE_DEFAULT) rope->factor = 0.0;
+    if (rope->kind != LT_ROPE_DEFAULT && f->config.rotary_plain)
+        return lt_fail(err, LT_EUNSUPPORTED, "rotary scaling is not supported in this family (%s: %s)", r->path,
+                       lt_rope_kind_name(rope->kind));
     if (!factors) return LT_OK;
-    if (linear) return lt_fail(err, LT_EUNSUPPORTED, "rope_freqs.weight together with linear scaling (%s)", r->path);
+    if (rope->kind != LT_ROPE_DEFAULT)
+        return lt_fail(err, LT_EUNSUPPORTED, "rope_freqs.weight together with %s scaling (%s)",
+                       lt_rope_kind_name(rope->kind), r->path);
     return rope_factors(rope, factors, r->path, err);
 }
 
 static lt_status read_ropes(const lt_family *f, lt_config *c, reader *r, lt_err *err) {
     if (!f->config.theta) return LT_OK;
-    LT_TRY(read_rope(&c->rope[0], r, f->config.missing_theta, err));
+    LT_TRY(read_rope(&c->rope[0], r, f, c->max_positions, err));
     c->n_ropes = 1;
     if (!f->config.local_rope) return LT_OK;
-    c->rope[1] = (lt_rope_config){ .theta = f->config.local_theta ? f->config.missing_local_theta : c->rope[0].theta,
-                                   .dim = c->rope[0].dim,
-                                   .attention_factor = 1.0 };
+    c->rope[1] = (lt_rope_config){ .dim = c->rope[0].dim, .attention_factor = 1.0 };
     c->n_ropes = 2;
-    return LT_OK;
+    return positive(&c->rope[1].theta, r, "rope.freq_base_swa",
+                    f->config.local_theta ? f->config.missing_local_theta : c->rope[0].theta, err);
 }
 
 /* ---- layers that slide ---- */
@@ -184,6 +223,30 @@ static lt_status read_window(const lt_family *f, lt_config *c, size_t *window, r
     for (size_t i = 0; i < c->n_layers; i++)
         if (lt_family_slides_by_rule(f, i, nth)) lt_family_slide(f, c, i, *window);
     return LT_OK;
+}
+
+/* ---- what is not done ---- */
+
+static lt_status refuse(const lt_family *f, reader *r, lt_err *err) {
+    static const char *const ends[] = { "expert_count",
+                                        "attn_logit_softcapping",
+                                        "final_logit_softcapping",
+                                        "logit_scale",
+                                        "embedding_scale",
+                                        "residual_scale",
+                                        "attention.scale",
+                                        "attention.clamp_kqv",
+                                        "attention.max_alibi_bias",
+                                        "rope.dimension_count_swa" };
+    for (size_t i = 0; i < LT_COUNTOF(ends); i++) {
+        double v = 0.0;
+        if (lt_gguf_has(r->g, key_of(r, ends[i])) && (!lt_gguf_f64(r->g, r->key, &v) || v != 0.0))
+            return lt_fail(err, LT_EUNSUPPORTED, "%s is not supported (%s: %g)", r->key, r->path, v);
+    }
+    uint64_t nth = 0;
+    if (!lt_gguf_has(r->g, key_of(r, "attention.sliding_window_pattern"))) return LT_OK;
+    if (lt_gguf_u64(r->g, r->key, &nth) && nth == f->config.missing_nth) return LT_OK;
+    return lt_fail(err, LT_EUNSUPPORTED, "%s is not the pattern of %s (%s)", r->key, f->name, r->path);
 }
 
 /* ---- the config.json of it ---- */
@@ -255,12 +318,9 @@ lt_status lt_family_read_gguf(const lt_family *f, lt_config *c, const lt_gguf *g
     const lt_config_row *row = &f->config;
     reader r = { .g = g, .arch = lt_gguf_string(g, "general.architecture", NULL), .path = lt_gguf_path(g) };
     lt_layer_config l = { 0 };
-    uint64_t experts = 0;
     size_t window;
     if (!r.arch) return lt_fail(err, LT_EDATA, "metadata is missing (%s: general.architecture)", r.path);
-    if (lt_gguf_u64(g, key_of(&r, "expert_count"), &experts) && experts > 0)
-        return lt_fail(err, LT_EUNSUPPORTED, "expert blocks are not supported (%s: %s: %llu)", r.path,
-                       key_of(&r, "expert_count"), (unsigned long long)experts);
+    LT_TRY(refuse(f, &r, err));
     c->block = f->block;
     c->embed_scale = c->logit_scale = 1.0;
     c->final_norm = true;

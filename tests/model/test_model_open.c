@@ -420,7 +420,10 @@ static void a_gguf_that_we_cannot_run_is_refused_by_key(void **state) {
         lt_status code;
         const char *word;
     } cases[] = {
-        { "llama.rope.scaling.type", "yarn", 0, LT_EUNSUPPORTED, "llama.rope.scaling.type" },
+        { "llama.rope.scaling.type", "longrope", 0, LT_EUNSUPPORTED, "llama.rope.scaling.type" },
+        { "llama.final_logit_softcapping", NULL, 30, LT_EUNSUPPORTED, "llama.final_logit_softcapping" },
+        { "llama.attention.sliding_window", "all", 0, LT_EUNSUPPORTED, "sliding_window" },
+        { "llama.attention.sliding_window_pattern", NULL, 3, LT_EUNSUPPORTED, "sliding_window_pattern" },
         { "llama.expert_count", NULL, 8, LT_EUNSUPPORTED, "expert" },
         { "llama.rope.dimension_count", NULL, 4, LT_EUNSUPPORTED, "rope.dimension_count" },
     };
