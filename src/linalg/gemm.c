@@ -5,6 +5,7 @@
 
 #include "linalg/blas.h"
 #include "linalg/packed.h"
+#include "linalg/parts.h"
 
 enum {
     FEW = 8,           /* rows of x that multiply straight from storage */
@@ -80,6 +81,13 @@ static bool packs(const lt_team *team, size_t m, size_t n, size_t k) {
     return team->k->tile && m > FEW && n >= team->k->lanes && k > 0;
 }
 
+static void multiply_packed(lt_team *team, const lt_packed *p) {
+    if (team->k->unit)
+        lt_parts_multiply(team, p);
+    else
+        lt_packed_multiply(team, p);
+}
+
 static void gemm_packed(lt_team *team, bool ta, bool tb, size_t m, size_t n, size_t k, float alpha, const float *a,
                         size_t lda, const float *b, size_t ldb, float beta, float *c, size_t ldc) {
     lt_buffer host = { .data = (void *)(uintptr_t)b, .bytes = SIZE_MAX };
@@ -98,7 +106,7 @@ static void gemm_packed(lt_team *team, bool ta, bool tb, size_t m, size_t n, siz
                           .cs = ta ? lda : 1,
                           .w = &w,
                           .by_rows = tb };
-    lt_packed_multiply(team, &p);
+    multiply_packed(team, &p);
 }
 
 void lt_gemm_f32(lt_team *team, bool ta, bool tb, size_t m, size_t n, size_t k, float alpha, const float *a, size_t lda,
@@ -249,7 +257,7 @@ static void many_packed(const product *p, bool by_rows) {
                           .cs = 1,
                           .w = p->w,
                           .by_rows = by_rows };
-    lt_packed_multiply(p->team, &q);
+    multiply_packed(p->team, &q);
 }
 
 /* by_rows: y = x wᵀ, each stored row is one output; else y = x w, each stored column is one. */
@@ -323,6 +331,10 @@ static void gram_tile(lt_team *team, double *acc, const float *x, size_t ldx, si
 }
 
 void lt_gram_add(lt_team *team, double *acc, const float *x, size_t ldx, size_t n, size_t d) {
+    if (team->k->unit) {
+        lt_parts_gram(team, acc, x, ldx, n, d);
+        return;
+    }
     if (team->k->tile) {
         lt_packed_gram(team, acc, x, ldx, n, d);
         return;

@@ -7,8 +7,30 @@
 
 #include "core/tensor.h"
 
+/* A unit that multiplies small matrices of bf16 and sums in f32 (Intel AMX). f32 operands come as three parts,
+ * x = x0 + x1 + x2 exactly, each a bf16 (8 bits of the significand, round to nearest even), and products of parts whose
+ * orders add up to more than 2 (below 2^-26 of the product) are left out: sums are as exact as in f32. Blocks are
+ * LT_UNIT x LT_UNIT, in steps of LT_UNIT inner indices; what is past the end is zeros.
+ *   left:  per step, per part, rows 0-15 then 16-31: 16 rows of 32 inner indices
+ *   right: per part (part_stride apart), per step, columns 0-15 then 16-31: 16 pairs of inner indices of 16 columns */
+enum { LT_UNIT = 32, LT_UNIT_PARTS = 3, LT_UNIT_STEP = LT_UNIT * LT_UNIT };
+typedef struct lt_matrix_unit {
+    void (*enter)(void), (*leave)(void); /* around its use, on each thread */
+    /* a[i, q] = a[i rs + q cs], i < rows <= LT_UNIT, q < n; one of rs, cs is 1 */
+    void (*left)(uint16_t *dst, const float *a, size_t rs, size_t cs, size_t rows, size_t n);
+    /* The column j < cols <= LT_UNIT is b[j ldb + q] (rows), or b[q ldb + j] (columns). They give the number of parts
+     * that are not all zero. */
+    size_t (*right_rows)(uint16_t *dst, size_t part_stride, const float *b, size_t ldb, size_t cols, size_t n);
+    size_t (*right_columns)(uint16_t *dst, size_t part_stride, const float *b, size_t ldb, size_t cols, size_t n);
+    void (*right_bf16)(uint16_t *dst, const uint16_t *b, size_t ldb, size_t cols, size_t n); /* rows; one part */
+    void (*right_of_left)(uint16_t *dst, size_t part_stride, const uint16_t *left, size_t steps);
+    /* c[i, j] = alpha sum_q left[i, q] right[q, j] + beta c[i, j], i < rows, j < cols; beta 0: c is not read */
+    void (*multiply)(float *c, size_t ldc, float alpha, float beta, const uint16_t *left, const uint16_t *right,
+                     size_t part_stride, size_t parts, size_t steps, size_t rows, size_t cols);
+} lt_matrix_unit;
+
 typedef struct lt_kernels {
-    const char *name; /* "ref", "avx2", "avx512", "neon" */
+    const char *name; /* "ref", "avx2", "avx512", "amx", "neon" */
     /* widen n elements of dtype t to f32 (n a multiple of the block) */
     void (*widen)(float *restrict dst, lt_dtype t, const void *src, size_t n);
     /* y[j] = sum_i x[j*ldx + i] * w[i], j < rows <= 8, i < n: one stored row against a few f32 rows, straight
@@ -38,6 +60,7 @@ typedef struct lt_kernels {
                  size_t ldb, size_t k, size_t rows, size_t vectors);
     /* dst[q ldd + j] = src[j lds + q], j < lanes, q < n: a few stored rows as columns of b; zeros for j >= rows */
     void (*pack)(float *dst, size_t ldd, const float *src, size_t lds, size_t rows, size_t n);
+    const lt_matrix_unit *unit; /* NULL: none */
 } lt_kernels;
 
 /* By name; NULL when unknown or when this CPU cannot run it. name NULL: the best this CPU can run. */

@@ -17,7 +17,7 @@ typedef struct lt_team {
 } lt_team;
 
 #define LT_TEAM_SCRATCH ((size_t)8 << 20) /* enough for every kernel of linalg/ and nn/ */
-/* isa: NULL (best), or the name of a kernel table ("ref", "avx2", "avx512", "neon"); an unknown or
+/* isa: NULL (best), or the name of a kernel table ("ref", "avx2", "avx512", "amx", "neon"); an unknown or
  * unusable name is LT_EUNSUPPORTED. A build with LT_REF_ONLY has "ref" alone. */
 lt_status lt_team_create(lt_team **out, int threads, const char *isa, lt_err *err);
 void lt_team_destroy(lt_team *t);

@@ -6,7 +6,7 @@ const lt_option lt_global_options[] = {
       "threads to compute with; default: what the machine or control group allows" },
     { "max-memory", LT_OPT_BYTES, NULL, 1 << 20, 0x1p62, NULL, false, "SIZE",
       "memory that may be used (512MiB, 4G); default: what the machine or control group allows" },
-    { "isa", LT_OPT_STRING, NULL, 0, 0, "ref|avx2|avx512|neon", false, NULL,
+    { "isa", LT_OPT_STRING, NULL, 0, 0, "ref|avx2|avx512|amx|neon", false, NULL,
       "kernels to use; default: the best that this processor runs" },
     { "scratch", LT_OPT_PATH, NULL, 0, 0, NULL, false, "DIR", "folder for spill files; default: beside the output" },
     { "estimate", LT_OPT_FLAG, "false", 0, 0, NULL, false, NULL,

@@ -393,4 +393,4 @@ static void add_f64(double *acc, const float *x, size_t n) {
 }
 
 const lt_kernels TABLE = { TABLE_NAME, widen, dot_rows, axpy, exp_rows,  exp_sum,      max,  sumsq, scale, mul, add,
-                           silu_mul,   rope,  add_f64,  W,    TILE_ROWS, TILE_VECTORS, tile, pack };
+                           silu_mul,   rope,  add_f64,  W,    TILE_ROWS, TILE_VECTORS, tile, pack,  UNIT };

@@ -6,6 +6,7 @@
 #define W 8
 #define TABLE lt_kernels_avx2
 #define TABLE_NAME "avx2"
+#define UNIT NULL
 #define TILE_ROWS 6
 #define TILE_VECTORS 2
 #include "linalg/kernel/vec.h"

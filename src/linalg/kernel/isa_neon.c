@@ -6,6 +6,7 @@
 #define W 4
 #define TABLE lt_kernels_neon
 #define TABLE_NAME "neon"
+#define UNIT NULL
 #define TILE_ROWS 8
 #define TILE_VECTORS 3
 #include "linalg/kernel/vec.h"

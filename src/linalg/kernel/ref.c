@@ -100,4 +100,4 @@ static void add_f64(double *acc, const float *x, size_t n) {
 }
 
 const lt_kernels lt_kernels_ref = { "ref", widen,    dot_rows, axpy,    exp_rows, exp_sum, max, sumsq, scale, mul,
-                                    add,   silu_mul, rope,     add_f64, 0,        0,       0,   NULL,  NULL };
+                                    add,   silu_mul, rope,     add_f64, 0,        0,       0,   NULL,  NULL,  NULL };

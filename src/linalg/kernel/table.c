@@ -2,6 +2,11 @@
 #include "linalg/kernel/tables.h"
 
 #include <string.h>
+#if defined(__x86_64__) && !defined(LT_REF_ONLY)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 static bool always(void) {
     return true;
@@ -16,6 +21,16 @@ static bool has_avx512(void) {
     return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
+/* AMX-TILE, AMX-BF16 and AVX512-BF16 of the processor (Intel SDM, CPUID leaf 7), then the kernel's leave to use the
+ * tiles: a process asks for them, its threads have them (Documentation/arch/x86/xstate.rst). */
+static bool has_amx(void) {
+    enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
+    unsigned a, b, c, d, sub_a;
+    if (!has_avx512() || !__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
+    if (!(d >> 22 & 1) || !(d >> 24 & 1) || !__get_cpuid_count(7, 1, &sub_a, &b, &c, &d) || !(sub_a >> 5 & 1))
+        return false;
+    return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
+}
 #endif
 
 /* Best first. */
@@ -24,6 +39,7 @@ static const struct {
     bool (*usable)(void);
 } builds[] = {
 #if defined(__x86_64__) && !defined(LT_REF_ONLY)
+    { &lt_kernels_amx, has_amx },
     { &lt_kernels_avx512, has_avx512 },
     { &lt_kernels_avx2, has_avx2 },
 #elif defined(__aarch64__) && !defined(LT_REF_ONLY)

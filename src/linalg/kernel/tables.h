@@ -5,6 +5,6 @@
 
 #include "linalg/kernel.h"
 
-extern const lt_kernels lt_kernels_ref, lt_kernels_avx2, lt_kernels_avx512, lt_kernels_neon;
+extern const lt_kernels lt_kernels_ref, lt_kernels_avx2, lt_kernels_avx512, lt_kernels_amx, lt_kernels_neon;
 
 #endif

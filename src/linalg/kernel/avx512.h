@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* linalg/kernel/avx512.h - the hooks of vec.h for AVX-512 and the kernels on them; the including file has set TABLE,
+ * TABLE_NAME and UNIT. */
+#include <immintrin.h>
+
+#include "linalg/kernel/tables.h"
+
+#define W 16
+#define LOOKUP 1
+#define TILE_ROWS 8
+#define TILE_VECTORS 3
+#include "linalg/kernel/vec.h"
+
+INLINE vu load_u8(const void *p) {
+    return (vu)_mm512_cvtepu8_epi32(_mm_loadu_si128(p));
+}
+INLINE vi load_i8(const void *p) {
+    return (vi)_mm512_cvtepi8_epi32(_mm_loadu_si128(p));
+}
+INLINE vu load_u16(const void *p) {
+    return (vu)_mm512_cvtepu16_epi32(_mm256_loadu_si256(p));
+}
+INLINE vf load_f16(const void *p) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256(p));
+}
+INLINE vf half_splat(const void *p) {
+    int16_t h;
+    memcpy(&h, p, sizeof h);
+    return _mm512_cvtph_ps(_mm256_set1_epi16(h));
+}
+INLINE vf vmin(vf a, vf b) {
+    return _mm512_min_ps(a, b);
+}
+INLINE vf vmax(vf a, vf b) {
+    return _mm512_max_ps(a, b);
+}
+INLINE float lane_sum(vf v) {
+    return _mm512_reduce_add_ps(v);
+}
+INLINE float lane_max(vf v) {
+    return _mm512_reduce_max_ps(v);
+}
+INLINE vf rounded(vf x) {
+    __asm__("" : "+v"(x));
+    return x;
+}
+INLINE vf look16(vf table, vu index) {
+    return _mm512_permutexvar_ps((__m512i)index, table);
+}
+/* low: a0 b0 a1 b1 ... a7 b7; high: a8 b8 ... */
+INLINE vf zip_low(vf a, vf b) {
+    const __m512i index = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+    return _mm512_permutex2var_ps(a, index, b);
+}
+INLINE vf zip_high(vf a, vf b) {
+    const __m512i index = _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+    return _mm512_permutex2var_ps(a, index, b);
+}
+
+#include "linalg/kernel/tile.h"
+#include "linalg/kernel/body.h"
