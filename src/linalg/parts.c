@@ -1,16 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "linalg/parts.h"
 
+/* Tile loads must come from the L2 cache (2 MiB): the third runs them at two thirds of the speed, and what another core
+ * has just written is slower still. So a thread splits some rows of the left matrix for itself, and multiplies them
+ * with one panel of the right one after the other. */
 enum {
-    DEPTH = 1024,       /* of one pass over the inner dimension, a multiple of every block */
-    STRIP = 256,        /* inner indices widened at a time, a multiple of every block */
-    FEW_OUTPUTS = 96,   /* of one task, multiples of LT_UNIT ... */
-    MANY_OUTPUTS = 192, /* ... three parts of 1024 x 192 fit an L2 cache of 2 MiB */
-    GRAM_STEP = 512,    /* rows of one f32 sum */
-    GRAM_COLUMNS = 96,  /* of one task */
+    DEPTH = 1024,         /* of one pass over the inner dimension, a multiple of every block */
+    STRIP = 256,          /* inner indices widened at a time, a multiple of every block */
+    LEFT_BYTES = 1 << 20, /* of the rows of one task */
+    FEW_OUTPUTS = 192,    /* the fewest of one task */
+    TASKS = 8,            /* so many are enough for some threads */
+    GRAM_STEP = 512,      /* rows of one f32 sum */
+    GRAM_COLUMNS = 96,    /* of one task */
     ROW_BYTES = 2 * LT_UNIT_PARTS
 };
-/* scratch of a thread: its own right panels, then (of the first thread) the left matrix for all */
+/* scratch of a thread: panels of the right matrix, then rows of the left */
 static const size_t right_bytes = (size_t)2 << 20;
 
 static size_t round_up(size_t a, size_t to) {
@@ -22,16 +26,14 @@ static size_t parts_of(size_t length, size_t part) {
 
 /* ---- the right matrix: panels of LT_UNIT columns ---- */
 
-/* where the columns of one task lie, and in how many parts each panel is */
 typedef struct panels {
     uint16_t *data;
-    size_t part_stride, panel_stride, steps;
-    size_t parts[MANY_OUTPUTS / LT_UNIT];
+    size_t part_stride, stride, steps;
 } panels;
 
 static panels panels_at(void *data, size_t nq) {
     const size_t steps = parts_of(nq, LT_UNIT), part = steps * LT_UNIT_STEP;
-    return (panels){ .data = data, .part_stride = part, .panel_stride = LT_UNIT_PARTS * part, .steps = steps };
+    return (panels){ .data = data, .part_stride = part, .stride = LT_UNIT_PARTS * part, .steps = steps };
 }
 
 /* Address of element c of stored row r; c a multiple of the block. */
@@ -83,86 +85,72 @@ static size_t panel_by_columns(const lt_kernels *k, const panels *to, uint16_t *
     return most;
 }
 
-static void fill_panels(const lt_kernels *k, panels *to, const lt_packed *p, size_t o, size_t n, size_t q, size_t nq) {
-    for (size_t at = 0; at < n; at += LT_UNIT) {
-        const size_t i = at / LT_UNIT, cols = lt_min_size(LT_UNIT, n - at);
-        uint16_t *dst = to->data + i * to->panel_stride;
-        to->parts[i] = p->by_rows ? panel_by_rows(k, to, dst, p->w, o + at, cols, q, nq)
-                                  : panel_by_columns(k, to, dst, p->w, o + at, cols, q, nq);
+/* ---- products ---- */
+
+/* Rows i .. i + m times outputs o .. o + n. */
+typedef struct task {
+    size_t i, m, o, n;
+} task;
+
+/* One pass over inner indices q .. q + nq; left: the task's rows, split. */
+static void run_panels(const lt_kernels *k, void *scratch, const lt_packed *p, task t, size_t q, size_t nq,
+                       const uint16_t *left, size_t left_stride) {
+    const panels b = panels_at(scratch, nq);
+    for (size_t o = t.o; o < t.o + t.n; o += LT_UNIT) {
+        const size_t cols = lt_min_size(LT_UNIT, t.o + t.n - o),
+                     parts = p->by_rows ? panel_by_rows(k, &b, b.data, p->w, o, cols, q, nq)
+                                        : panel_by_columns(k, &b, b.data, p->w, o, cols, q, nq);
+        for (size_t row = 0; row < t.m; row += LT_UNIT)
+            k->unit->multiply(p->y + (t.i + row) * p->ldy + o, p->ldy, p->alpha, q ? 1.0f : p->beta,
+                              left + row / LT_UNIT * left_stride, b.data, b.part_stride, parts, b.steps,
+                              lt_min_size(LT_UNIT, t.m - row), cols);
     }
 }
 
-/* ---- products ---- */
-
-/* one pass over inner indices q .. q + nq of rows i .. i + m; left: their blocks, split */
-typedef struct pass {
-    const lt_packed *p;
-    uint16_t *left;
-    size_t left_stride, i, m, q, nq;
-} pass;
-
-static void split_block(const lt_kernels *k, const pass *s, size_t block) {
-    const lt_packed *p = s->p;
-    const size_t row = block * LT_UNIT;
-    k->unit->left(s->left + block * s->left_stride, p->a + (s->i + row) * p->rs + s->q * p->cs, p->rs, p->cs,
-                  lt_min_size(LT_UNIT, s->m - row), s->nq);
+static void split_rows(const lt_kernels *k, uint16_t *left, size_t stride, const lt_packed *p, task t, size_t q,
+                       size_t nq) {
+    for (size_t row = 0; row < t.m; row += LT_UNIT, left += stride)
+        k->unit->left(left, p->a + (t.i + row) * p->rs + q * p->cs, p->rs, p->cs, lt_min_size(LT_UNIT, t.m - row), nq);
 }
 
-/* Outputs o .. o + n of rows from .. to of the pass. */
-static void run_task(const lt_kernels *k, void *scratch, const pass *s, size_t o, size_t n, size_t from, size_t to) {
-    const lt_packed *p = s->p;
-    panels b = panels_at(scratch, s->nq);
-    fill_panels(k, &b, p, o, n, s->q, s->nq);
-    for (size_t row = from; row < to; row += LT_UNIT)
-        for (size_t at = 0; at < n; at += LT_UNIT)
-            k->unit->multiply(p->y + (s->i + row) * p->ldy + o + at, p->ldy, p->alpha, s->q ? 1.0f : p->beta,
-                              s->left + row / LT_UNIT * s->left_stride, b.data + at / LT_UNIT * b.panel_stride,
-                              b.part_stride, b.parts[at / LT_UNIT], b.steps, lt_min_size(LT_UNIT, to - row),
-                              lt_min_size(LT_UNIT, n - at));
+/* Where the rows of a were split already by this thread, they still are (*have: the first one of them). */
+static void run_task(const lt_kernels *k, char *scratch, const lt_packed *p, task t, size_t depth, size_t *have) {
+    uint16_t *left = (uint16_t *)(scratch + right_bytes);
+    for (size_t q = 0; q < p->k; q += depth) {
+        const size_t nq = lt_min_size(depth, p->k - q), stride = round_up(nq, LT_UNIT) * LT_UNIT * LT_UNIT_PARTS;
+        if (*have != t.i || depth < p->k) split_rows(k, left, stride, p, t, q, nq);
+        run_panels(k, scratch, p, t, q, nq, left, stride);
+    }
+    *have = t.i;
 }
 
-/* Tasks of one pass: outputs x rows. Few outputs leave few tasks, unless rows are cut too. */
+/* The cut of a product: `down` x `across` tasks. */
 typedef struct grid {
-    size_t outputs, rows, across, down;
+    size_t rows, outputs, down, across;
 } grid;
-static grid grid_of(size_t m, size_t n) {
-    grid g = { .outputs = n < 4 * MANY_OUTPUTS ? FEW_OUTPUTS : MANY_OUTPUTS };
-    g.across = parts_of(n, g.outputs);
-    g.rows = lt_max_size(8 * LT_UNIT, round_up(parts_of(m, parts_of(8, g.across)), LT_UNIT));
-    g.down = parts_of(m, g.rows);
+static grid grid_of(const lt_packed *p, size_t depth) {
+    const size_t fits = LEFT_BYTES / (lt_min_size(depth, round_up(p->k, LT_UNIT)) * ROW_BYTES);
+    grid g = { .rows = round_up(parts_of(p->m, parts_of(p->m, lt_max_size(fits, LT_UNIT))), LT_UNIT) };
+    g.down = parts_of(p->m, g.rows);
+    const size_t most = lt_max_size(p->n / FEW_OUTPUTS, 1);
+    g.outputs = round_up(parts_of(p->n, lt_min_size(parts_of(TASKS, g.down), most)), LT_UNIT);
+    g.across = parts_of(p->n, g.outputs);
     return g;
 }
 
-/* All threads call it: the left matrix is split, then multiplied. */
-static void run_pass(lt_team *team, const pass *s, grid g) {
-    void *own = team->scratch[lt_team_thread()];
-#pragma omp for schedule(static)
-    for (size_t b = 0; b < parts_of(s->m, LT_UNIT); b++) split_block(team->k, s, b);
-#pragma omp for schedule(dynamic, 1)
-    for (size_t t = 0; t < g.across * g.down; t++) {
-        const size_t o = t / g.down * g.outputs, from = t % g.down * g.rows;
-        run_task(team->k, own, s, o, lt_min_size(g.outputs, s->p->n - o), from, lt_min_size(s->m, from + g.rows));
-    }
-}
-
 void lt_parts_multiply(lt_team *team, const lt_packed *p) {
-    const size_t depth = round_up(parts_of(p->k, parts_of(p->k, DEPTH)), STRIP),
-                 stride = round_up(lt_min_size(depth, p->k), LT_UNIT) * LT_UNIT * LT_UNIT_PARTS,
-                 fits = (team->scratch_bytes - right_bytes) / (stride * sizeof(uint16_t)) * LT_UNIT;
-#pragma omp parallel num_threads(team->threads)
+    const size_t depth = round_up(parts_of(p->k, parts_of(p->k, DEPTH)), STRIP);
+    const grid g = grid_of(p, depth);
+#pragma omp parallel num_threads(team->threads) if (g.down * g.across > 1)
     {
+        size_t have = SIZE_MAX;
         team->k->unit->enter();
-        for (size_t i = 0; i < p->m; i += fits)
-            for (size_t q = 0; q < p->k; q += depth) {
-                const pass s = { p,
-                                 (uint16_t *)((char *)team->scratch[0] + right_bytes),
-                                 stride,
-                                 i,
-                                 lt_min_size(fits, p->m - i),
-                                 q,
-                                 lt_min_size(depth, p->k - q) };
-                run_pass(team, &s, grid_of(s.m, p->n));
-            }
+#pragma omp for schedule(dynamic, 1) nowait
+        for (size_t s = 0; s < g.down * g.across; s++) {
+            const size_t i = s / g.across * g.rows, o = s % g.across * g.outputs;
+            const task t = { i, lt_min_size(g.rows, p->m - i), o, lt_min_size(g.outputs, p->n - o) };
+            run_task(team->k, team->scratch[lt_team_thread()], p, t, depth, &have);
+        }
         team->k->unit->leave();
     }
 }
@@ -182,15 +170,15 @@ static void add_block(const lt_kernels *k, double *acc, const float *c, size_t i
 /* Columns j .. j + n of the lower triangle; left: all d columns of these rows of x, split. */
 static void gram_task(const lt_kernels *k, void *scratch, double *acc, const uint16_t *left, size_t left_stride,
                       size_t rows, size_t d, size_t j, size_t n) {
-    panels b = panels_at(scratch, rows);
+    const panels b = panels_at(scratch, rows);
     float c[LT_UNIT * LT_UNIT];
     for (size_t at = 0; at < n; at += LT_UNIT)
-        k->unit->right_of_left(b.data + at / LT_UNIT * b.panel_stride, b.part_stride,
-                               left + (j + at) / LT_UNIT * left_stride, b.steps);
+        k->unit->right_of_left(b.data + at / LT_UNIT * b.stride, b.part_stride, left + (j + at) / LT_UNIT * left_stride,
+                               b.steps);
     for (size_t i = j; i < d; i += LT_UNIT)
         for (size_t at = 0; at < n && j + at <= i; at += LT_UNIT) {
             k->unit->multiply(c, LT_UNIT, 1.0f, 0.0f, left + i / LT_UNIT * left_stride,
-                              b.data + at / LT_UNIT * b.panel_stride, b.part_stride, LT_UNIT_PARTS, b.steps, LT_UNIT,
+                              b.data + at / LT_UNIT * b.stride, b.part_stride, LT_UNIT_PARTS, b.steps, LT_UNIT,
                               LT_UNIT);
             add_block(k, acc, c, i, lt_min_size(LT_UNIT, d - i), j + at, lt_min_size(LT_UNIT, n - at));
         }

@@ -13,12 +13,14 @@ typedef struct lt_estimate {
     size_t memory_bytes, disk_bytes;
     double read_bytes; /* weights streamed for few rows: decoding */
 } lt_estimate;
-/* The result of `--estimate`: {"estimate": {"seconds", "memory_bytes", "disk_bytes", "flops", "sgemm_flops_per_s"}} and
+/* The result of `--estimate`: {"estimate": {"seconds", "memory_bytes", "disk_bytes", "flops", "gemm_flops_per_s"}} and
  * a table. */
 lt_status lt_estimate_result(json_t **result, const lt_call_ctx *c, const lt_estimate *e, lt_err *err);
 
-/* FLOP/s of a square sgemm on this team, the best of the runs that fit into about `seconds`. */
+/* FLOP/s of a square product of f32 matrices on this team's threads, the best of the runs that fit into about
+ * `seconds`: OpenBLAS' sgemm, and our own. */
 lt_status lt_probe_sgemm(double *flops_per_s, lt_team *team, double seconds, lt_err *err);
+lt_status lt_probe_gemm(double *flops_per_s, lt_team *team, double seconds, lt_err *err);
 /* Bytes/s of reading memory: a matrix-vector product over an f32 matrix far larger than the caches (bytes: its size).
  */
 lt_status lt_probe_read(double *bytes_per_s, lt_team *team, size_t bytes, double seconds, lt_err *err);

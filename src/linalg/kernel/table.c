@@ -23,13 +23,19 @@ static bool has_avx512(void) {
 }
 /* AMX-TILE, AMX-BF16 and AVX512-BF16 of the processor (Intel SDM, CPUID leaf 7), then the kernel's leave to use the
  * tiles: a process asks for them, its threads have them (Documentation/arch/x86/xstate.rst). */
-static bool has_amx(void) {
+static bool ask_for_amx(void) {
     enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
     unsigned a, b, c, d, sub_a;
     if (!has_avx512() || !__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
     if (!(d >> 22 & 1) || !(d >> 24 & 1) || !__get_cpuid_count(7, 1, &sub_a, &b, &c, &d) || !(sub_a >> 5 & 1))
         return false;
     return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
+}
+/* CPUID is slow under a hypervisor, and small products ask often. */
+static bool has_amx(void) {
+    static _Atomic int answer; /* 0: not asked yet, 1: yes, 2: no */
+    if (!answer) answer = ask_for_amx() ? 1 : 2;
+    return answer == 1;
 }
 #endif
 
