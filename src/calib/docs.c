@@ -50,7 +50,7 @@ static lt_status add_made(lt_docs *d, char *text, size_t bytes, bool templated, 
     return LT_OK;
 }
 
-static char *alpaca_text(const char *instruction, const char *input, const char *output) {
+char *lt_alpaca_text(const char *instruction, const char *input, const char *output) {
     if (input && *input)
         return lt_asprintf(ALPACA_HEAD ", paired with an input that provides further context. " ALPACA_TASK
                                        "%s\n\n### Input:\n%s\n\n### Response:\n%s",
@@ -64,7 +64,7 @@ static lt_status add_alpaca(lt_docs *d, const json_t *row, const char *name, lt_
     LT_TRY(lt_json_string(&input, row, "input", NULL, name, err));
     LT_TRY(lt_json_string(&output, row, "output", NULL, name, err));
     if (!output) return lt_fail(err, LT_EDATA, "an instruction without \"output\" (%s)", name);
-    char *text = alpaca_text(instruction, input, output);
+    char *text = lt_alpaca_text(instruction, input, output);
     if (!text) return no_memory(name, err);
     d->eos = true;
     return add_made(d, text, strlen(text), false, name, err);

@@ -30,6 +30,9 @@ void lt_docs_clear(lt_docs *d);
  * their newline), or the texts of JSONL. lt_free. */
 lt_status lt_docs_join(char **text, size_t *bytes, const lt_docs *d, lt_err *err);
 
+/* The published template of an instruction; output "": what the model is asked with. lt_free; NULL: out of memory. */
+char *lt_alpaca_text(const char *instruction, const char *input, const char *output);
+
 /* Ids growing at the end. */
 typedef struct lt_ids {
     int32_t *id;

@@ -37,7 +37,7 @@ lt_status lt_ids_add(lt_ids *ids, const int32_t *more, size_t n, lt_err *err) {
 /* ---- token files ---- */
 
 /* safetensors: a header length that fits the file, then '{'. Text that begins so would hold NULs. */
-static bool is_token_file(const char *path) {
+bool lt_is_token_file(const char *path) {
     lt_buffer b;
     if (lt_map_open(&b, path, NULL) != LT_OK) return false;
     const uint8_t *p = b.data;
@@ -114,7 +114,7 @@ lt_status lt_tokens_from_data(lt_tokens *out, const char *path, const lt_tokeniz
     lt_tokens t = { 0 };
     lt_status st;
     LT_TRY(find_recipe(&recipe, o->recipe ? o->recipe : "plain", err));
-    if (is_token_file(path)) {
+    if (lt_is_token_file(path)) {
         LT_GO(from_token_file(&t, path, tok, vocab_size, o->max_rows, err));
     } else {
         LT_REQUIRE(err, tok, "a tokenizer is needed for text (%s)", path);

@@ -44,6 +44,7 @@ typedef struct lt_tokens_opts {
  * little text for one row: LT_EDATA with counts. */
 lt_status lt_tokens_from_data(lt_tokens *out, const char *path, const lt_tokenizer *tok, size_t vocab_size,
                               const lt_tokens_opts *o, lt_err *err);
+bool lt_is_token_file(const char *path); /* safetensors, by its first bytes */
 /* Reads a whole text file, undoing gzip or zstd. lt_free. */
 lt_status lt_text_read(char **text, size_t *bytes, const char *path, lt_err *err);
 /* One lt_batch per group of rows with about max_rows_per_batch tokens (a row is never cut): pieces with pos0 0. Borrows

@@ -92,9 +92,9 @@ lt_status lt_trainer_step(lt_step *out, lt_trainer *t, const lt_train_rows *rows
     LT_TRY(gradients(out, t, rows, which, n, micro, n_step, err));
     out->lr = lt_schedule_lr(&t->o.schedule, n_step);
     if (!isfinite(out->loss))
-        return lt_fail(err, LT_EDATA, "the loss of step %zu is not finite (%g)", n_step, out->loss);
+        return lt_fail(err, LT_EDATA, "the loss of step %zu is not finite (%g)", n_step + 1, out->loss);
     if (!isfinite(out->grad_norm))
-        return lt_fail(err, LT_EDATA, "the gradient of step %zu is not finite (norm %g, loss %g)", n_step,
+        return lt_fail(err, LT_EDATA, "the gradient of step %zu is not finite (norm %g, loss %g)", n_step + 1,
                        out->grad_norm, out->loss);
     const double scale = t->o.clip > 0 ? fmin(1.0, t->o.clip / (out->grad_norm + 1e-6)) : 1.0;
     lt_optim_step(t->optim, t->team, &t->o.adamw, out->lr, scale, n_step + 1);
