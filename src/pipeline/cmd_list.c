@@ -12,6 +12,8 @@
 #include "pipeline/options.h"
 #include "pipeline/result.h"
 #include "tokenizer/stage.h"
+#include "train/preset.h"
+#include "train/schedule.h"
 
 #define TABLE(result, title, ...)                                                                                      \
     lt_result_table((result), (title), (const char *const[]){ __VA_ARGS__ },                                           \
@@ -87,6 +89,16 @@ static void list_recipes(json_t *result) {
     for (const lt_recipe *const *r = lt_recipes; *r; r++) lt_result_row(rows, "ss", (*r)->name, (*r)->summary);
 }
 
+static void list_presets(json_t *result) {
+    json_t *rows = TABLE(result, "presets of training", "preset", "trains", "lr", "schedule", "epochs", "rows per step",
+                         "tokens per row");
+    for (const lt_preset *const *p = lt_presets; *p; p++)
+        lt_result_row(rows, "ssdsdzz", (*p)->name, (*p)->summary, (*p)->lr, (*p)->schedule, (*p)->epochs,
+                      (*p)->batch * (*p)->accumulate, (*p)->seq_len);
+    rows = TABLE(result, "schedules", "schedule", "learning rate");
+    for (const lt_schedule_row *const *s = lt_schedules; *s; s++) lt_result_row(rows, "ss", (*s)->name, (*s)->summary);
+}
+
 static void list_tokenizers(json_t *result) {
     static const lt_tok_table *const stages[] = { &lt_tok_normalizers, &lt_tok_pretokenizers, &lt_tok_postprocessors,
                                                   &lt_tok_decoders };
@@ -109,10 +121,10 @@ static const struct {
     const char *name;
     void (*list)(json_t *result);
 } topics[] = {
-    { "allocators", list_allocators }, { "commands", list_commands },     { "cuts", list_cuts },
-    { "dtypes", list_dtypes },         { "families", list_families },     { "kernels", list_kernels },
-    { "methods", list_methods },       { "recipes", list_recipes },       { "stats", list_stats },
-    { "targets", list_targets },       { "tokenizers", list_tokenizers },
+    { "allocators", list_allocators }, { "commands", list_commands }, { "cuts", list_cuts },
+    { "dtypes", list_dtypes },         { "families", list_families }, { "kernels", list_kernels },
+    { "methods", list_methods },       { "presets", list_presets },   { "recipes", list_recipes },
+    { "stats", list_stats },           { "targets", list_targets },   { "tokenizers", list_tokenizers },
 };
 
 static lt_status run(lt_call_ctx *c, json_t **result, lt_err *err) {

@@ -53,6 +53,7 @@ typedef struct lt_call_ctx {
 
 typedef struct lt_command {
     const char *name;                 /* "evaluate perplexity" */
+    const char *alias;                /* another name for it; NULL: none */
     const char *summary, *details;    /* a line; paragraphs (may be NULL) */
     const char *example;              /* a command line that works */
     const lt_positional *positionals; /* NULL-name-terminated */

@@ -17,6 +17,7 @@ const lt_command *const lt_commands[] = {
     &lt_cmd_export,
     &lt_cmd_forward,
     &lt_cmd_generate,
+    &lt_cmd_heal,
     &lt_cmd_inspect,
     &lt_cmd_list,
     &lt_cmd_plan,
@@ -28,6 +29,6 @@ const lt_command *const lt_commands[] = {
 
 const lt_command *lt_command_find(const char *verb) {
     for (const lt_command *const *c = lt_commands; *c; c++)
-        if (strcmp((*c)->name, verb) == 0) return *c;
+        if (strcmp((*c)->name, verb) == 0 || ((*c)->alias && strcmp((*c)->alias, verb) == 0)) return *c;
     return NULL;
 }

@@ -17,6 +17,7 @@ extern const lt_command lt_cmd_evaluate_perplexity;
 extern const lt_command lt_cmd_export;
 extern const lt_command lt_cmd_forward;
 extern const lt_command lt_cmd_generate;
+extern const lt_command lt_cmd_heal;
 extern const lt_command lt_cmd_inspect;
 extern const lt_command lt_cmd_list;
 extern const lt_command lt_cmd_plan;

@@ -152,6 +152,7 @@ lt_status lt_manifest_write(const lt_lineage *l, const lt_model *made, const cha
                       own, "parent", parent, "plan_hash", l->plan_hash, "stats", stats_json(l->stats), "settings",
                       (json_t *)l->settings, "made_by", made_by ? json_incref(made_by) : NULL, "cuts",
                       cuts_in_words(l->plan));
+    if (j && l->training) json_object_set(j, "training", (json_t *)l->training);
     const lt_status st = j ? lt_json_save(j, path, err) : no_memory(LT_MANIFEST_NAME, err);
     json_decref(j);
     json_decref(parent);
@@ -221,6 +222,19 @@ static void put_method(FILE *f, const lt_lineage *l) {
     }
 }
 
+/* "- steps: 120" for each thing told; nested ones as JSON */
+static void put_training(FILE *f, const lt_lineage *l) {
+    const char *key;
+    json_t *v;
+    if (!l->training) return;
+    fprintf(f, "\nTrained on from the parent:\n\n");
+    json_object_foreach((json_t *)l->training, key, v) {
+        fprintf(f, "- %s: ", key);
+        put_value(f, v);
+        fputc('\n', f);
+    }
+}
+
 static bool is_factored(const lt_model *m) {
     lt_module mod;
     for (size_t i = 0; lt_model_module(m, i, &mod); i++)
@@ -247,7 +261,10 @@ static void put_loading(FILE *f, const lt_model *made) {
 }
 
 static void put_card(FILE *f, const lt_lineage *l, const lt_model *made, const char *id, const json_t *measured) {
-    fprintf(f, "---\ntags:\n- lathe\n---\n\n# %s, %s by lathe\n\n", id, l->plan ? "compressed" : "exported");
+    fprintf(f, "---\ntags:\n- lathe\n---\n\n# %s, %s by lathe\n\n", id,
+            l->plan       ? "compressed"
+            : l->training ? "trained"
+                          : "exported");
     json_t *older = grandparent(l->parent);
     fprintf(f, "Parent: %s (hash `%.16s`)", id, l->parent_hash);
     if (json_is_string(json_object_get(older, "id")))
@@ -259,6 +276,7 @@ static void put_card(FILE *f, const lt_lineage *l, const lt_model *made, const c
     fputs("\nMade by ", f);
     put_options(f, l);
     put_method(f, l);
+    put_training(f, l);
     if (l->stats && lt_stats_meta(l->stats, "source"))
         fprintf(f, "\nStatistics from `%s` (hash `%.16s`).\n", lt_stats_meta(l->stats, "source"),
                 lt_stats_hash(l->stats));

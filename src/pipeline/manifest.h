@@ -19,6 +19,7 @@ typedef struct lt_lineage {
     const lt_plan *plan;           /* NULL: nothing was cut */
     const char *plan_hash;         /* SHA-256 of plan.json */
     const lt_stats *stats;         /* NULL: none were needed */
+    const json_t *training;        /* what was trained and how; NULL: nothing was */
     const char *form;              /* "ablinear" */
 } lt_lineage;
 /* "SmolLM2-135M" of a folder, a GGUF or an output folder's model/; lt_free, NULL: out of memory. */

@@ -10,13 +10,15 @@
 #ifndef LT_TRAIN_CORPUS_H
 #define LT_TRAIN_CORPUS_H
 
-#include "tokenizer/tokenizer.h"
+#include "chat/chat.h"
 #include "train/rows.h"
 
 typedef struct lt_corpus_in {
     const char *const *files; /* [n] text, JSON lines, gzip or zstd of them; or one token file */
     size_t n;
     const lt_tokenizer *tok; /* NULL: token files only */
+    const lt_chat *chat;     /* for "messages"; NULL: there is none, and why_no_chat says why */
+    const char *why_no_chat;
     size_t vocab_size;
     int32_t eos; /* -1: none */
     const char *ids_path, *docs_path;

@@ -58,9 +58,7 @@ lt_status lt_corpus_row(lt_ids *out, const lt_corpus_in *in, const json_t *row, 
     if (!json_is_object(row)) return lt_fail(err, LT_EDATA, "row is not a JSON object (%s)", name);
     if (json_is_string(text)) return plain(out, in, text, err);
     if (text && !json_is_null(text)) return lt_fail(err, LT_EDATA, "\"text\" is not a string (%s)", name);
-    if (json_object_get(row, "messages"))
-        return lt_fail(err, LT_EUNSUPPORTED,
-                       "rows of \"messages\" need a chat template, which this version does not apply (%s)", name);
+    if (json_object_get(row, "messages")) return lt_corpus_messages(out, in, row, name, err);
     if (json_is_string(json_object_get(row, "instruction"))) return alpaca(out, in, row, name, err);
     return lt_fail(err, LT_EDATA, "row has none of \"text\", \"messages\", \"instruction\" with \"output\" (%s)", name);
 }

@@ -9,6 +9,8 @@
 
 /* A document's ids; those of prompts carry LT_NOT_A_TARGET. Empty: an empty "text". name: the file, for messages. */
 lt_status lt_corpus_row(lt_ids *out, const lt_corpus_in *in, const json_t *row, const char *name, lt_err *err);
+/* "messages" by the chat template: what assistants say, and what ends it, are the targets. */
+lt_status lt_corpus_messages(lt_ids *out, const lt_corpus_in *in, const json_t *row, const char *name, lt_err *err);
 /* Appends text; special: the tokenizer's own beginning and end too. */
 lt_status lt_corpus_text(lt_ids *out, const lt_corpus_in *in, const char *text, size_t bytes, bool special,
                          lt_err *err);
