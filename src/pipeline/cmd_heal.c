@@ -183,6 +183,7 @@ static const lt_option options[] = {
     { "preset", LT_OPT_STRING, "lora", 0, 0, "lora|full|freeze|simple|scratch", false, NULL,
       "what trains, and the defaults of how (`lathe list presets`)" },
     LT_TRAINING_OPTIONS,
+    LT_TEMPLATE_OPTION("chat template for rows of \"messages\""),
     { "lora-rank", LT_OPT_INT, "8", 1, 65536, NULL, false, "R", "LoRA: rank" },
     { "lora-alpha", LT_OPT_REAL, "16", 0, 1e6, NULL, false, "A", "LoRA: scale times rank" },
     { "lora-dropout", LT_OPT_REAL, "0.05", 0, 0.99, NULL, false, "P", "LoRA: of the adapters' input" },

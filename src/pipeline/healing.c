@@ -30,6 +30,8 @@ static lt_status add_hashes(json_t *settings, const char *key, const char *const
 
 lt_status lt_heal_settings(json_t *settings, const lt_heal_opts *o, lt_err *err) {
     LT_TRY(add_hashes(settings, "data_hash", o->data, err));
+    const char *const template[] = { o->template_file, NULL };
+    LT_TRY(add_hashes(settings, "template_hash", template, err));
     return add_hashes(settings, "validation_data_hash", o->valid_data, err);
 }
 
@@ -49,9 +51,7 @@ static lt_corpus_note note_of(const json_t *j) {
 /* A template that cannot be read is an error of the first row that needs it, and only then. */
 static lt_status open_chat(lt_chat **out, const lt_heal_in *in, lt_err *why) {
     *out = NULL;
-    if (!in->tokenizer) return LT_OK;
-    return lt_model_is_gguf(in->model) ? lt_chat_from_gguf(out, lt_model_gguf(in->model), in->tokenizer, NULL, why)
-                                       : lt_chat_open(out, in->model->path, in->tokenizer, NULL, why);
+    return in->tokenizer ? lt_model_chat(out, in->model, in->tokenizer, in->o->template_file, why) : LT_OK;
 }
 
 static lt_status make_corpus(lt_corpus_note *note, const lt_heal_in *in, const char *const *files, const char *ids,

@@ -20,6 +20,7 @@ typedef struct lt_heal_opts {
     lt_decay_what decay;
     const char **freeze, **only; /* NULL-terminated, owned */
     const char **data, **valid_data;
+    const char *template_file; /* chat template; NULL: the model's */
     bool isolate, shuffle, take_best;
     uint64_t seed;
 } lt_heal_opts;

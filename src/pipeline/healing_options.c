@@ -160,6 +160,7 @@ lt_status lt_heal_options(lt_heal_opts *o, const lt_args *a, const lt_model *m, 
     o->eval_every = (size_t)lt_arg_int(a, "eval-every");
     o->save_every = (size_t)lt_arg_int(a, "save-every");
     o->keep = (size_t)lt_arg_int(a, "keep-checkpoints");
+    o->template_file = lt_arg_string(a, "template");
     o->isolate = lt_arg_flag(a, "isolate");
     o->shuffle = lt_arg_flag(a, "shuffle");
     o->trainer.recompute = lt_arg_flag(a, "recompute");
