@@ -30,10 +30,16 @@ static void state_clear(state *s) {
     lt_free(s->tails);
 }
 
-static void item_init(item *it, const lt_curve *c, double *tau, const lt_alloc_in *in, bool relative) {
+/* The weight of a module's error. */
+static double weight_of(const lt_curve *c, const char *weights) {
+    if (strcmp(weights, "relative") == 0) return 1.0 / c->total;
+    return strcmp(weights, "unit") == 0 ? 1.0 : c->weight;
+}
+
+static void item_init(item *it, const lt_curve *c, double *tau, const lt_alloc_in *in) {
     const size_t uniform = lt_uniform_rank(c->m, c->d, in->keep);
     const bool dead = c->total <= 0.0;
-    *it = (item){ .curve = c, .tau = tau, .w = dead ? 0.0 : relative ? 1.0 / c->total : 1.0 };
+    *it = (item){ .curve = c, .tau = tau, .w = dead ? 0.0 : weight_of(c, in->weights) };
     it->cost = c->unit * (double)(c->m + c->d);
     it->dense = c->unit * (double)c->m * (double)c->d;
     it->r_max = dead ? 0 : lt_min_size(c->r_max, c->n);
@@ -54,7 +60,7 @@ static lt_status state_init(state *s, const lt_alloc_in *in, lt_err *err) {
     }
     double *tau = s->tails;
     for (size_t i = 0; i < in->n; i++) {
-        item_init(&s->items[i], &in->curve[i], tau, in, strcmp(in->weights, "unit") != 0);
+        item_init(&s->items[i], &in->curve[i], tau, in);
         tau += in->curve[i].n + 1;
     }
     return LT_OK;
@@ -170,5 +176,7 @@ static lt_status allocate(size_t *rank, const lt_alloc_in *in, lt_alloc_trace *t
 }
 
 extern const lt_allocator lt_alloc_global;
-const lt_allocator lt_alloc_global = { "global", "one budget spent where it lowers the error most",
-                                       "Lagrangian allocation, floor as in Qi et al., Swift-SVD (2026)", allocate };
+const lt_allocator lt_alloc_global = { .name = "global",
+                                       .summary = "one budget spent where it lowers the error most",
+                                       .source = "Lagrangian allocation, floor as in Qi et al., Swift-SVD (2026)",
+                                       .allocate = allocate };

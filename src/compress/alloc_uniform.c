@@ -22,5 +22,7 @@ static lt_status allocate(size_t *rank, const lt_alloc_in *in, lt_alloc_trace *t
 }
 
 extern const lt_allocator lt_alloc_uniform;
-const lt_allocator lt_alloc_uniform = { "uniform", "the same fraction of every module",
-                                        "Wang et al., SVD-LLM (ICLR 2025)", allocate };
+const lt_allocator lt_alloc_uniform = { .name = "uniform",
+                                        .summary = "the same fraction of every module",
+                                        .source = "Wang et al., SVD-LLM (ICLR 2025)",
+                                        .allocate = allocate };

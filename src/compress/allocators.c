@@ -6,8 +6,31 @@
 
 #include "compress/rows.h"
 
-extern const lt_allocator lt_alloc_global, lt_alloc_uniform;
-const lt_allocator *const lt_allocators[] = { &lt_alloc_global, &lt_alloc_uniform, NULL };
+extern const lt_allocator lt_alloc_global, lt_alloc_uniform, lt_alloc_qkv_heavier, lt_alloc_mlp_heavier,
+    lt_alloc_policy, lt_alloc_svd_llm_v2, lt_alloc_swift_svd, lt_alloc_asvd_strs;
+const lt_allocator *const lt_allocators[] = { &lt_alloc_global,      &lt_alloc_uniform,   &lt_alloc_qkv_heavier,
+                                              &lt_alloc_mlp_heavier, &lt_alloc_policy,    &lt_alloc_svd_llm_v2,
+                                              &lt_alloc_swift_svd,   &lt_alloc_asvd_strs, NULL };
+
+static const char *const grad_trace[] = { "grad.count", "grad.trace", NULL }, *const nothing[] = { NULL };
+const lt_weighting lt_weightings[] = {
+    { "relative", "error over the energy of the module's outputs", nothing, false },
+    { "unit", "the error as it is", nothing, false },
+    { "fisher", "times the mean squared gradient of the loss at the outputs", grad_trace, false },
+    { "sens", "times the rise of the probe's loss per error, measured at the uniform rank", nothing, true },
+    { NULL, NULL, NULL, false },
+};
+
+static const char *weighting_name(size_t i) {
+    return lt_weightings[i].name;
+}
+
+lt_status lt_weighting_find(const lt_weighting **out, const char *name, lt_err *err) {
+    size_t i;
+    LT_TRY(lt_find_row(&i, "weights", name, weighting_name, err));
+    *out = &lt_weightings[i];
+    return LT_OK;
+}
 
 static const char *allocator_name(size_t i) {
     return lt_allocators[i] ? lt_allocators[i]->name : NULL;

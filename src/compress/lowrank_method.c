@@ -7,7 +7,9 @@
 
 #include "compress/batch.h"
 #include "compress/module_weight.h"
+#include "compress/ranks.h"
 #include "compress/targets.h"
+#include "compress/trial.h"
 
 /* One method at work. */
 typedef struct work {
@@ -16,7 +18,9 @@ typedef struct work {
     lt_targets targets;
     lt_lowrank_job *jobs; /* [targets.n] */
     lt_curve *curves;
-    size_t *rank;
+    size_t *rank, *base; /* base: ranks by energy or from a file; NULL: none */
+    lt_trial *trial;
+    json_t *note; /* what the choice of ranks has to say, for the plan */
 } work;
 
 static void work_clear(work *w) {
@@ -24,6 +28,9 @@ static void work_clear(work *w) {
     lt_free(w->jobs);
     lt_free(w->curves);
     lt_free(w->rank);
+    lt_free(w->base);
+    lt_trial_destroy(w->trial);
+    json_decref(w->note);
     lt_free(w->targets.module);
 }
 
@@ -68,30 +75,87 @@ static lt_status make_curves(work *w, lt_err *err) {
                                    j->lambda,
                                    is_dead(j, in->stats) ? 0.0 : j->total,
                                    lt_break_even_rank(m, d),
-                                   lt_target_unit(j->linear, in->budget.of) };
+                                   lt_target_unit(j->linear, in->budget.of),
+                                   w->targets.module[i].slot,
+                                   w->targets.module[i].layer,
+                                   1.0 };
     }
     return LT_OK;
 }
 
-static lt_status allocate(work *w, double budget, double keep, lt_err *err) {
-    const lt_plan_in *in = w->in;
-    const lt_allocator *how;
-    LT_TRY(lt_allocator_find(&how, in->allocate ? in->allocate : "global", err));
-    const lt_alloc_in a = { w->curves,
-                            w->targets.n,
-                            budget,
-                            keep,
-                            in->weights ? in->weights : "relative",
-                            in->floor,
-                            in->allow_dense,
-                            lt_max_size(in->align, 1) };
-    return how->allocate(w->rank, &a, NULL, err);
-}
+/* ---- weights of errors, and ranks within a budget ---- */
 
 static double tail_of(const lt_curve *c, size_t rank) {
     double sum = 0.0;
     for (size_t i = c->n; i > rank; i--) sum += c->lambda[i - 1];
     return sum;
+}
+
+/* (1 / (N m)) Σ_t ‖∂ℓ/∂y_t‖² */
+static lt_status fisher_weight(double *out, const work *w, size_t i, lt_err *err) {
+    const char *module = w->curves[i].module;
+    lt_stats_site site;
+    double *trace;
+    if (!w->in->stats || !lt_stats_find(w->in->stats, LT_STATS_GRAD, module, &site))
+        return lt_fail(err, LT_EDATA,
+                       "stats lack gradients, which weights fisher need: run `lathe calibrate MODEL --data FILE "
+                       "--methods whitened,fisher` (%s)",
+                       module);
+    LT_TRY(lt_stats_load(&trace, w->in->stats, site.name, "trace", err));
+    *out = *trace / (lt_stats_count(w->in->stats, site.name) * (double)w->curves[i].m);
+    lt_free(trace);
+    return LT_OK;
+}
+
+/* Rise of the probe's loss over the error, when only this module has its uniform rank. */
+static lt_status sens_weights(const work *w, double keep, lt_err *err) {
+    double base, nll;
+    memset(w->rank, 0, w->targets.n * sizeof *w->rank);
+    LT_TRY(lt_trial_score(w->trial, &base, w->rank, err));
+    for (size_t i = 0; i < w->targets.n; i++) {
+        lt_curve *c = &w->curves[i];
+        if (c->total <= 0.0 || c->r_max == 0) continue;
+        w->rank[i] = lt_min_size(lt_uniform_rank(c->m, c->d, keep), c->r_max);
+        const double tau = tail_of(c, w->rank[i]);
+        LT_TRY(lt_trial_score(w->trial, &nll, w->rank, err));
+        c->weight = tau > 0.0 ? fmax(nll - base, 0.0) / tau : 0.0;
+        if (!isfinite(c->weight)) c->weight = 1e30;
+        w->rank[i] = 0;
+    }
+    return LT_OK;
+}
+
+static lt_status weigh(const work *w, const lt_weighting *how, double keep, lt_err *err) {
+    for (size_t i = 0; how->stats[0] && i < w->targets.n; i++) LT_TRY(fisher_weight(&w->curves[i].weight, w, i, err));
+    return how->probe ? sens_weights(w, keep, err) : LT_OK;
+}
+
+static lt_status need_trial(work *w, lt_err *err) {
+    return w->trial ? LT_OK : lt_trial_create(&w->trial, w->in, &w->targets, &w->mode->fit, w->mode->affine, err);
+}
+
+static lt_status allocate(work *w, double budget, double keep, lt_err *err) {
+    const lt_plan_in *in = w->in;
+    const char *name = in->allocate ? in->allocate : "global", *weights = in->weights ? in->weights : "relative";
+    const lt_allocator *how;
+    const lt_weighting *weighting;
+    LT_TRY(lt_allocator_find(&how, name, err));
+    LT_TRY(lt_weighting_find(&weighting, weights, err));
+    const bool weighs = strcmp(name, "global") == 0;
+    if (how->probe || (weighs && weighting->probe)) LT_TRY(need_trial(w, err));
+    if (weighs) LT_TRY(weigh(w, weighting, keep, err));
+    const lt_alloc_in a = { .curve = w->curves,
+                            .n = w->targets.n,
+                            .budget = budget,
+                            .keep = keep,
+                            .weights = weights,
+                            .floor = in->floor,
+                            .allow_dense = in->allow_dense,
+                            .align = lt_max_size(in->align, 1),
+                            .base = w->base,
+                            .policy = how->policy ? lt_policy_find(how->policy) : in->policy,
+                            .trial = w->trial };
+    return how->allocate(w->rank, &a, NULL, err);
 }
 
 static const char *balance_name_of(const work *w, const lt_linear *l) {
@@ -176,23 +240,24 @@ static lt_status add_cuts(lt_plan *p, const work *w, lt_err *err) {
     if (st != LT_OK) return st;
     json_t *cost = json_pack("{s:{s:f}}", "predicted", "rel_error", mean);
     if (!cost || json_object_set_new(p->head, "cost", cost) != 0) return lt_fail(err, LT_ENOMEM, "plan: out of memory");
+    if (w->note && json_object_set(last_made_by(p), "found", w->note) != 0)
+        return lt_fail(err, LT_ENOMEM, "plan: out of memory");
     return note_dead(p, w, err);
 }
 
 /* ---- ranks by energy (spec §2, §3.2, §3.3) ---- */
 
-/* The least k with cum_k >= e; e >= 1: the numerical rank. */
-static size_t energy_rank(const lt_curve *c, double e) {
+size_t lt_energy_rank(const double *lambda, size_t n, double e) {
     double sum = 0.0, cum = 0.0;
     size_t k = 0;
-    for (size_t i = 0; i < c->n; i++) sum += c->lambda[i];
+    for (size_t i = 0; i < n; i++) sum += lambda[i];
     if (e >= 1.0) {
-        while (k < c->n && c->lambda[k] > (double)c->n * DBL_EPSILON * c->lambda[0]) k++;
+        while (k < n && lambda[k] > (double)n * DBL_EPSILON * lambda[0]) k++;
         return lt_max_size(k, 1);
     }
-    for (; k < c->n; k++)
-        if ((cum += c->lambda[k]) >= e * fmax(sum, 1e-12)) return k + 1;
-    return c->n;
+    for (; k < n; k++)
+        if ((cum += lambda[k]) >= e * fmax(sum, 1e-12)) return k + 1;
+    return n;
 }
 
 static size_t floor_rank(const lt_curve *c, size_t r_min) {
@@ -200,13 +265,33 @@ static size_t floor_rank(const lt_curve *c, size_t r_min) {
 }
 
 /* 0, dense, where that rank does not save. */
-static void ranks_by_energy(work *w) {
+static size_t saving_rank(const work *w, const lt_curve *c, size_t r) {
+    const size_t align = lt_max_size(w->in->align, 1);
+    r = (r + align - 1) / align * align;
+    return c->total > 0.0 && r > 0 && r <= c->r_max ? r : 0;
+}
+
+static void ranks_by_energy(const work *w, size_t *rank) {
     for (size_t i = 0; i < w->targets.n; i++) {
         const lt_curve *c = &w->curves[i];
-        size_t r = lt_max_size(energy_rank(c, w->mode->energy), floor_rank(c, w->mode->r_min));
-        if (w->in->align > 1) r = (r + w->in->align - 1) / w->in->align * w->in->align;
-        w->rank[i] = c->total > 0.0 && r <= c->r_max ? r : 0;
+        const size_t k = lt_energy_rank(c->lambda, c->n, w->mode->energy);
+        rank[i] = saving_rank(w, c, lt_max_size(k, floor_rank(c, w->mode->r_min)));
     }
+}
+
+static lt_status ranks_of_file(const work *w, size_t *rank, lt_err *err) {
+    for (size_t i = 0; i < w->targets.n; i++)
+        rank[i] = saving_rank(w, &w->curves[i], lt_ranks_get(w->in->ranks, w->curves[i].module));
+    return lt_ranks_check(w->in->ranks, w->in->model, err);
+}
+
+static lt_status base_ranks(work *w, lt_err *err) {
+    if (!w->in->ranks && !(w->mode->energy > 0.0)) return LT_OK;
+    w->base = lt_calloc(w->targets.n + 1, sizeof *w->base);
+    if (!w->base) return lt_fail(err, LT_ENOMEM, "plan: no memory for %zu modules", w->targets.n);
+    if (w->in->ranks) return ranks_of_file(w, w->base, err);
+    ranks_by_energy(w, w->base);
+    return LT_OK;
 }
 
 void lt_lowrank_mode_read(lt_lowrank_mode *mode, const lt_method *m, const lt_plan_in *in) {
@@ -223,23 +308,86 @@ static bool has_budget(const lt_plan_in *in) {
     return in->budget.fraction > 0.0 || in->budget.absolute > 0.0;
 }
 
+/* ---- the frontier: predicted error against budget ---- */
+
+static double mean_error(const work *w) {
+    double sum = 0.0;
+    for (size_t i = 0; i < w->targets.n; i++)
+        if (w->rank[i]) sum += tail_of(&w->curves[i], w->rank[i]) / w->curves[i].total;
+    return sum / (double)w->targets.n;
+}
+
+static lt_status frontier(work *w, lt_err *err) {
+    lt_frontier *f = w->in->frontier;
+    lt_plan_in at = *w->in;
+    for (size_t k = 0; k < f->n; k++) {
+        double budget, keep;
+        at.budget = (lt_budget){ .of = f->of, .fraction = f->keep[k] };
+        f->rel_error[k] = NAN;
+        lt_err why = { 0 };
+        lt_status st = lt_targets_budget(&budget, &keep, &w->targets, &at, &why);
+        memset(w->rank, 0, w->targets.n * sizeof *w->rank);
+        if (st == LT_OK && keep < 1.0) st = allocate(w, budget, keep, &why);
+        if (st == LT_ETARGET) continue;
+        if (st != LT_OK) return lt_fail(err, st, "%s", why.message);
+        f->rel_error[k] = mean_error(w);
+        f->cut[k] = 0.0;
+        for (size_t i = 0; i < w->targets.n; i++) f->cut[k] += w->rank[i] > 0;
+    }
+    return LT_OK;
+}
+
+/* ---- together ---- */
+
+/* The one thing that decides the ranks. */
+static lt_status check_sources(const lt_plan_in *in, const lt_lowrank_mode *mode, lt_err *err) {
+    const int n =
+        has_budget(in) + (mode->energy > 0.0) + (in->ranks != NULL) + (mode->choose != NULL) + (in->frontier != NULL);
+    LT_REQUIRE(err, n > 0, "plan: how much must be left? give --keep, --param energy=0.99 or --ranks FILE");
+    LT_REQUIRE(err, n == 1,
+               "plan: a budget (--keep), energy, a rank file and a search each decide the ranks: give one");
+    return LT_OK;
+}
+
+static double dense_cost(const work *w) {
+    double sum = 0.0;
+    for (size_t i = 0; i < w->targets.n; i++)
+        sum += w->curves[i].unit * (double)w->curves[i].m * (double)w->curves[i].d;
+    return sum;
+}
+
+static lt_status choose_ranks(work *w, double budget, double keep, lt_err *err) {
+    const lt_plan_in *in = w->in;
+    if (w->mode->choose) {
+        const lt_choose_in c = { in, w->mode, &w->targets, w->curves };
+        w->note = json_object();
+        return w->note ? w->mode->choose(w->rank, w->note, &c, err) : lt_fail(err, LT_ENOMEM, "plan: out of memory");
+    }
+    LT_TRY(base_ranks(w, err));
+    if (!w->base) return allocate(w, budget, keep, err);
+    memcpy(w->rank, w->base, w->targets.n * sizeof *w->rank);
+    if (!in->allocate) return LT_OK;
+    const lt_alloc_in of = { .curve = w->curves, .n = w->targets.n };
+    const double cost = lt_alloc_cost(&of, w->base);
+    return allocate(w, cost, cost / dense_cost(w), err);
+}
+
 lt_status lt_plan_lowrank(lt_plan *p, const lt_plan_in *in, const lt_lowrank_mode *mode, lt_err *err) {
     work w;
-    double budget = 0.0, keep = 1.0;
+    double budget = 0.0, keep = 0.0;
     lt_status st;
-    LT_REQUIRE(err, has_budget(in) || mode->energy > 0.0,
-               "plan: how much must be left? give --keep, or --param energy=0.99");
-    LT_REQUIRE(err, !(has_budget(in) && mode->energy > 0.0), "plan: --keep and energy both decide the ranks: give one");
+    LT_TRY(check_sources(in, mode, err));
     LT_GO(work_init(&w, in, mode, err));
     if (has_budget(in)) {
         LT_GO(lt_targets_budget(&budget, &keep, &w.targets, in, err));
         if (keep >= 1.0) goto done; /* nothing has to go */
     }
     LT_GO(make_curves(&w, err));
-    if (has_budget(in))
-        LT_GO(allocate(&w, budget, keep, err));
-    else
-        ranks_by_energy(&w);
+    if (in->frontier) {
+        st = frontier(&w, err);
+        goto done;
+    }
+    LT_GO(choose_ranks(&w, budget, keep, err));
     st = add_cuts(p, &w, err);
 done:
     work_clear(&w);

@@ -6,14 +6,27 @@
 
 #include "compress/batch.h"
 #include "compress/method.h"
+#include "compress/targets.h"
 
+struct lt_choose_in;
 typedef struct lt_lowrank_mode {
     lt_lowrank_how ranks, fit; /* whose spectra give the ranks; what is fitted */
     bool affine;               /* modules with a bias get the optimal one */
     const char *balance;       /* "auto": by dtype */
     double energy;             /* > 0: ranks by cumulative energy */
     size_t r_min;              /* floor of those; 0: max(16, 2 % of min(m, d)) */
+    /* A method that finds the ranks itself; note: what it says of that in the plan. NULL: energy, file or budget. */
+    lt_status (*choose)(size_t *rank, json_t *note, const struct lt_choose_in *c, lt_err *err);
+    const void *user;
 } lt_lowrank_mode;
+typedef struct lt_choose_in {
+    const lt_plan_in *in;
+    const lt_lowrank_mode *mode;
+    const lt_targets *targets;
+    const lt_curve *curve; /* [targets->n] */
+} lt_choose_in;
+/* The least k with cum_k >= e, e >= 1: the numerical rank (spec §2). lambda [n] descending. */
+size_t lt_energy_rank(const double *lambda, size_t n, double e);
 /* Parameters that all of them have; lt_lowrank_mode_read fills the members that they name. */
 #define LT_LOWRANK_PARAMS(energy_default)                                                                              \
     { "balance",                                                                                                       \

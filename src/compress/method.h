@@ -8,6 +8,7 @@
 #define LT_COMPRESS_METHOD_H
 
 #include "compress/plan.h"
+#include "compress/policy.h"
 
 /* Parameters of a method or allocator: rows shared by the command line, recipes, lt_call and the docs. */
 typedef struct lt_method_param {
@@ -37,7 +38,25 @@ typedef struct lt_curve {
     double total;   /* sum that errors are relative to: tr G; <= 0: a dead module, stays dense */
     size_t r_max;   /* largest rank that saves: ceil(md/(m+d)) - 1 */
     double unit;    /* what one parameter of this module costs: 1, or its bytes */
+    lt_slot role;
+    int layer;
+    double weight; /* what a unit of error costs, for weights "fisher" and "sens" */
 } lt_curve;
+
+/* Tries a changed model: the pipeline gives it, so that planning knows no evaluation. */
+typedef struct lt_probe {
+    lt_status (*score)(void *user, const lt_model *m, double *mean_nll, lt_err *err); /* may be inf, never NaN */
+    void *user;
+    const char *what; /* the text, for the plan */
+} lt_probe;
+
+/* Predicted error against budget: keeps go in, errors come out; NAN where the budget cannot be met. */
+typedef struct lt_frontier {
+    const double *keep; /* [n] fractions of `of` */
+    size_t n;
+    double *rel_error, *cut; /* [n] mean relative error; modules that are cut */
+    lt_budget_of of;
+} lt_frontier;
 
 typedef struct lt_plan_in {
     const lt_model *model;
@@ -45,7 +64,7 @@ typedef struct lt_plan_in {
     const lt_stats *stats; /* may be NULL for methods that need none */
     lt_budget budget;
     const char *allocate; /* a row of the allocator table; NULL: "global" */
-    const char *weights;  /* global: "relative" or "unit"; NULL: "relative" */
+    const char *weights;  /* global: a row of lt_weightings; NULL: "relative" */
     double floor;         /* global: r_min = max(1, floor(floor * uniform rank)); the usual value is 0.5 */
     bool allow_dense;     /* global: a module may stay as it is; usually true */
     size_t align;         /* ranks are multiples of it; 0 or 1: off */
@@ -53,7 +72,11 @@ typedef struct lt_plan_in {
                                                     module names; NULL: all linears of the layers */
     bool include_head;                           /* LT_EUNSUPPORTED for a tied head */
     const json_t *params;                        /* of the method; NULL: defaults */
-    const char *target_loader;                   /* --for: "lathe", "hf"; stored in the plan; NULL: "lathe" */
+    const json_t *ranks;       /* of a rank file (compress/ranks.h): module -> rank, instead of a budget; NULL: none */
+    const lt_policy *policy;   /* of allocator "policy" */
+    const lt_probe *probe;     /* NULL: methods and allocators that try things fail */
+    lt_frontier *frontier;     /* fill it instead of making cuts; NULL: make cuts */
+    const char *target_loader; /* --for: "lathe", "hf"; stored in the plan; NULL: "lathe" */
     lt_team *team;
     const lt_ctx *ctx;
 } lt_plan_in;
@@ -81,7 +104,10 @@ typedef struct lt_alloc_in {
     const char *weights;
     double floor;
     bool allow_dense;
-    size_t align; /* >= 1 */
+    size_t align;            /* >= 1 */
+    const size_t *base;      /* ranks to start from, for policies; NULL: uniform ones */
+    const lt_policy *policy; /* of the allocator's row, or from a file */
+    struct lt_trial *trial;  /* of allocators that try ranks */
 } lt_alloc_in;
 /* what was reached on the way, for tests and reports; may be NULL */
 typedef struct lt_alloc_trace {
@@ -90,9 +116,19 @@ typedef struct lt_alloc_trace {
 } lt_alloc_trace; /* before_fill [n] */
 typedef struct lt_allocator {
     const char *name, *summary, *source;
+    const char *policy; /* a row of lt_policies; NULL: none */
+    bool probe;         /* tries ranks */
     lt_status (*allocate)(size_t *rank, const lt_alloc_in *in, lt_alloc_trace *trace, lt_err *err);
 } lt_allocator;
 extern const lt_allocator *const lt_allocators[];
+/* What the error of a module counts in the global allocator. */
+typedef struct lt_weighting {
+    const char *name, *summary;
+    const char *const *stats; /* NULL-terminated, beside the method's */
+    bool probe;
+} lt_weighting;
+extern const lt_weighting lt_weightings[]; /* relative, unit, fisher, sens; ended by a NULL name */
+lt_status lt_weighting_find(const lt_weighting **out, const char *name, lt_err *err);
 lt_status lt_allocator_find(const lt_allocator **out, const char *name, lt_err *err);
 size_t lt_break_even_rank(size_t m, size_t d);           /* largest r with r(m+d) < md; 0: none */
 size_t lt_uniform_rank(size_t m, size_t d, double keep); /* floor(keep md/(m+d)), at least 1 */

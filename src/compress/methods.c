@@ -9,15 +9,20 @@
 #include "compress/rows.h"
 
 extern const lt_method lt_method_whitened, lt_method_weight_svd, lt_method_utilized, lt_method_utilized_biased,
-    lt_method_projected, lt_method_hybrid, lt_method_asvd, lt_method_two_sided, lt_method_energy;
-const lt_method *const lt_methods[] = { &lt_method_whitened,  &lt_method_weight_svd,
-                                        &lt_method_asvd,      &lt_method_two_sided,
-                                        &lt_method_energy,    &lt_method_utilized,
-                                        &lt_method_hybrid,    &lt_method_utilized_biased,
-                                        &lt_method_projected, NULL };
+    lt_method_projected, lt_method_hybrid, lt_method_asvd, lt_method_two_sided, lt_method_energy, lt_method_search;
+const lt_method *const lt_methods[] = { &lt_method_whitened,
+                                        &lt_method_weight_svd,
+                                        &lt_method_asvd,
+                                        &lt_method_two_sided,
+                                        &lt_method_energy,
+                                        &lt_method_utilized,
+                                        &lt_method_hybrid,
+                                        &lt_method_utilized_biased,
+                                        &lt_method_projected,
+                                        &lt_method_search,
+                                        NULL };
 
 static const char *const loaders[] = { "lathe", "hf", NULL };
-static const char *const weightings[] = { "relative", "unit", NULL };
 
 static const char *method_name(size_t i) {
     return lt_methods[i] ? lt_methods[i]->name : NULL;
@@ -25,10 +30,6 @@ static const char *method_name(size_t i) {
 static const char *loader_name(size_t i) {
     return loaders[i];
 }
-static const char *weighting_name(size_t i) {
-    return weightings[i];
-}
-
 lt_status lt_method_find(const lt_method **out, const char *name, lt_err *err) {
     size_t i;
     LT_TRY(lt_find_row(&i, "method", name, method_name, err));
@@ -133,6 +134,10 @@ static json_t *params_of(const lt_method *m, const lt_plan_in *in) {
         json_object_set_new(o, "floor", json_real(in->floor));
         json_object_set_new(o, "allow_dense", json_boolean(in->allow_dense));
     }
+    if (!budget && in->allocate) json_object_set_new(o, "allocate", json_string(in->allocate));
+    if (in->policy) json_object_set_new(o, "policy", json_string(in->policy->name));
+    if (in->probe) json_object_set_new(o, "probe", json_string(in->probe->what));
+    if (in->ranks) json_object_set_new(o, "ranks", json_string("from a file"));
     if (in->align > 1) json_object_set_new(o, "align", json_integer((json_int_t)in->align));
     if (in->include) json_object_set_new(o, "include", list_of(in->include));
     if (in->exclude) json_object_set_new(o, "exclude", list_of(in->exclude));
@@ -180,9 +185,10 @@ static lt_status check_need(const lt_method *m, const char *need, const lt_stats
 
 static lt_status check_in(const lt_method *m, const lt_plan_in *in, lt_err *err) {
     size_t row;
+    const lt_weighting *weighting;
     LT_TRY(check_params(m, in->params, err));
     LT_TRY(lt_find_row(&row, "loader", in->target_loader ? in->target_loader : "lathe", loader_name, err));
-    LT_TRY(lt_find_row(&row, "weights", in->weights ? in->weights : "relative", weighting_name, err));
+    LT_TRY(lt_weighting_find(&weighting, in->weights ? in->weights : "relative", err));
     LT_REQUIRE(err, in->floor >= 0.0 && in->floor <= 1.0, "floor must be within 0 and 1, got %g", in->floor);
     if (m->needs.stats[0] && !in->stats)
         return lt_fail(err, LT_EUSAGE, "method %s needs stats: run `lathe calibrate MODEL --data FILE --methods %s`",
@@ -201,5 +207,6 @@ lt_status lt_make_plan(lt_plan *p, const char *method, const lt_plan_in *in, lt_
     LT_TRY(start_head(p, in, err));
     LT_TRY(add_made_by(p, m, in, err));
     LT_TRY(m->plan(p, in, err));
+    if (in->frontier) return LT_OK;
     return lt_plan_cost(p, in->model, err);
 }

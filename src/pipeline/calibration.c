@@ -75,10 +75,17 @@ lt_status lt_stats_of_methods(lt_stat_needs *out, const char *list, lt_err *err)
     *out = (lt_stat_needs){ 0 };
     for (size_t i = 0; i < n.n; i++) {
         const lt_method *m;
+        const lt_weighting *w;
+        const char *const *stats;
         size_t k = 0;
-        LT_TRY(lt_method_find(&m, n.name[i], err));
-        while (m->needs.stats && m->needs.stats[k]) k++;
-        LT_TRY(parse_needs(out, m->needs.stats, k, err));
+        if (lt_weighting_find(&w, n.name[i], NULL) == LT_OK)
+            stats = w->stats;
+        else {
+            LT_TRY(lt_method_find(&m, n.name[i], err));
+            stats = m->needs.stats;
+        }
+        while (stats && stats[k]) k++;
+        LT_TRY(parse_needs(out, stats, k, err));
     }
     return LT_OK;
 }

@@ -92,7 +92,8 @@ static const lt_option options[] = {
     { "data", LT_OPT_PATH, lt_required, 0, 0, NULL, false, "FILE",
       "text, JSON lines, gzip or zstd of them, or a token file" },
     LT_TEMPLATE_OPTION("chat template for rows of \"messages\""),
-    { "methods", LT_OPT_STRING, "whitened", 0, 0, NULL, false, "A,B", "methods that the stats must serve" },
+    { "methods", LT_OPT_STRING, "whitened", 0, 0, NULL, false, "A,B",
+      "methods (or weights of errors) that the stats must serve" },
     { "stats", LT_OPT_STRING, NULL, 0, 0, NULL, false, "A,B",
       "sums to keep, instead of --methods: gram, sum, abssum, sumsq, trace, count; of the gradients of outputs: "
       "grad.gram, "

@@ -126,7 +126,7 @@ static lt_status step_plan(compressing *x, lt_err *err) {
         LT_TRY(lt_plan_load(&x->plan, x->plan_path, err));
     else {
         LT_TRY(lt_planning_make(&x->plan, x->c, &x->source, x->stats, x->method->name, lt_arg_string(a, "keep"),
-                                lt_arg_flag(a, "include-head"), err));
+                                lt_arg_flag(a, "include-head"), NULL, err));
         LT_TRY(lt_plan_save(&x->plan, x->plan_path, err));
         /* what is applied is what the file says, to its last digit */
         lt_plan_clear(&x->plan);
@@ -278,7 +278,7 @@ static lt_status check(compressing *x, lt_err *err) {
     lt_budget budget;
     LT_TRY(lt_requires_check(a, lt_compare_names, err));
     LT_TRY(lt_planning_check(a, lt_arg_string(a, "method"), err));
-    LT_TRY(lt_budget_parse(&budget, lt_arg_string(a, "keep"), err));
+    if (lt_arg_string(a, "keep")) LT_TRY(lt_budget_parse(&budget, lt_arg_string(a, "keep"), err));
     LT_TRY(lt_method_find(&x->method, lt_arg_string(a, "method"), err));
     x->needs_stats = x->method->needs.stats && x->method->needs.stats[0];
     x->compare = lt_arg_flag(a, "compare");
@@ -307,7 +307,7 @@ static const lt_positional positionals[] = {
 };
 
 static const lt_option options[] = {
-    { "keep", LT_OPT_STRING, lt_required, 0, 0, NULL, false, "WHAT", LT_KEEP_HELP },
+    { "keep", LT_OPT_STRING, NULL, 0, 0, NULL, false, "WHAT", LT_KEEP_HELP },
     { "data", LT_OPT_PATH, NULL, 0, 0, NULL, false, "FILE",
       "text to calibrate with, where the method needs it: text, JSON lines, gzip or zstd of them, or a token file" },
     LT_TEMPLATE_OPTION("chat template for rows of \"messages\""),

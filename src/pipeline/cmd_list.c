@@ -53,6 +53,12 @@ static void list_allocators(json_t *result) {
         lt_result_row(rows, "sss", (*a)->name, (*a)->summary, (*a)->source);
 }
 
+static void list_weights(json_t *result) {
+    json_t *rows = TABLE(result, "weights of errors", "weights", "does", "needs");
+    for (const lt_weighting *w = lt_weightings; w->name; w++)
+        lt_result_row(rows, "ssj", w->name, w->summary, names_json(w->stats));
+}
+
 static void list_cuts(json_t *result) {
     json_t *rows = TABLE(result, "kinds of cut", "kind");
     for (const lt_cut_kind *const *k = lt_cut_kinds; *k; k++) lt_result_row(rows, "s", (*k)->kind);
@@ -125,6 +131,7 @@ static const struct {
     { "dtypes", list_dtypes },         { "families", list_families }, { "kernels", list_kernels },
     { "methods", list_methods },       { "presets", list_presets },   { "recipes", list_recipes },
     { "stats", list_stats },           { "targets", list_targets },   { "tokenizers", list_tokenizers },
+    { "weights", list_weights },
 };
 
 static lt_status run(lt_call_ctx *c, json_t **result, lt_err *err) {
@@ -146,7 +153,8 @@ static lt_status run(lt_call_ctx *c, json_t **result, lt_err *err) {
 
 static const lt_positional positionals[] = {
     { "topic", 0, 1,
-      "allocators, commands, cuts, dtypes, families, kernels, methods, recipes, stats, targets or tokenizers; default: "
+      "allocators, commands, cuts, dtypes, families, kernels, methods, recipes, stats, targets, tokenizers or weights; "
+      "default: "
       "all" },
     { NULL, 0, 0, NULL },
 };

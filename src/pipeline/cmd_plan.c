@@ -2,10 +2,14 @@
 /* pipeline/cmd_plan.c - model, stats and budget to a plan; plans checked and compared. */
 #include "pipeline/commands.h"
 
+#include <math.h>
+#include <stdio.h>
 #include <string.h>
 
+#include "compress/ranks.h"
 #include "pipeline/outdir.h"
 #include "pipeline/planning.h"
+#include "pipeline/plot.h"
 #include "pipeline/result.h"
 
 static lt_status open_stats(lt_stats **out, const lt_call_ctx *c, lt_err *err) {
@@ -15,10 +19,21 @@ static lt_status open_stats(lt_stats **out, const lt_call_ctx *c, lt_err *err) {
 }
 
 /* ---- plan MODEL --keep ... ---- */
+static lt_status save_ranks(const lt_call_ctx *c, const lt_plan *p, const lt_model *m, lt_err *err) {
+    const char *path = lt_arg_string(c->args, "ranks-out");
+    json_t *ranks;
+    if (!path) return LT_OK;
+    LT_TRY(lt_ranks_of_plan(&ranks, p, m, lt_arg_flag(c->args, "ranks-flat"), err));
+    const lt_status st = lt_json_save(ranks, path, err);
+    json_decref(ranks);
+    return st;
+}
+
 static lt_status save(const lt_call_ctx *c, const lt_plan *p, const lt_model *m, json_t **result, lt_err *err) {
     json_t *r = lt_result_new(c);
     lt_status st = r ? lt_planning_report(r, p, m, err) : lt_fail(err, LT_ENOMEM, "plan: out of memory");
     if (st == LT_OK) st = lt_plan_save(p, lt_arg_string(c->args, "output"), err);
+    if (st == LT_OK) st = save_ranks(c, p, m, err);
     if (st == LT_OK) return lt_result_finish(result, r, err);
     json_decref(r);
     return st;
@@ -31,7 +46,7 @@ static lt_status make_plan(lt_call_ctx *c, const lt_subject *s, const lt_stats *
     lt_status st = add ? lt_plan_load(&p, add, err) : LT_OK;
     if (st == LT_OK)
         st = lt_planning_make(&p, c, s, stats, lt_arg_string(a, "method"), lt_arg_string(a, "keep"),
-                              lt_arg_flag(a, "include-head"), err);
+                              lt_arg_flag(a, "include-head"), NULL, err);
     if (st == LT_OK) st = save(c, &p, s->o.model, result, err);
     lt_plan_clear(&p);
     return st;
@@ -56,6 +71,67 @@ static lt_status run_make(lt_call_ctx *c, json_t **result, lt_err *err) {
         st = open_stats(&stats, c, err);
         if (st == LT_OK) st = make_plan(c, &s, stats, result, err);
     }
+    lt_stats_close(stats);
+    lt_subject_clear(&s);
+    return st;
+}
+
+/* ---- plan MODEL --frontier ---- */
+enum { FRONTIER_POINTS = 19 };
+
+static lt_status frontier_result(const lt_call_ctx *c, const lt_frontier *f, const char *of, json_t **result,
+                                 lt_err *err) {
+    static const char *const columns[] = { "keep", "predicted relative error", "modules cut" };
+    json_t *r = lt_result_new(c), *points = json_array();
+    json_t *rows = lt_result_table(r, "predicted error against budget", columns, LT_COUNTOF(columns));
+    for (size_t i = 0; i < f->n; i++) {
+        if (isnan(f->rel_error[i])) {
+            lt_result_row(rows, "dss", f->keep[i], "out of reach", "");
+            continue;
+        }
+        lt_result_row(rows, "ddz", f->keep[i], f->rel_error[i], (size_t)f->cut[i]);
+        json_array_append_new(points, json_pack("{s:f, s:f, s:I}", "keep", f->keep[i], "rel_error", f->rel_error[i],
+                                                "cuts", (json_int_t)f->cut[i]));
+    }
+    json_object_set_new(r, "frontier", json_pack("{s:s, s:o}", "of", of, "points", points));
+    return lt_result_finish(result, r, err);
+}
+
+static lt_status draw_frontier(const lt_call_ctx *c, const lt_frontier *f, const char *of, lt_err *err) {
+    const char *path = lt_arg_string(c->args, "plot");
+    char label[64];
+    if (!path) return LT_OK;
+    snprintf(label, sizeof label, "kept of %s", of);
+    const lt_plot_series series = { lt_arg_string(c->args, "method"), f->keep, f->rel_error, f->n };
+    const lt_plot plot = { .title = "predicted error against budget",
+                           .x = label,
+                           .y = "mean relative error",
+                           .series = &series,
+                           .n_series = 1 };
+    return lt_plot_svg(path, &plot, err);
+}
+
+static lt_status run_frontier(lt_call_ctx *c, json_t **result, lt_err *err) {
+    const lt_args *a = c->args;
+    double keep[FRONTIER_POINTS], rel_error[FRONTIER_POINTS], cut[FRONTIER_POINTS];
+    lt_frontier f = { .keep = keep, .n = FRONTIER_POINTS, .rel_error = rel_error, .cut = cut };
+    const char *of = lt_arg_string(a, "frontier");
+    while (strcmp(lt_budget_name(f.of), of) != 0) f.of++; /* the option's choices are those names */
+    lt_subject s;
+    lt_stats *stats = NULL;
+    lt_plan p = { 0 };
+    LT_REQUIRE(err, lt_arg_string(a, "model"), "plan: MODEL is missing");
+    LT_REQUIRE(err, !lt_arg_string(a, "keep"), "plan: --frontier tries every budget: leave --keep out");
+    for (size_t i = 0; i < FRONTIER_POINTS; i++) keep[i] = 0.95 - 0.05 * (double)i, cut[i] = 0.0;
+    LT_TRY(lt_planning_check(a, lt_arg_string(a, "method"), err));
+    LT_TRY(lt_subject_open(&s, c, lt_arg_string(a, "model"), err));
+    lt_status st = open_stats(&stats, c, err);
+    if (st == LT_OK)
+        st = lt_planning_make(&p, c, &s, stats, lt_arg_string(a, "method"), NULL, lt_arg_flag(a, "include-head"), &f,
+                              err);
+    if (st == LT_OK) st = draw_frontier(c, &f, of, err);
+    if (st == LT_OK) st = frontier_result(c, &f, of, result, err);
+    lt_plan_clear(&p);
     lt_stats_close(stats);
     lt_subject_clear(&s);
     return st;
@@ -152,6 +228,7 @@ static lt_status run(lt_call_ctx *c, json_t **result, lt_err *err) {
     const bool check = lt_arg_given(c->args, "check"), diff = lt_arg_given(c->args, "diff");
     LT_REQUIRE(err, !(check && diff), "plan: --check and --diff are two things: give one");
     if (check) return run_check(c, result, err);
+    if (lt_arg_given(c->args, "frontier")) return run_frontier(c, result, err);
     return diff ? run_diff(c, result, err) : run_make(c, result, err);
 }
 
@@ -170,6 +247,11 @@ static const lt_option options[] = {
       "also the output head (not when it is tied to the embedding)" },
     { "add", LT_OPT_PATH, NULL, 0, 0, NULL, false, "PLAN",
       "begin with the cuts of this plan; a second cut of one thing is refused" },
+    { "ranks-out", LT_OPT_PATH, NULL, 0, 0, NULL, false, "FILE", "also write the ranks as a rank file, schema 2" },
+    { "ranks-flat", LT_OPT_FLAG, "false", 0, 0, NULL, false, NULL, "... in the flat form" },
+    { "frontier", LT_OPT_STRING, NULL, 0, 0, "linears|params|bytes", false, NULL,
+      "make nothing: predicted error against budget, from 95 % to 5 % of these" },
+    { "plot", LT_OPT_PATH, NULL, 0, 0, NULL, false, "FILE", "with --frontier: draw it, FILE.svg (gnuplot)" },
     { "check", LT_OPT_PATH, NULL, 0, 0, NULL, false, "PLAN",
       "make nothing: check this plan, against MODEL (and --stats) where given" },
     { "diff", LT_OPT_PATH, NULL, 0, 0, NULL, false, "PLAN", "make nothing: show where two plans differ" },

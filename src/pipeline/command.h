@@ -35,7 +35,7 @@ double lt_arg_real(const lt_args *a, const char *name);
 size_t lt_arg_bytes(const lt_args *a, const char *name);
 bool lt_arg_flag(const lt_args *a, const char *name);
 bool lt_arg_given(const lt_args *a, const char *name);
-bool lt_arg_known(const lt_args *a, const char *name); /* whether the verb has such an option at all */
+bool lt_arg_known(const lt_args *a, const char *name);   /* whether the verb has such an option at all */
 size_t lt_arg_count(const lt_args *a, const char *name); /* of a repeated option or positional */
 const char *lt_arg_at(const lt_args *a, const char *name, size_t i);
 /* The verb's own options and positionals with their defaults, and "isa": what decides a result and a resumed run

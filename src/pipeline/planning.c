@@ -5,6 +5,8 @@
 #include <string.h>
 
 #include "compress/lowrank.h"
+#include "compress/ranks.h"
+#include "pipeline/probe.h"
 #include "pipeline/result.h"
 
 enum { MAX_PATTERNS = 32 };
@@ -19,7 +21,14 @@ lt_status lt_planning_check(const lt_args *a, const char *method, lt_err *err) {
                        "same, exported --to hf-dense)",
                        loader);
     LT_TRY(lt_method_find(&m, method, err));
-    return lt_allocator_find(&allocator, lt_arg_string(a, "allocate"), err);
+    const char *allocate = lt_arg_string(a, "allocate");
+    LT_REQUIRE(err, !m->needs.probe || lt_arg_string(a, "probe-data"),
+               "method %s tries ranks on text: give --probe-data FILE", method);
+    if (!allocate) return LT_OK;
+    LT_TRY(lt_allocator_find(&allocator, allocate, err));
+    LT_REQUIRE(err, !allocator->probe || lt_arg_string(a, "probe-data"),
+               "--allocate %s tries ranks on text: give --probe-data FILE", allocate);
+    return LT_OK;
 }
 
 static lt_status patterns(const char **out, const lt_args *a, const char *option, lt_err *err) {
@@ -54,10 +63,36 @@ static lt_status make(lt_plan *p, const lt_plan_in *given, const lt_call_ctx *c,
     return lt_make_plan(p, method, &in, err);
 }
 
+/* What is read from files beside model and stats. */
+typedef struct extras {
+    lt_text_probe probe;
+    lt_policy policy;
+    json_t *ranks;
+} extras;
+
+static lt_status open_extras(extras *x, lt_plan_in *in, const lt_call_ctx *c, const lt_subject *s, lt_err *err) {
+    const char *policy = lt_arg_string(c->args, "policy"), *ranks = lt_arg_string(c->args, "ranks");
+    bool probe = false;
+    if (policy) LT_TRY(lt_policy_load(&x->policy, policy, err));
+    if (ranks) LT_TRY(lt_ranks_load(&x->ranks, ranks, err));
+    LT_TRY(lt_text_probe_open(&x->probe, &probe, c, s, err));
+    in->policy = policy ? &x->policy : NULL;
+    in->ranks = x->ranks;
+    in->probe = probe ? &x->probe.probe : NULL;
+    return LT_OK;
+}
+
+static void close_extras(extras *x) {
+    lt_text_probe_clear(&x->probe);
+    json_decref(x->ranks);
+}
+
 lt_status lt_planning_make(lt_plan *p, const lt_call_ctx *c, const lt_subject *s, const lt_stats *stats,
-                           const char *method, const char *keep, bool include_head, lt_err *err) {
+                           const char *method, const char *keep, bool include_head, lt_frontier *frontier,
+                           lt_err *err) {
     const lt_args *a = c->args;
     json_t *params = NULL;
+    extras x = { 0 };
     lt_plan_in in = { .model = s->o.model,
                       .model_hash = s->hash,
                       .stats = stats,
@@ -67,11 +102,13 @@ lt_status lt_planning_make(lt_plan *p, const lt_call_ctx *c, const lt_subject *s
                       .allow_dense = lt_arg_flag(a, "allow-dense"),
                       .align = (size_t)lt_arg_int(a, "align"),
                       .include_head = include_head,
+                      .frontier = frontier,
                       .target_loader = lt_arg_string(a, "for"),
                       .team = c->team,
                       .ctx = c->ctx };
     lt_status st = method_params(&params, a, err);
     in.params = params;
+    if (st == LT_OK) st = open_extras(&x, &in, c, s, err);
     if (st == LT_OK) st = make(p, &in, c, method, keep, err);
     if (st == LT_OK && json_object_set_new(json_object_get(p->head, "model"), "id", json_string(s->id)) != 0)
         st = lt_fail(err, LT_ENOMEM, "plan: out of memory");
@@ -79,6 +116,7 @@ lt_status lt_planning_make(lt_plan *p, const lt_call_ctx *c, const lt_subject *s
         lt_log(c->ctx, LT_LOG_INFO,
                "hf loads this plan's result once it is exported --to hf-dense, without the saving");
     json_decref(params);
+    close_extras(&x);
     return st;
 }
 

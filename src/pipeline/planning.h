@@ -8,53 +8,70 @@
 #include "pipeline/subject.h"
 
 /* Option rows of both verbs but for "method" and "keep", which differ in what is required. */
-#define LT_PLANNING_OPTIONS                                                                                            \
-    { "allocate",                                                                                                      \
-      LT_OPT_STRING,                                                                                                   \
-      "global",                                                                                                        \
-      0,                                                                                                               \
-      0,                                                                                                               \
-      NULL,                                                                                                            \
-      false,                                                                                                           \
-      "HOW",                                                                                                           \
-      "who gets how much of the budget: global (least error), uniform" },                                              \
-        { "weights",                                                                                                   \
-          LT_OPT_STRING,                                                                                               \
-          "relative",                                                                                                  \
-          0,                                                                                                           \
-          0,                                                                                                           \
-          "relative|unit",                                                                                             \
-          false,                                                                                                       \
-          NULL,                                                                                                        \
-          "global: errors relative to each module's output, or as they are" },                                         \
-        { "floor", LT_OPT_REAL, "0.5",                                                                                 \
-          0,       1,           NULL,                                                                                  \
-          false,   "SHARE",     "global: no module below this share of its uniform rank" },                            \
-        { "allow-dense", LT_OPT_FLAG, "true", 0, 0, NULL, false, NULL, "global: a module may stay as it is" },         \
-        { "align", LT_OPT_INT, "1", 1, 4096, NULL, false, "N", "ranks are multiples of N" },                           \
-        { "include", LT_OPT_STRING, NULL, 0, 0, NULL, true, "REGEX", "cut only modules whose name matches" },          \
-        { "exclude", LT_OPT_STRING, NULL, 0, 0, NULL, true, "REGEX", "leave modules whose name matches alone" },       \
-        { "param",                                                                                                     \
-          LT_OPT_STRING,                                                                                               \
-          NULL,                                                                                                        \
-          0,                                                                                                           \
-          0,                                                                                                           \
-          NULL,                                                                                                        \
-          true,                                                                                                        \
-          "NAME=VALUE",                                                                                                \
-          "a parameter of the method (`lathe list methods`)" },                                                        \
-    {                                                                                                                  \
-        "for", LT_OPT_STRING, "lathe", 0, 0, NULL, false, "LOADER",                                                    \
-            "who must load the result: lathe, or hf (then export --to hf-dense)"                                       \
+#define LT_PLANNING_OPTIONS                                                                                                \
+    {                                                                                                                      \
+        "allocate",                                                                                                        \
+        LT_OPT_STRING,                                                                                                     \
+        NULL,                                                                                                              \
+        0,                                                                                                                 \
+        0,                                                                                                                 \
+        NULL,                                                                                                              \
+        false,                                                                                                             \
+        "HOW",                                                                                                             \
+        "who gets how much (`lathe list allocators`); default: global for a budget, else the ranks as they were found"     \
+    },                                                                                                                     \
+        { "weights",                                                                                                       \
+          LT_OPT_STRING,                                                                                                   \
+          "relative",                                                                                                      \
+          0,                                                                                                               \
+          0,                                                                                                               \
+          "relative|unit|fisher|sens",                                                                                     \
+          false,                                                                                                           \
+          NULL,                                                                                                            \
+          "global: what a module's error counts (`lathe list weights`)" },                                                 \
+        { "floor", LT_OPT_REAL, "0.5",                                                                                     \
+          0,       1,           NULL,                                                                                      \
+          false,   "SHARE",     "global: no module below this share of its uniform rank" },                                \
+        { "allow-dense", LT_OPT_FLAG, "true", 0, 0, NULL, false, NULL, "global: a module may stay as it is" },             \
+        { "policy", LT_OPT_PATH, NULL,                                                                                     \
+          0,        0,           NULL,                                                                                     \
+          false,    "FILE",      "multipliers of ranks by role, YAML; for --allocate policy" },                            \
+        { "ranks", LT_OPT_PATH, NULL, 0, 0, NULL, false, "FILE", "ranks from a rank file instead of a budget (--keep)" },  \
+        { "probe-data",                                                                                                    \
+          LT_OPT_PATH,                                                                                                     \
+          NULL,                                                                                                            \
+          0,                                                                                                               \
+          0,                                                                                                               \
+          NULL,                                                                                                            \
+          false,                                                                                                           \
+          "FILE",                                                                                                          \
+          "text on which ranks are tried, where a method or allocator does that" },                                        \
+        { "probe-rows", LT_OPT_INT, "32", 1, 0x1p40, NULL, false, "N", "rows of it" },                                     \
+        { "probe-len", LT_OPT_INT, "512", 2, 1 << 24, NULL, false, "N", "tokens per row; at most the model's positions" }, \
+        { "align", LT_OPT_INT, "1", 1, 4096, NULL, false, "N", "ranks are multiples of N" },                               \
+        { "include", LT_OPT_STRING, NULL, 0, 0, NULL, true, "REGEX", "cut only modules whose name matches" },              \
+        { "exclude", LT_OPT_STRING, NULL, 0, 0, NULL, true, "REGEX", "leave modules whose name matches alone" },           \
+        { "param",                                                                                                         \
+          LT_OPT_STRING,                                                                                                   \
+          NULL,                                                                                                            \
+          0,                                                                                                               \
+          0,                                                                                                               \
+          NULL,                                                                                                            \
+          true,                                                                                                            \
+          "NAME=VALUE",                                                                                                    \
+          "a parameter of the method (`lathe list methods`)" },                                                            \
+    {                                                                                                                      \
+        "for", LT_OPT_STRING, "lathe", 0, 0, NULL, false, "LOADER",                                                        \
+            "who must load the result: lathe, or hf (then export --to hf-dense)"                                           \
     }
 #define LT_KEEP_HELP "what must be left: 0.8 or params=80% of all parameters, linears=0.8 of the linears, bytes=200M"
 
 /* --for: LT_EUNSUPPORTED with the list. Called before any work. */
 lt_status lt_planning_check(const lt_args *a, const char *method, lt_err *err);
 /* Fills p (which may hold cuts already) by `method`; names the model in it. stats NULL: none; keep NULL: the method
- * finds the ranks itself. */
+ * finds the ranks itself. frontier: filled instead of making cuts; NULL: none. */
 lt_status lt_planning_make(lt_plan *p, const lt_call_ctx *c, const lt_subject *s, const lt_stats *stats,
-                           const char *method, const char *keep, bool include_head, lt_err *err);
+                           const char *method, const char *keep, bool include_head, lt_frontier *frontier, lt_err *err);
 /* Decompositions of every linear, as planning and applying each need them. */
 void lt_planning_estimate(lt_estimate *e, const lt_call_ctx *c, const lt_model *m);
 /* Adds "plan": {"hash", "cuts", "made_by"}, "cost" and a table with the linears' and the whole model's kept fractions.

@@ -397,6 +397,7 @@ static void energy_ranks_are_the_golden_ones(void **state) {
             lt_plan_in in = cp_in(model, stats, team, "linears=0.5");
             json_t *params = json_pack("{s:O, s:i}", "energy", json_array_get(thresholds, e), "r_min", 1);
             in.budget = (lt_budget){ 0 };
+            in.allocate = NULL;
             in.params = params;
             lt_plan p = cp_plan(methods[k][0], &in);
             for (size_t i = 0; i < 28; i++) {
@@ -425,6 +426,7 @@ static void sink_rows_leave_the_ranks_alone(void **state) {
     json_t *params = json_pack("{s:f, s:i}", "energy", 0.9, "r_min", 1);
     lt_plan_in in = cp_in(model, apart, team, "linears=0.5");
     in.budget = (lt_budget){ 0 };
+    in.allocate = NULL;
     in.params = params;
     lt_plan p = cp_plan("energy", &in);
     for (size_t i = 0; i < 28; i++) {

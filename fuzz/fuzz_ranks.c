@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdlib.h>
+
+#include "compress/ranks.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
+
+/* What is accepted is whole numbers by module. */
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes) {
+    lt_err err = { 0 };
+    json_t *ranks = NULL, *value;
+    const char *module;
+    if (lt_ranks_parse(&ranks, (const char *)data, bytes, "fuzz", &err) != LT_OK) {
+        if (ranks || err.code == LT_OK || err.message[0] == 0) abort();
+        return 0;
+    }
+    json_object_foreach(ranks, module, value) {
+        if (!json_is_integer(value) || lt_ranks_get(ranks, module) != (size_t)json_integer_value(value)) abort();
+    }
+    json_decref(ranks);
+    return 0;
+}
