@@ -153,7 +153,8 @@ static lt_status run(lt_call_ctx *c, json_t **result, lt_err *err) {
 
 static const lt_positional positionals[] = {
     { "topic", 0, 1,
-      "allocators, commands, cuts, dtypes, families, kernels, methods, recipes, stats, targets, tokenizers or weights; "
+      "allocators, commands, cuts, dtypes, families, kernels, methods, presets, recipes, stats, targets, tokenizers or "
+      "weights; "
       "default: "
       "all" },
     { NULL, 0, 0, NULL },
