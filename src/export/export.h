@@ -20,6 +20,9 @@ typedef struct lt_export_target {
 } lt_export_target;
 extern const lt_export_target *const lt_export_targets[];
 lt_status lt_export_find(const lt_export_target **out, const char *name, lt_err *err);
+/* Largest difference of the two models' logits over a fixed batch, over a's largest. LT_EVERIFY beyond max_gap. */
+lt_status lt_verify_logits(double *gap, const lt_model *a, const lt_model *b, double max_gap, lt_team *team,
+                           lt_err *err);
 /* The dtype that a weight stored as stored gets; asked LT_N_DTYPES: none. */
 lt_dtype lt_export_dtype(const lt_export_target *t, lt_dtype stored, lt_dtype asked);
 /* LT_EUSAGE when the target does not write that dtype. */

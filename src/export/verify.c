@@ -245,8 +245,8 @@ static lt_status probe(float *logits, const lt_model *m, lt_team *team, lt_err *
     return st;
 }
 
-static lt_status same_logits(double *gap, const lt_model *a, const lt_model *b, double max_gap, lt_team *team,
-                             lt_err *err) {
+lt_status lt_verify_logits(double *gap, const lt_model *a, const lt_model *b, double max_gap, lt_team *team,
+                           lt_err *err) {
     lt_piece pieces[2];
     const size_t n = probe_pieces(pieces, a->config.max_positions) * a->config.vocab_size;
     float *za = lt_malloc(n * sizeof *za), *zb = lt_malloc(n * sizeof *zb);
@@ -292,7 +292,7 @@ lt_status lt_verify_model(double *gap, const lt_model *source, const char *path,
         st = lt_fail(err, LT_EVERIFY, "%zu positions, its source has %zu (%s)", m->config.max_positions,
                      source->config.max_positions, path);
     if (st == LT_OK) st = same_tensors(source, m, team, err);
-    if (st == LT_OK) st = same_logits(&g, source, m, max_gap, team, err);
+    if (st == LT_OK) st = lt_verify_logits(&g, source, m, max_gap, team, err);
     if (st == LT_OK && gap) *gap = g;
     lt_model_destroy(m);
     return as_verify_failure(st, err);

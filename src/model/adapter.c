@@ -47,9 +47,14 @@ void lt_adapters_destroy(lt_adapters *a) {
     a->m->changed = a->was_changed;
     lt_lora_config_clear(&a->config);
     lt_safetensors_close(a->file);
+    lt_free(a->folder);
     lt_free(a->swap);
     lt_free(a->entry);
     lt_free(a);
+}
+
+const char *lt_adapters_folder(const lt_adapters *a) {
+    return a->folder;
 }
 
 /* Room for one more pointer in *list. */
@@ -67,25 +72,24 @@ static bool grow(void *list, size_t n, size_t *cap) {
 
 /* ---- places ---- */
 
-static bool place_of_linear(const lt_module *mod, int stage, lt_adapter_place *out) {
+static bool place_of_linear(lt_linear *l, int stage, bool head, lt_adapter_place *out) {
     static const struct {
         const char *suffix;
         int factor;
     } names[] = { { ".BLinear", 'B' }, { ".ALinear", 'A' } };
-    lt_linear *l = (lt_linear *)mod->linear; /* of a model that is ours to change */
     const bool dense = l->n_stages == 1;
     *out = (lt_adapter_place){
-        .linear = l->name, .stage = &l->stage[stage], .factor = dense ? 0 : names[stage].factor, .head = mod->layer < 0
+        .linear = l->name, .stage = &l->stage[stage], .factor = dense ? 0 : names[stage].factor, .head = head
     };
     const int n = snprintf(out->module, sizeof out->module, "%s%s", l->name, dense ? "" : names[stage].suffix);
     return n > 0 && (size_t)n < sizeof out->module;
 }
 
 bool lt_adapter_place_at(lt_model *m, size_t i, lt_adapter_place *out) {
-    lt_module mod;
-    for (size_t k = 0; lt_model_module(m, k, &mod); k++) {
-        const size_t stages = (size_t)mod.linear->n_stages;
-        if (i < stages) return place_of_linear(&mod, (int)i, out);
+    const lt_linear *l;
+    for (size_t k = 0; lt_model_linear(m, k, &l); k++) {
+        const size_t stages = (size_t)l->n_stages;
+        if (i < stages) return place_of_linear((lt_linear *)l, (int)i, l == &m->head, out); /* m is ours to change */
         i -= stages;
     }
     return false;

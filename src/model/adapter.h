@@ -29,10 +29,13 @@ lt_status lt_adapters_create(lt_adapters **out, lt_model *m, lt_err *err);
  * must fit the model: LT_EDATA names the module and both shapes. What is not LoRA on linears is LT_EUNSUPPORTED naming
  * the field. A later failure leaves the model as it was. */
 lt_status lt_adapters_open(lt_adapters **out, lt_model *m, const char *folder, lt_err *err);
-void lt_adapters_destroy(lt_adapters *a); /* NULL is fine */
+void lt_adapters_destroy(lt_adapters *a);             /* NULL is fine */
+const char *lt_adapters_folder(const lt_adapters *a); /* that holds its files; NULL: not read from one */
+/* SHA-256 over both files. */
+lt_status lt_adapters_hash(const lt_adapters *a, char hex[LT_HASH_HEX], lt_err *err);
 
-/* Fresh adapters: A uniform in +-1/sqrt(in), B zero, f32; the model's outputs do not change. targets: "all" (the
- * linears of the layers), or names with commas; a name is a module or its end after a dot ("q_proj", "mlp.up_proj",
+/* Fresh adapters: A uniform in +-1/sqrt(in), B zero, f32; the model's outputs do not change. targets: "all" (every
+ * linear but the head), or names with commas; a name is a module or its end after a dot ("q_proj", "mlp.up_proj",
  * "q_proj.BLinear", "lm_head"). A name that no module answers to is LT_EUSAGE; a stage that has one already is passed
  * over. *added (may be NULL): how many. */
 lt_status lt_adapters_add(lt_adapters *a, const char *targets, lt_lora_factors factors, const lt_lora_opts *opts,

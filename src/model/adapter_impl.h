@@ -59,6 +59,7 @@ struct lt_adapters {
     size_t n_swaps, cap_swaps;
     lt_lora_config config; /* raw NULL: not read from a folder */
     lt_safetensors *file;
+    char *folder;
 };
 
 /* Stages of a model by the names that PEFT uses: iterate i from 0. */

@@ -123,25 +123,41 @@ static bool same_shape(const lt_tensor *a, const lt_tensor *b) {
     return lt_tensor_count(a) == lt_tensor_count(b) && lt_tensor_rows(a) == lt_tensor_rows(b) && a->rank <= 2;
 }
 
-/* A whole parameter: modules_to_save, or a table that PEFT adds. */
-static lt_status read_whole(const reader *r, size_t tensor) {
-    const lt_st_entry *e = lt_safetensors_at(r->a->file, tensor);
-    const char *name = e->name + strlen(prefix);
+/* The model's name of a whole parameter: PEFT puts the layer below a head or table that it adapts. lt_free */
+static char *whole_name(const char *name) {
+    static const char below[] = ".base_layer";
+    char *own = lt_strdup(name + strlen(prefix));
+    char *at = own ? strstr(own, below) : NULL;
+    if (at) memmove(at, at + strlen(below), strlen(at + strlen(below)) + 1);
+    return own;
+}
+
+/* A whole parameter: modules_to_save, or a head or table whose own weights PEFT adds. */
+static lt_status check_whole(const reader *r, const lt_st_entry *e, lt_adapter_swap *s) {
     char got[128], want[128];
-    lt_adapter_swap s = { 0 };
-    s.place = find_param(r->a->m, name, &s.head);
-    if (!s.place)
+    s->place = find_param(r->a->m, s->name, &s->head);
+    if (!s->place)
         return lt_fail(r->err, LT_EDATA, "adapter does not fit the model: it has no such module (%s: %s)", r->path,
                        e->name);
     if (!lt_dtype_get(e->tensor.dtype)->is_float)
         return lt_fail(r->err, LT_EUNSUPPORTED, "adapter weights of this dtype are not supported (%s: %s)", r->path,
                        e->name);
-    if (!same_shape(&e->tensor, &s.place->t))
+    if (!same_shape(&e->tensor, &s->place->t))
         return lt_fail(r->err, LT_EDATA, "adapter does not fit the model: shape is %s, the model's %s (%s: %s)",
                        lt_tensor_describe(&e->tensor, got, sizeof got),
-                       lt_tensor_describe(&s.place->t, want, sizeof want), r->path, e->name);
-    s.name = lt_strdup(name);
+                       lt_tensor_describe(&s->place->t, want, sizeof want), r->path, e->name);
+    return LT_OK;
+}
+
+static lt_status read_whole(const reader *r, size_t tensor) {
+    const lt_st_entry *e = lt_safetensors_at(r->a->file, tensor);
+    lt_adapter_swap s = { .name = whole_name(e->name) };
     if (!s.name) return lt_fail(r->err, LT_ENOMEM, "out of memory (%s)", r->path);
+    const lt_status st = check_whole(r, e, &s);
+    if (st != LT_OK) {
+        lt_free(s.name);
+        return st;
+    }
     const lt_param fresh = { .t = e->tensor };
     LT_TRY(lt_adapters_swap(r->a, &s, &fresh, r->err));
     r->used[tensor] = true;
@@ -208,13 +224,30 @@ lt_status lt_adapters_open(lt_adapters **out, lt_model *m, const char *folder, l
     if (st == LT_OK) {
         st = read_config(&a->config, dir, err);
         if (st == LT_OK) st = read_weights(a, dir, err);
-        if (st == LT_OK)
+        if (st == LT_OK) {
+            a->folder = dir;
             *out = a;
-        else
-            lt_adapters_destroy(a);
+            return LT_OK;
+        }
+        lt_adapters_destroy(a);
     }
     lt_free(dir);
     return st;
+}
+
+lt_status lt_adapters_hash(const lt_adapters *a, char hex[LT_HASH_HEX], lt_err *err) {
+    static const char *const names[] = { config_name, weights_name };
+    char each[2][LT_HASH_HEX] = { { 0 } };
+    LT_REQUIRE(err, a->folder, "adapters: not read from a folder");
+    for (size_t i = 0; i < LT_COUNTOF(names); i++) {
+        char *path = lt_path_join(a->folder, names[i]);
+        const lt_status st =
+            path ? lt_hash_file(path, each[i], err) : lt_fail(err, LT_ENOMEM, "out of memory (%s)", a->folder);
+        lt_free(path);
+        LT_TRY(st);
+    }
+    lt_hash_bytes(each, sizeof each, hex);
+    return LT_OK;
 }
 
 /* ---- writing: the names ---- */

@@ -51,6 +51,8 @@ typedef struct lt_module {
 } lt_module;
 bool lt_model_module(const lt_model *m, size_t i, lt_module *out);
 bool lt_model_find_module(const lt_model *m, const char *name, lt_module *out);
+/* Every linear: those, then the projections beside the table. */
+bool lt_model_linear(const lt_model *m, size_t i, const lt_linear **out);
 const char *lt_model_adapted(const lt_model *m); /* a linear with adapters (model/adapter.h); NULL: none has any */
 /* Every stored parameter once (tied head not repeated): iterate i from 0. */
 typedef struct lt_param_info {

@@ -180,12 +180,11 @@ static bool add_adapter(lt_hash *h, const lt_adapter *a) {
 }
 
 static bool add_adapters(lt_hash *h, const lt_model *m) {
-    lt_module mod;
+    const lt_linear *l;
     bool ok = true;
-    for (size_t i = 0; ok && lt_model_module(m, i, &mod); i++)
-        for (int s = 0; s < mod.linear->n_stages; s++)
-            for (size_t k = 0; ok && k < mod.linear->stage[s].n_adapters; k++)
-                ok = add_adapter(h, &mod.linear->stage[s].adapters[k]);
+    for (size_t i = 0; ok && lt_model_linear(m, i, &l); i++)
+        for (int s = 0; s < l->n_stages; s++)
+            for (size_t k = 0; ok && k < l->stage[s].n_adapters; k++) ok = add_adapter(h, &l->stage[s].adapters[k]);
     return ok;
 }
 

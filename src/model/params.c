@@ -35,11 +35,28 @@ bool lt_model_find_module(const lt_model *m, const char *name, lt_module *out) {
     return false;
 }
 
-const char *lt_model_adapted(const lt_model *m) {
+bool lt_model_linear(const lt_model *m, size_t i, const lt_linear **out) {
+    const lt_linear *others[] = { &m->project_in, &m->project_out };
     lt_module mod;
-    for (size_t i = 0; lt_model_module(m, i, &mod); i++)
-        for (int s = 0; s < mod.linear->n_stages; s++)
-            if (mod.linear->stage[s].n_adapters) return mod.linear->name;
+    size_t n = 0;
+    for (; lt_model_module(m, n, &mod); n++) {
+        if (n < i) continue;
+        *out = mod.linear;
+        return true;
+    }
+    for (size_t k = 0; k < LT_COUNTOF(others); k++) {
+        if (!lt_linear_present(others[k]) || n++ < i) continue;
+        *out = others[k];
+        return true;
+    }
+    return false;
+}
+
+const char *lt_model_adapted(const lt_model *m) {
+    const lt_linear *l;
+    for (size_t i = 0; lt_model_linear(m, i, &l); i++)
+        for (int s = 0; s < l->n_stages; s++)
+            if (l->stage[s].n_adapters) return l->name;
     return NULL;
 }
 

@@ -247,8 +247,6 @@ lt_status lt_model_save(const lt_model *m, const char *folder, const lt_save_opt
                         lt_err *err) {
     LT_REQUIRE(err, opts->form >= LT_FORM_ABLINEAR && opts->form <= LT_FORM_DENSE, "save: form %d", (int)opts->form);
     if (lt_path_exists(folder)) return lt_fail(err, LT_EUSAGE, "output exists (%s)", folder);
-    if (lt_model_adapted(m))
-        return lt_fail(err, LT_EUNSUPPORTED, "linear has adapters: merge them first (%s)", lt_model_adapted(m));
     size_t n = strlen(folder);
     while (n > 1 && folder[n - 1] == '/') n--;
     saver s = { .list = { .m = m, .form = opts->form, .ctx = ctx },

@@ -130,6 +130,8 @@ static void find_new_biases(lt_save_list *s) {
 lt_status lt_save_list_make(lt_save_list *s, lt_err *err) {
     lt_param_info p;
     lt_module mod;
+    if (lt_model_adapted(s->m))
+        return lt_fail(err, LT_EUNSUPPORTED, "linear has adapters: merge them first (%s)", lt_model_adapted(s->m));
     find_new_biases(s);
     for (size_t i = 0; lt_model_param(s->m, i, &p); i++)
         if (!p.is_linear) LT_TRY(add_param(s, lt_strdup(p.param->name), &p, err));

@@ -27,7 +27,7 @@ static lt_status open_inputs(applying *x, lt_err *err) {
     LT_TRY(lt_plan_load(&x->plan, lt_arg_string(a, "plan"), err));
     LT_REQUIRE(err, stats || !lt_plan_needs_stats(&x->plan),
                "apply: the plan's cuts are fitted from stats: give --stats (%s)", lt_arg_string(a, "plan"));
-    LT_TRY(lt_subject_open(&x->source, x->c, lt_arg_string(a, "model"), err));
+    LT_TRY(lt_subject_open(&x->source, x->c, lt_arg_string(a, "model"), LT_ADAPT_MERGE, err));
     if (stats) LT_TRY(lt_stats_open(&x->stats, stats, err));
     LT_TRY(lt_plan_check(&x->plan, x->source.o.model, x->source.hash, x->stats, err));
     LT_TRY(lt_plan_cost(&x->plan, x->source.o.model, err));
@@ -72,6 +72,7 @@ static lt_status apply(applying *x, json_t **result, lt_err *err) {
     const lt_lineage l = { .c = x->c,
                            .settings = x->settings,
                            .parent = x->source.o.model,
+                           .adapter = x->source.adapter,
                            .parent_hash = x->source.hash,
                            .tokenizer = x->source.o.tokenizer,
                            .plan = &x->plan,
@@ -134,6 +135,7 @@ static const lt_option options[] = {
       "of the written weights; default: as stored, GGUF block types as bf16" },
     { "output", LT_OPT_PATH, lt_required, 0, 0, NULL, false, "DIR",
       "folder to make: model/, plan.json, result.json, command.txt" },
+    LT_ADAPTER_OPTION,
     { NULL, LT_OPT_STRING, NULL, 0, 0, NULL, false, NULL, NULL },
 };
 

@@ -88,6 +88,7 @@ static lt_status run(lt_call_ctx *c, json_t **result, lt_err *err) {
     lt_dtype_find(lt_arg_string(c->args, "kv-dtype"), &d.kv);
     lt_opened opened;
     LT_TRY(lt_open_model(&opened, lt_arg_string(c->args, "model"), LT_TOKENIZER_NO, err));
+    LT_TRY(lt_opened_adapt(&opened, c, LT_ADAPT_RUN, err));
     d.model = opened.model;
     const lt_status st = bench(&d, result, err);
     lt_free(d.ids);
@@ -106,6 +107,7 @@ static const lt_option options[] = {
     { "prompt", LT_OPT_INT, "16", 1, 1 << 20, NULL, false, "N", "tokens that stand before them" },
     { "runs", LT_OPT_INT, "3", 1, 1000, NULL, false, "N", "runs" },
     { "kv-dtype", LT_OPT_STRING, "f32", 0, 0, "f32|f16|bf16|q8_0", false, NULL, "how keys and values are remembered" },
+    LT_ADAPTER_OPTION,
     { NULL, LT_OPT_STRING, NULL, 0, 0, NULL, false, NULL, NULL },
 };
 

@@ -94,6 +94,7 @@ static lt_status run(lt_call_ctx *c, json_t **result, lt_err *err) {
     p.score = strcmp(how, "last") == 0 ? SCORE_LAST : strcmp(how, "all") == 0 ? SCORE_ALL : SCORE_NONE;
     lt_opened opened;
     LT_TRY(lt_open_model(&opened, lt_arg_string(c->args, "model"), LT_TOKENIZER_NO, err));
+    LT_TRY(lt_opened_adapt(&opened, c, LT_ADAPT_RUN, err));
     p.model = opened.model;
     const lt_status st = bench(&p, result, err);
     lt_free(p.ids);
@@ -113,6 +114,7 @@ static const lt_option options[] = {
     { "runs", LT_OPT_INT, "5", 1, 1000, NULL, false, "N", "runs that are timed, after one that is not" },
     { "score", LT_OPT_STRING, "last", 0, 0, "last|all|none", false, NULL,
       "logits of the last token (what generation needs), the loss of every token (what perplexity needs), or neither" },
+    LT_ADAPTER_OPTION,
     { NULL, LT_OPT_STRING, NULL, 0, 0, NULL, false, NULL, NULL },
 };
 

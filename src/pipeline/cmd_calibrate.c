@@ -72,7 +72,7 @@ static lt_status run(lt_call_ctx *c, json_t **result, lt_err *err) {
     LT_TRY(choose_stats(&set, c->args, err));
     if (!lt_arg_flag(c->args, "estimate")) LT_TRY(check_output(c, output, err));
     lt_status st;
-    LT_GO(lt_subject_open(&s, c, lt_arg_string(c->args, "model"), err));
+    LT_GO(lt_subject_open(&s, c, lt_arg_string(c->args, "model"), LT_ADAPT_MERGE, err));
     LT_GO(lt_calibration_tokens(&t, c, &s, 0, err));
     LT_GO(lt_calibration_in(&in, &settings, c, &s, &t, set, output, err));
     st = calibrate(c, &in, result, err);
@@ -100,6 +100,7 @@ static const lt_option options[] = {
       "grad.trace" },
     LT_CALIBRATION_OPTIONS,
     { "output", LT_OPT_PATH, lt_required, 0, 0, NULL, false, "FILE", "stats file to make, FILE.safetensors" },
+    LT_ADAPTER_OPTION,
     { NULL, LT_OPT_STRING, NULL, 0, 0, NULL, false, NULL, NULL },
 };
 

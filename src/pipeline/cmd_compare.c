@@ -23,7 +23,7 @@ static lt_status open_all(comparing *k, lt_err *err) {
     if (!k->subject || !k->model) return lt_fail(err, LT_ENOMEM, "compare: out of memory");
     for (; k->n < n; k->n++) {
         const char *path = k->n ? lt_arg_at(a, "model", k->n - 1) : lt_arg_string(a, "base");
-        LT_TRY(lt_subject_open(&k->subject[k->n], k->c, path, err));
+        LT_TRY(lt_subject_open(&k->subject[k->n], k->c, path, k->n ? LT_ADAPT_RUN : LT_ADAPT_NO, err));
         k->model[k->n] = &k->subject[k->n];
     }
     return LT_OK;
@@ -97,6 +97,7 @@ static const lt_option options[] = {
     { "prompt-tokens", LT_OPT_INT, "512", 1, 1 << 20, NULL, false, "N", "tokens read in the speed runs" },
     { "new-tokens", LT_OPT_INT, "32", 2, 1 << 20, NULL, false, "N", "tokens written in the speed runs" },
     LT_REQUIRE_OPTION,
+    LT_ADAPTER_OPTION,
     { NULL, LT_OPT_STRING, NULL, 0, 0, NULL, false, NULL, NULL },
 };
 

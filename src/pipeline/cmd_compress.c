@@ -140,6 +140,7 @@ static lt_lineage lineage_of(const compressing *x) {
     return (lt_lineage){ .c = x->c,
                          .settings = x->settings,
                          .parent = x->source.o.model,
+                         .adapter = x->source.adapter,
                          .parent_hash = x->source.hash,
                          .tokenizer = x->source.o.tokenizer,
                          .plan = &x->plan,
@@ -290,7 +291,7 @@ static lt_status check(compressing *x, lt_err *err) {
 static lt_status run(lt_call_ctx *c, json_t **result, lt_err *err) {
     compressing x = { .c = c, .started = lt_seconds(), .out = { .lock = -1 } };
     LT_TRY(check(&x, err));
-    lt_status st = lt_subject_open(&x.source, c, lt_arg_string(c->args, "model"), err);
+    lt_status st = lt_subject_open(&x.source, c, lt_arg_string(c->args, "model"), LT_ADAPT_MERGE, err);
     if (st == LT_OK) st = read_text(&x, err);
     if (st == LT_OK) st = lt_arg_flag(c->args, "estimate") ? estimate(&x, result, err) : compress(&x, result, err);
     json_decref(x.settings);
@@ -332,6 +333,7 @@ static const lt_option options[] = {
     LT_REQUIRE_OPTION,
     { "output", LT_OPT_PATH, lt_required, 0, 0, NULL, false, "DIR",
       "folder to make: model/, plan.json, result.json, command.txt" },
+    LT_ADAPTER_OPTION,
     { NULL, LT_OPT_STRING, NULL, 0, 0, NULL, false, NULL, NULL },
 };
 

@@ -33,7 +33,7 @@ static lt_status open_all(evaluation *v, lt_err *err) {
     if (!v->subject || !v->each || !v->model || !v->out) return lt_fail(err, LT_ENOMEM, "evaluate: out of memory");
     for (; v->n < n; v->n++) {
         const char *path = v->n ? lt_arg_at(a, "model", v->n - 1) : lt_arg_string(a, "base");
-        LT_TRY(lt_subject_open(&v->subject[v->n], v->c, path, err));
+        LT_TRY(lt_subject_open(&v->subject[v->n], v->c, path, v->n ? LT_ADAPT_RUN : LT_ADAPT_NO, err));
         v->each[v->n] = &v->subject[v->n];
         if (v->n) v->model[v->n - 1] = v->subject[v->n].o.model;
     }
@@ -134,6 +134,7 @@ static const lt_option options[] = {
       "tokens per window; default: 2048, or the models' positions where they are fewer" },
     { "max-windows", LT_OPT_INT, "0", 0, 0x1p40, NULL, false, "N", "windows at most; 0: all" },
     LT_REQUIRE_OPTION,
+    LT_ADAPTER_OPTION,
     { NULL, LT_OPT_STRING, NULL, 0, 0, NULL, false, NULL, NULL },
 };
 

@@ -29,7 +29,7 @@ static lt_status open_all(evaluation *v, lt_err *err) {
     v->each = lt_calloc(n, sizeof *v->each);
     if (!v->subject || !v->each) return lt_fail(err, LT_ENOMEM, "evaluate: out of memory");
     for (; v->n < n; v->n++) {
-        LT_TRY(lt_subject_open(&v->subject[v->n], v->c, lt_arg_at(a, "model", v->n), err));
+        LT_TRY(lt_subject_open(&v->subject[v->n], v->c, lt_arg_at(a, "model", v->n), LT_ADAPT_RUN, err));
         v->each[v->n] = &v->subject[v->n];
     }
     return lt_window_choose(&v->window, v->c, v->each, n, err);
@@ -160,6 +160,7 @@ static const lt_option options[] = {
       "tokens per window; default: 2048, or the models' positions where they are fewer" },
     { "max-windows", LT_OPT_INT, "0", 0, 0x1p40, NULL, false, "N", "windows at most; 0: all" },
     LT_REQUIRE_OPTION,
+    LT_ADAPTER_OPTION,
     { NULL, LT_OPT_STRING, NULL, 0, 0, NULL, false, NULL, NULL },
 };
 

@@ -64,6 +64,7 @@ static lt_status export_model(exporting *x, json_t **result, lt_err *err) {
     const lt_lineage l = { .c = x->c,
                            .settings = x->settings,
                            .parent = x->source.o.model,
+                           .adapter = x->source.adapter,
                            .parent_hash = x->source.hash,
                            .tokenizer = x->source.o.tokenizer,
                            .form = x->target->name };
@@ -90,7 +91,7 @@ static lt_status run(lt_call_ctx *c, json_t **result, lt_err *err) {
     LT_TRY(lt_export_find(&x.target, lt_arg_string(c->args, "to"), err));
     LT_TRY(lt_export_check_dtype(x.target, lt_dtype_option(c->args), err));
     if (!lt_arg_flag(c->args, "estimate")) LT_TRY(lt_output_check(c, output, err));
-    LT_TRY(lt_subject_open(&x.source, c, lt_arg_string(c->args, "model"), err));
+    LT_TRY(lt_subject_open(&x.source, c, lt_arg_string(c->args, "model"), LT_ADAPT_MERGE, err));
     lt_status st;
     if (lt_arg_flag(c->args, "estimate")) {
         st = estimate(&x, result, err);
@@ -120,6 +121,7 @@ static const lt_option options[] = {
       "of the written weights; default: as stored (in a folder, GGUF block types as bf16). q8_0 and q4_0: gguf only" },
     { "output", LT_OPT_PATH, lt_required, 0, 0, NULL, false, "DIR",
       "folder to make: model/ (or model.gguf), result.json, command.txt" },
+    LT_ADAPTER_OPTION,
     { NULL, LT_OPT_STRING, NULL, 0, 0, NULL, false, NULL, NULL },
 };
 

@@ -352,6 +352,7 @@ static lt_status run(lt_call_ctx *c, json_t **result, lt_err *err) {
     forward f = { .c = c };
     lt_opened opened;
     LT_TRY(lt_open_model(&opened, lt_arg_string(c->args, "model"), LT_TOKENIZER_NO, err));
+    LT_TRY(lt_opened_adapt(&opened, c, LT_ADAPT_RUN, err));
     f.model = opened.model;
     const lt_status st = run_opened(&f, result, err);
     clear(&f);
@@ -372,6 +373,7 @@ static const lt_option options[] = {
     { "outputs", LT_OPT_STRING, "logits,hidden,hidden_last_layer,per_token_nll", 0, 0, NULL, false, "LIST",
       "what to write: logits, hidden (or hidden.N), hidden_last_layer, per_token_nll" },
     { "grad", LT_OPT_FLAG, "false", 0, 0, NULL, false, NULL, "also grad.<parameter> of the mean of per_token_nll" },
+    LT_ADAPTER_OPTION,
     { NULL, LT_OPT_STRING, NULL, 0, 0, NULL, false, NULL, NULL },
 };
 

@@ -306,6 +306,7 @@ static lt_status run(lt_call_ctx *c, json_t **result, lt_err *err) {
     generating g = { .c = c, .kv = LT_F32, .err = err };
     lt_opened opened;
     LT_TRY(lt_open_model(&opened, lt_arg_string(c->args, "model"), LT_TOKENIZER_IF_THERE, err));
+    LT_TRY(lt_opened_adapt(&opened, c, LT_ADAPT_RUN, err));
     g.model = opened.model;
     g.tok = opened.tokenizer;
     lt_status st = prepare(&g, err);
@@ -353,6 +354,7 @@ static const lt_option options[] = {
     { "seed", LT_OPT_INT, "0", 0, 0x1p53, NULL, false, "N", "of the choice" },
     { "ignore-eos", LT_OPT_FLAG, "false", 0, 0, NULL, false, NULL, "go on after an end-of-text token" },
     { "kv-dtype", LT_OPT_STRING, "f32", 0, 0, "f32|f16|bf16|q8_0", false, NULL, "how keys and values are remembered" },
+    LT_ADAPTER_OPTION,
     { NULL, LT_OPT_STRING, NULL, 0, 0, NULL, false, NULL, NULL },
 };
 

@@ -38,7 +38,7 @@ static lt_status lora_options(lt_heal_opts *o, const lt_args *a, lt_err *err) {
 
 static lt_status open_inputs(healing *x, lt_err *err) {
     const lt_args *a = x->c->args;
-    LT_TRY(lt_subject_open(&x->source, x->c, lt_arg_string(a, "model"), err));
+    LT_TRY(lt_subject_open(&x->source, x->c, lt_arg_string(a, "model"), LT_ADAPT_NO, err));
     LT_TRY(lt_heal_options(&x->o, a, x->source.o.model, err));
     return lora_options(&x->o, a, err);
 }

@@ -22,10 +22,13 @@ static lt_status inspect_folder(const lt_inspect *in, lt_err *err) {
     bool there = false;
     for (size_t i = 0; !there && i < LT_COUNTOF(marks); i++) LT_TRY(holds(&there, in->path, marks[i], err));
     if (there) return lt_inspect_model(in, err);
+    LT_TRY(holds(&there, in->path, "adapter_config.json", err));
+    if (there) return lt_inspect_adapter(in, err);
     LT_TRY(holds(&there, in->path, "tokenizer.json", err));
     if (there) return lt_inspect_tokenizer(in, err);
     return lt_fail(err, LT_EDATA,
-                   "%s: neither a model nor a tokenizer (no config.json, model/, model.gguf, tokenizer.json)",
+                   "%s: neither a model, an adapter nor a tokenizer (no config.json, model/, model.gguf, "
+                   "adapter_config.json, tokenizer.json)",
                    in->path);
 }
 
@@ -67,7 +70,8 @@ static lt_status run(lt_call_ctx *c, json_t **result, lt_err *err) {
 }
 
 static const lt_positional positionals[] = {
-    { "path", 1, 1, "model folder, output folder, GGUF, safetensors, stats, token file, plan, result, tokenizer" },
+    { "path", 1, 1,
+      "model folder, output folder, adapter folder, GGUF, safetensors, stats, token file, plan, result, tokenizer" },
     { NULL, 0, 0, NULL },
 };
 

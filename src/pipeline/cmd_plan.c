@@ -61,7 +61,7 @@ static lt_status run_make(lt_call_ctx *c, json_t **result, lt_err *err) {
     LT_REQUIRE(err, estimate || lt_arg_string(a, "output"), "plan: --output is missing");
     LT_TRY(lt_planning_check(a, lt_arg_string(a, "method"), err));
     if (!estimate) LT_TRY(lt_output_check(c, lt_arg_string(a, "output"), err));
-    LT_TRY(lt_subject_open(&s, c, lt_arg_string(a, "model"), err));
+    LT_TRY(lt_subject_open(&s, c, lt_arg_string(a, "model"), LT_ADAPT_MERGE, err));
     lt_status st = LT_OK;
     if (estimate) {
         lt_estimate e = { 0 };
@@ -124,7 +124,7 @@ static lt_status run_frontier(lt_call_ctx *c, json_t **result, lt_err *err) {
     LT_REQUIRE(err, !lt_arg_string(a, "keep"), "plan: --frontier tries every budget: leave --keep out");
     for (size_t i = 0; i < FRONTIER_POINTS; i++) keep[i] = 0.95 - 0.05 * (double)i, cut[i] = 0.0;
     LT_TRY(lt_planning_check(a, lt_arg_string(a, "method"), err));
-    LT_TRY(lt_subject_open(&s, c, lt_arg_string(a, "model"), err));
+    LT_TRY(lt_subject_open(&s, c, lt_arg_string(a, "model"), LT_ADAPT_MERGE, err));
     lt_status st = open_stats(&stats, c, err);
     if (st == LT_OK)
         st = lt_planning_make(&p, c, &s, stats, lt_arg_string(a, "method"), NULL, lt_arg_flag(a, "include-head"), &f,
@@ -141,7 +141,7 @@ static lt_status run_frontier(lt_call_ctx *c, json_t **result, lt_err *err) {
 static lt_status check_with_model(lt_call_ctx *c, lt_plan *p, json_t *r, lt_err *err) {
     lt_subject s;
     lt_stats *stats = NULL;
-    LT_TRY(lt_subject_open(&s, c, lt_arg_string(c->args, "model"), err));
+    LT_TRY(lt_subject_open(&s, c, lt_arg_string(c->args, "model"), LT_ADAPT_MERGE, err));
     lt_status st = open_stats(&stats, c, err);
     if (st == LT_OK) st = lt_plan_check(p, s.o.model, s.hash, stats, err);
     if (st == LT_OK) st = lt_plan_cost(p, s.o.model, err);
@@ -256,6 +256,7 @@ static const lt_option options[] = {
       "make nothing: check this plan, against MODEL (and --stats) where given" },
     { "diff", LT_OPT_PATH, NULL, 0, 0, NULL, false, "PLAN", "make nothing: show where two plans differ" },
     { "output", LT_OPT_PATH, NULL, 0, 0, NULL, false, "FILE", "plan to make, FILE.json" },
+    LT_ADAPTER_OPTION,
     { NULL, LT_OPT_STRING, NULL, 0, 0, NULL, false, NULL, NULL },
 };
 

@@ -70,7 +70,7 @@ static lt_status check_source(verifying *v, lt_err *err) {
     lt_subject source;
     double gap = 0.0;
     if (!path) return LT_OK;
-    LT_TRY(lt_subject_open(&source, v->c, path, err));
+    LT_TRY(lt_subject_open(&source, v->c, path, LT_ADAPT_NO, err));
     lt_status st = LT_OK;
     if (parent && strcmp(parent, source.hash) != 0)
         st = lt_fail(err, LT_EVERIFY, "made from another model: parent %s, this source %s (%s)", parent, source.hash,
@@ -89,7 +89,7 @@ static lt_status check_source(verifying *v, lt_err *err) {
 }
 
 static lt_status check(verifying *v, lt_err *err) {
-    LT_TRY(as_failure(lt_subject_open(&v->s, v->c, lt_arg_string(v->c->args, "model"), err), err));
+    LT_TRY(as_failure(lt_subject_open(&v->s, v->c, lt_arg_string(v->c->args, "model"), LT_ADAPT_NO, err), err));
     say(v, "folder", "opens strictly: no tensor missing, left over or misshapen");
     LT_TRY(load_manifest(v, err));
     LT_TRY(check_manifest(v, err));

@@ -20,6 +20,7 @@ const lt_command *const lt_commands[] = {
     &lt_cmd_heal,
     &lt_cmd_inspect,
     &lt_cmd_list,
+    &lt_cmd_merge_lora,
     &lt_cmd_plan,
     &lt_cmd_stats_merge,
     &lt_cmd_tokenize,

@@ -20,6 +20,7 @@ extern const lt_command lt_cmd_generate;
 extern const lt_command lt_cmd_heal;
 extern const lt_command lt_cmd_inspect;
 extern const lt_command lt_cmd_list;
+extern const lt_command lt_cmd_merge_lora;
 extern const lt_command lt_cmd_plan;
 extern const lt_command lt_cmd_stats_merge;
 extern const lt_command lt_cmd_tokenize;

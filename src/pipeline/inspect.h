@@ -12,7 +12,8 @@ typedef struct lt_inspect {
     bool all; /* every tensor, module, site, cut */
 } lt_inspect;
 
-lt_status lt_inspect_model(const lt_inspect *in, lt_err *err); /* folder, output folder, GGUF of a supported family */
+lt_status lt_inspect_model(const lt_inspect *in, lt_err *err);   /* folder, output folder, GGUF of a supported family */
+lt_status lt_inspect_adapter(const lt_inspect *in, lt_err *err); /* PEFT folder */
 lt_status lt_inspect_tokenizer(const lt_inspect *in, lt_err *err); /* folder or tokenizer.json */
 lt_status lt_inspect_gguf(const lt_inspect *in, lt_err *err);      /* metadata and tensors, whatever the architecture */
 lt_status lt_inspect_safetensors(const lt_inspect *in, lt_err *err); /* stats, tokens, anything */

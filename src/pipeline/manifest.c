@@ -146,6 +146,7 @@ lt_status lt_manifest_write(const lt_lineage *l, const lt_model *made, const cha
     json_t *made_by = l->plan ? json_object_get(l->plan->head, "made_by") : NULL;
     json_t *j = NULL, *older = grandparent(l->parent);
     if (older) json_object_set_new(parent, "parent", older);
+    if (l->adapter) json_object_set(parent, "adapter", l->adapter);
     if (id && path && parent && own && json_object_set_new(parent, "id", json_string(id)) == 0)
         j = json_pack("{s:s, s:{s:s, s:s}, s:s, s:s, s:O, s:O, s:s?, s:o, s:O, s:o?, s:o}", "format", "lathe-model/1",
                       "tool", "name", "lathe", "version", lt_version(), "verb", l->c->verb, "form", l->form, "model",
@@ -264,12 +265,16 @@ static void put_card(FILE *f, const lt_lineage *l, const lt_model *made, const c
     fprintf(f, "---\ntags:\n- lathe\n---\n\n# %s, %s by lathe\n\n", id,
             l->plan       ? "compressed"
             : l->training ? "trained"
+            : l->adapter  ? "merged"
                           : "exported");
     json_t *older = grandparent(l->parent);
     fprintf(f, "Parent: %s (hash `%.16s`)", id, l->parent_hash);
     if (json_is_string(json_object_get(older, "id")))
         fprintf(f, ", itself made from %s", json_string_value(json_object_get(older, "id")));
     json_decref(older);
+    if (l->adapter)
+        fprintf(f, ", with the adapter %s (hash `%.16s`) merged", json_string_value(json_object_get(l->adapter, "id")),
+                json_string_value(json_object_get(l->adapter, "hash")));
     fputs(".\n\n", f);
     put_sizes(f, l, made);
     put_measured(f, measured);

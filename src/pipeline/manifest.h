@@ -21,6 +21,7 @@ typedef struct lt_lineage {
     const lt_stats *stats;         /* NULL: none were needed */
     const json_t *training;        /* what was trained and how; NULL: nothing was */
     const char *form;              /* "ablinear" */
+    json_t *adapter;               /* that was merged into the parent (subject.h); NULL: none */
 } lt_lineage;
 /* "SmolLM2-135M" of a folder, a GGUF or an output folder's model/; lt_free, NULL: out of memory. */
 char *lt_model_id(const lt_model *m);

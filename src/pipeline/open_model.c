@@ -50,7 +50,22 @@ lt_status lt_open_model(lt_opened *out, const char *path, lt_with_tokenizer with
     return st;
 }
 
+static lt_status adapt(lt_opened *o, const lt_call_ctx *c, const char *folder, lt_adapt how, lt_err *err) {
+    LT_TRY(lt_adapters_open(&o->adapters, o->model, folder, err));
+    if (how != LT_ADAPT_MERGE) return LT_OK;
+    LT_TRY(lt_need_memory(c, lt_adapters_merge_bytes(o->adapters, LT_N_DTYPES), err));
+    return lt_adapters_merge(o->adapters, LT_N_DTYPES, c->team, err);
+}
+
+lt_status lt_opened_adapt(lt_opened *o, const lt_call_ctx *c, lt_adapt how, lt_err *err) {
+    const char *folder = how == LT_ADAPT_NO ? NULL : lt_arg_string(c->args, "adapter");
+    const lt_status st = folder ? adapt(o, c, folder, how, err) : LT_OK;
+    if (st != LT_OK) lt_opened_clear(o);
+    return st;
+}
+
 void lt_opened_clear(lt_opened *o) {
+    lt_adapters_destroy(o->adapters);
     lt_tokenizer_destroy(o->tokenizer);
     lt_model_destroy(o->model);
     *o = (lt_opened){ 0 };

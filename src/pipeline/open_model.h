@@ -7,18 +7,28 @@
 #define LT_PIPELINE_OPEN_MODEL_H
 
 #include "chat/chat.h"
-#include "model/model.h"
+#include "model/adapter.h"
 #include "pipeline/command.h"
 #include "tokenizer/tokenizer.h"
 
 typedef struct lt_opened {
     lt_model *model;
+    lt_adapters *adapters;   /* of --adapter; NULL: none */
     lt_tokenizer *tokenizer; /* NULL: not asked for, or not there */
 } lt_opened;
 typedef enum lt_with_tokenizer { LT_TOKENIZER_NO, LT_TOKENIZER_IF_THERE, LT_TOKENIZER_NEEDED } lt_with_tokenizer;
 /* A path that is not there is LT_EIO; a folder that holds no model LT_EDATA saying what was looked for. */
 lt_status lt_open_model(lt_opened *out, const char *path, lt_with_tokenizer with, lt_err *err);
 void lt_opened_clear(lt_opened *o);
+
+/* Row of every verb that runs or reads a model; on a model that other verbs compare with it has no effect. */
+#define LT_ADAPTER_OPTION                                                                                              \
+    { "adapter", LT_OPT_PATH, NULL, 0, 0, NULL, false, "DIR", "LoRA adapter (PEFT folder) that the model gets" }
+/* Verbs that run the model leave the adapter beside its weights; verbs that read weights merge it in memory, rounded
+ * as the weights are stored. */
+typedef enum lt_adapt { LT_ADAPT_NO, LT_ADAPT_RUN, LT_ADAPT_MERGE } lt_adapt;
+/* Nothing when --adapter is not given. On failure o is cleared. */
+lt_status lt_opened_adapt(lt_opened *o, const lt_call_ctx *c, lt_adapt how, lt_err *err);
 lt_status lt_open_tokenizer(lt_tokenizer **out, const char *path, lt_err *err);
 
 /* The chat template of a model or of what lt_open_tokenizer takes, or of `file` where it is not NULL; *out NULL: there

@@ -6,10 +6,7 @@
 
 #include "io/file.h"
 
-/* What one rounding of every weight may move the logits by, relative to the largest. Same dtype: nothing. The bounds
- * are generous on purpose: each stored number has been compared already, and a wrong config or name is off by far more.
- */
-static double rounding_gap(lt_dtype t) {
+double lt_rounding_gap(lt_dtype t) {
     switch (t) {
     case LT_Q4_0:
         return 2.0;
@@ -30,12 +27,12 @@ static double allowed_gap(const lt_model *m, const lt_export_target *target, lt_
     bool product = false;
     for (size_t i = 0; lt_model_param(m, i, &p); i++) {
         const lt_dtype to = lt_export_dtype(target, p.param->t.dtype, asked);
-        if (to != p.param->t.dtype) gap = fmax(gap, rounding_gap(to));
+        if (to != p.param->t.dtype) gap = fmax(gap, lt_rounding_gap(to));
     }
     for (size_t i = 0; target->form == LT_FORM_DENSE && lt_model_module(m, i, &mod); i++) {
         if (mod.linear->n_stages < 2) continue;
         product = true;
-        gap = fmax(gap, rounding_gap(lt_export_dtype(target, mod.linear->stage[1].w.t.dtype, asked)));
+        gap = fmax(gap, lt_rounding_gap(lt_export_dtype(target, mod.linear->stage[1].w.t.dtype, asked)));
     }
     const bool exact = target->form == LT_FORM_DENSE && !target->is_file && !product && gap == target->max_logit_gap;
     return exact ? 0.0 : gap;

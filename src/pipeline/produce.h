@@ -24,6 +24,10 @@ void lt_produced_clear(lt_produced *p);
 /* The folder as lt_produce left it, when that was done before. */
 lt_status lt_produced_open(lt_produced *out, const lt_call_ctx *c, double gap, const char *folder, lt_err *err);
 
+/* What one rounding of every weight to t may move the logits by, relative to the largest. The bounds are generous on
+ * purpose: stored numbers are compared one by one, and a wrong config or name is off by far more. */
+double lt_rounding_gap(lt_dtype t);
+
 /* What weights may be written as. */
 #define LT_DTYPE_CHOICES "bf16|f16|f32"
 lt_dtype lt_dtype_option(const lt_args *a); /* LT_N_DTYPES: not given */

@@ -4,13 +4,40 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "io/file.h"
 #include "pipeline/manifest.h"
 
-lt_status lt_subject_open(lt_subject *s, const lt_call_ctx *c, const char *path, lt_err *err) {
+/* The last part of a path, whatever slashes end it; lt_free */
+static char *folder_name(const char *path) {
+    char *copy = lt_strdup(path);
+    for (size_t n = copy ? strlen(copy) : 0; n > 1 && copy[n - 1] == '/'; n--) copy[n - 1] = 0;
+    char *name = copy ? lt_strdup(lt_path_name(copy)) : NULL;
+    lt_free(copy);
+    return name;
+}
+
+/* The id becomes "model + adapter". */
+static lt_status describe_adapter(lt_subject *s, lt_err *err) {
+    char hash[LT_HASH_HEX];
+    LT_TRY(lt_adapters_hash(s->o.adapters, hash, err));
+    char *name = folder_name(lt_adapters_folder(s->o.adapters));
+    char *both = name ? lt_asprintf("%s + %s", s->id, name) : NULL;
+    s->adapter = both ? json_pack("{s:s, s:s}", "id", name, "hash", hash) : NULL;
+    lt_free(name);
+    if (both) {
+        lt_free(s->id);
+        s->id = both;
+    }
+    return s->adapter ? LT_OK : lt_fail(err, LT_ENOMEM, "out of memory (%s)", lt_adapters_folder(s->o.adapters));
+}
+
+lt_status lt_subject_open(lt_subject *s, const lt_call_ctx *c, const char *path, lt_adapt how, lt_err *err) {
     *s = (lt_subject){ 0 };
     LT_TRY(lt_open_model(&s->o, path, LT_TOKENIZER_IF_THERE, err));
+    LT_TRY(lt_opened_adapt(&s->o, c, how, err));
     s->id = lt_model_id(s->o.model);
     lt_status st = s->id ? LT_OK : lt_fail(err, LT_ENOMEM, "%s: out of memory", path);
+    if (st == LT_OK && s->o.adapters) st = describe_adapter(s, err);
     if (st == LT_OK) st = lt_model_hash(s->o.model, c->ctx->threads, s->hash, err);
     if (st != LT_OK) lt_subject_clear(s);
     return st;
@@ -19,7 +46,9 @@ lt_status lt_subject_open(lt_subject *s, const lt_call_ctx *c, const char *path,
 void lt_subject_clear(lt_subject *s) {
     lt_opened_clear(&s->o);
     lt_free(s->id);
+    json_decref(s->adapter);
     s->id = NULL;
+    s->adapter = NULL;
 }
 
 /* One row's beginning, on one line: what a wrong template or tokenizer shows at a glance. */

@@ -11,8 +11,10 @@ typedef struct lt_subject {
     lt_opened o;
     char *id; /* manifest.h */
     char hash[LT_HASH_HEX];
+    json_t *adapter; /* {"id", "hash"} of --adapter; NULL: none */
 } lt_subject;
-lt_status lt_subject_open(lt_subject *s, const lt_call_ctx *c, const char *path, lt_err *err);
+/* how: what --adapter does to it; the hash, and the id, are then of both. */
+lt_status lt_subject_open(lt_subject *s, const lt_call_ctx *c, const char *path, lt_adapt how, lt_err *err);
 void lt_subject_clear(lt_subject *s);
 
 /* Text, JSONL or a token file as rows for the model. A token file needs no tokenizer. The log gets one decoded sample.
