@@ -149,7 +149,7 @@ lt_status lt_calibration_estimate(lt_estimate *e, const lt_calibrate_in *in, lt_
         add_site(e, in, c->d_model);
         add_site(e, in, c->layer[i].d_ff);
     }
-    if (in->include_head) add_site(e, in, c->d_model);
+    if (in->include_head) add_site(e, in, c->d_embed);
     if (in->first_rows) e->disk_bytes *= 2;
     if (in->f32) e->disk_bytes /= 2;
     lt_module mod;
