@@ -8,6 +8,7 @@
 
 #include "pipeline/args.h"
 #include "pipeline/options.h"
+#include "pipeline/presets.h"
 #include "pipeline/result.h"
 
 static lt_status find_verb(const lt_command **out, const char *verb, lt_err *err) {
@@ -77,6 +78,7 @@ lt_status lt_call(lt_ctx *ctx, const char *verb, const char *options_json, char 
     LT_TRY(find_verb(&command, verb, err));
     lt_status st;
     LT_GO(parse_options(&options, options_json, err));
+    LT_GO(lt_presets_merge(options, command, err));
     LT_GO(lt_args_create(&args, command, options, err));
     lt_ctx own = make_ctx(ctx, args);
     st = run_command(&result, &own, command, args, err);

@@ -123,7 +123,8 @@ const lt_command lt_cmd_bench_prefill = {
     .summary = "measure how fast a prompt is read",
     .details = "FLOPs are those of the linears as stored, of attention over the pairs that see each other, and of the "
                "head for the rows that are "
-               "scored. The sgemm rate is that of OpenBLAS on as many threads, measured before and after; the higher one counts.",
+               "scored. The sgemm rate is that of OpenBLAS on as many threads, measured before and after; the higher "
+               "one counts.",
     .example = "lathe bench prefill ./model --tokens 512",
     .positionals = positionals,
     .options = options,

@@ -89,6 +89,8 @@ static const lt_positional positionals[] = {
 };
 
 static const lt_option options[] = {
+    { "preset", LT_OPT_STRING, NULL, 0, 0, NULL, false, "NAME",
+      "the settings of a paper, for what is not given (`lathe list presets`)" },
     { "data", LT_OPT_PATH, lt_required, 0, 0, NULL, false, "FILE",
       "text, JSON lines, gzip or zstd of them, or a token file" },
     LT_TEMPLATE_OPTION("chat template for rows of \"messages\""),
@@ -116,4 +118,5 @@ const lt_command lt_cmd_calibrate = {
     .positionals = positionals,
     .options = options,
     .run = run,
+    .presets = true,
 };

@@ -308,6 +308,8 @@ static const lt_positional positionals[] = {
 };
 
 static const lt_option options[] = {
+    { "preset", LT_OPT_STRING, NULL, 0, 0, NULL, false, "NAME",
+      "the settings of a paper, for what is not given (`lathe list presets`)" },
     { "keep", LT_OPT_STRING, NULL, 0, 0, NULL, false, "WHAT", LT_KEEP_HELP },
     { "data", LT_OPT_PATH, NULL, 0, 0, NULL, false, "FILE",
       "text to calibrate with, where the method needs it: text, JSON lines, gzip or zstd of them, or a token file" },
@@ -351,4 +353,5 @@ const lt_command lt_cmd_compress = {
     .positionals = positionals,
     .options = options,
     .run = run,
+    .presets = true,
 };

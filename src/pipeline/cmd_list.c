@@ -10,6 +10,7 @@
 #include "export/export.h"
 #include "model/family.h"
 #include "pipeline/options.h"
+#include "pipeline/presets.h"
 #include "pipeline/result.h"
 #include "tokenizer/stage.h"
 #include "train/preset.h"
@@ -96,8 +97,15 @@ static void list_recipes(json_t *result) {
 }
 
 static void list_presets(json_t *result) {
-    json_t *rows = TABLE(result, "presets of training", "preset", "trains", "lr", "schedule", "epochs", "rows per step",
-                         "tokens per row");
+    json_t *rows = TABLE(result, "presets of methods", "preset", "does", "sets", "source");
+    for (const lt_method_preset *p = lt_method_presets; p->name; p++) {
+        json_t *sets = json_array();
+        for (const lt_preset_value *v = p->values; v->option; v++)
+            json_array_append_new(sets, json_sprintf("--%s %s", v->option, v->value));
+        lt_result_row(rows, "ssjs", p->name, p->summary, sets, p->source);
+    }
+    rows = TABLE(result, "presets of training", "preset", "trains", "lr", "schedule", "epochs", "rows per step",
+                 "tokens per row");
     for (const lt_preset *const *p = lt_presets; *p; p++)
         lt_result_row(rows, "ssdsdzz", (*p)->name, (*p)->summary, (*p)->lr, (*p)->schedule, (*p)->epochs,
                       (*p)->batch * (*p)->accumulate, (*p)->seq_len);

@@ -238,6 +238,8 @@ static const lt_positional positionals[] = {
 };
 
 static const lt_option options[] = {
+    { "preset", LT_OPT_STRING, NULL, 0, 0, NULL, false, "NAME",
+      "the settings of a paper, for what is not given (`lathe list presets`)" },
     { "keep", LT_OPT_STRING, NULL, 0, 0, NULL, false, "WHAT", LT_KEEP_HELP },
     { "method", LT_OPT_STRING, "whitened", 0, 0, NULL, false, "METHOD",
       "how the cuts are found (`lathe list methods`)" },
@@ -271,4 +273,5 @@ const lt_command lt_cmd_plan = {
     .positionals = positionals,
     .options = options,
     .run = run,
+    .presets = true,
 };

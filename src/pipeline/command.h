@@ -61,6 +61,7 @@ typedef struct lt_command {
     /* *result: set on LT_OK, and on LT_ETARGET or LT_EVERIFY where there is one to inspect. "run" is added by lt_call.
      */
     lt_status (*run)(lt_call_ctx *c, json_t **result, lt_err *err);
+    bool presets;     /* takes the methods' presets (pipeline/presets.h) in an option "preset" */
     unsigned without; /* global options that mean nothing here and are refused: LT_NO_ESTIMATE | LT_NO_OVERWRITE */
 } lt_command;
 enum { LT_NO_ESTIMATE = 1, LT_NO_OVERWRITE = 2 };

@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "pipeline/args.h"
+#include "pipeline/presets.h"
 
 json_t *lt_result_real(double v) {
     if (isnan(v)) return json_string("nan");
@@ -62,7 +63,11 @@ const char *lt_bytes_text(double bytes, char *buf, size_t cap) {
 }
 
 json_t *lt_result_new(const lt_call_ctx *c) {
-    return json_pack("{s:s, s:s}", "format", "lathe-result/1", "verb", c->verb);
+    const lt_command *command = lt_command_find(c->verb);
+    json_t *r = json_pack("{s:s, s:s}", "format", "lathe-result/1", "verb", c->verb);
+    json_t *preset = r && command && c->args ? lt_presets_report(c->args, command) : NULL;
+    if (preset) json_object_set_new(r, "preset", preset);
+    return r;
 }
 
 json_t *lt_result_table(json_t *result, const char *title, const char *const *columns, size_t n) {
