@@ -44,6 +44,49 @@ void lt_map_close(lt_buffer *b) {
     *b = (lt_buffer){ 0 };
 }
 
+/* ---- large pages ---- */
+
+enum { LARGE = 2 << 20, PIECE = 4 * LARGE };
+
+/* Without them a copy would cost time and gain nothing. */
+static bool has_large_pages(void) {
+    char *text;
+    if (lt_file_read(&text, NULL, "/sys/kernel/mm/transparent_hugepage/enabled", 4096, NULL) != LT_OK) return false;
+    const bool has = strstr(text, "[always]") || strstr(text, "[madvise]");
+    lt_free(text);
+    return has;
+}
+
+/* Pages of the map are given back as they are copied: the two never stand in memory together. */
+static void copy_and_drop(char *to, char *from, size_t bytes) {
+    for (size_t i = 0; i < bytes; i += PIECE) {
+        const size_t n = lt_min_size(PIECE, bytes - i);
+        memcpy(to + i, from + i, n);
+        madvise(from + i, n, MADV_DONTNEED);
+    }
+}
+
+/* The copy lies like the map within a large page, so that moving it there keeps large pages whole. */
+bool lt_map_settle(lt_buffer *b) {
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE), bytes = (b->bytes + page - 1) / page * page;
+    if (!b->mapped || bytes < 2 * (size_t)LARGE || !has_large_pages()) return false;
+    char *room = mmap(NULL, bytes + 2 * (size_t)LARGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (room == MAP_FAILED) return false;
+    const size_t skip = ((uintptr_t)b->data - (uintptr_t)room) % LARGE;
+    char *copy = room + skip;
+    if (skip) munmap(room, skip);
+    munmap(copy + bytes, 2 * (size_t)LARGE - skip);
+    madvise(copy, bytes, MADV_HUGEPAGE);
+    copy_and_drop(copy, b->data, b->bytes);
+    if (mprotect(copy, bytes, PROT_READ) != 0 ||
+        mremap(copy, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, b->data) == MAP_FAILED) {
+        munmap(copy, bytes);
+        return false;
+    }
+    b->mapped = false;
+    return true;
+}
+
 /* Reads until the end, so pipes and files that grow work as well. */
 static lt_status read_all(char **out, size_t *bytes, int fd, size_t guess, size_t limit, const char *path,
                           lt_err *err) {

@@ -10,6 +10,9 @@
 /* Read-only map of a whole regular file; close with lt_map_close. LT_EIO names path and errno. */
 lt_status lt_map_open(lt_buffer *out, const char *path, lt_err *err);
 void lt_map_close(lt_buffer *b);
+/* The map's bytes go to memory in large pages, at the same address; false: it stays as it is (no large pages, no
+ * room). Nobody may read it meanwhile. */
+bool lt_map_settle(lt_buffer *b);
 /* Whole file into lt_malloc'ed memory, NUL-terminated; *bytes without the NUL. limit 0: none. */
 lt_status lt_file_read(char **out, size_t *bytes, const char *path, size_t limit, lt_err *err);
 

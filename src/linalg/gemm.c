@@ -9,7 +9,7 @@
 
 enum {
     FEW = 8,           /* rows of x that multiply straight from storage */
-    ROW_TILE = 32,     /* stored rows of one task */
+    ROW_TILE = 8,      /* stored rows of one task */
     COLUMN_TILE = 256, /* stored columns of one task, a multiple of every block */
     SMALL = 32768      /* weights; fewer are not worth a parallel region */
 };
@@ -194,15 +194,28 @@ static void few_by_columns(const product *p, size_t c0, size_t c1) {
     }
 }
 
+typedef struct few_job {
+    const product *p;
+    bool by_rows;
+} few_job;
+
 /* More than FEW rows of x take their turns while the tile is in the cache. */
+static void few_tile(void *arg, size_t t) {
+    const few_job *job = arg;
+    const product *p = job->p;
+    const size_t tile = job->by_rows ? ROW_TILE : COLUMN_TILE, length = job->by_rows ? p->rows : p->cols,
+                 end = lt_min_size(length, (t + 1) * tile);
+    for (size_t i = 0; job->by_rows && i < p->n; i += FEW) few_by_rows(p, i, t * tile, end);
+    if (!job->by_rows) few_by_columns(p, t * tile, end);
+}
+
 static void few(const product *p, bool by_rows) {
-    const size_t length = by_rows ? p->rows : p->cols, tile = by_rows ? ROW_TILE : COLUMN_TILE;
-#pragma omp parallel for num_threads(p->team->threads) schedule(static) if (p->rows * p->cols > SMALL)
-    for (size_t t = 0; t < tiles_in(length, tile); t++) {
-        const size_t end = lt_min_size(length, (t + 1) * tile);
-        for (size_t i = 0; by_rows && i < p->n; i += FEW) few_by_rows(p, i, t * tile, end);
-        if (!by_rows) few_by_columns(p, t * tile, end);
-    }
+    few_job job = { p, by_rows };
+    const size_t tiles = tiles_in(by_rows ? p->rows : p->cols, by_rows ? ROW_TILE : COLUMN_TILE);
+    if (p->rows * p->cols > SMALL)
+        lt_team_run(p->team, tiles, few_tile, &job);
+    else
+        for (size_t t = 0; t < tiles; t++) few_tile(&job, t);
 }
 
 /* The piece rows r0.., columns c0.. of w in f32: in place where it is stored so, else widened into scratch. */

@@ -5,10 +5,12 @@
 #include <stdio.h>
 
 #include "linalg/blas.h"
+#include "linalg/crew.h"
 
 static lt_status fill(lt_team *t, const char *isa, lt_err *err) {
     t->k = lt_kernels_get(isa);
     if (!t->k) return lt_fail(err, LT_EUNSUPPORTED, "no kernels that this machine can run (isa: %s)", isa);
+    if (!(t->crew = lt_crew_create(t->threads))) return lt_fail(err, LT_ENOMEM, "a team of threads");
     t->scratch = lt_calloc((size_t)t->threads, sizeof *t->scratch);
     if (!t->scratch) return lt_fail(err, LT_ENOMEM, "scratch of %d threads", t->threads);
     t->scratch_bytes = LT_TEAM_SCRATCH;
@@ -35,6 +37,7 @@ void lt_team_destroy(lt_team *t) {
     if (!t) return;
     for (int i = 0; t->scratch && i < t->threads; i++) lt_free(t->scratch[i]);
     lt_free(t->scratch);
+    lt_free(t->crew);
     lt_free(t);
 }
 

@@ -14,6 +14,7 @@ typedef struct lt_team {
     const lt_kernels *k;  /* best for this CPU, or the one asked for */
     void **scratch;       /* [threads], 64-byte aligned */
     size_t scratch_bytes; /* of each */
+    struct lt_crew *crew; /* how held threads are called */
 } lt_team;
 
 #define LT_TEAM_SCRATCH ((size_t)8 << 20) /* enough for every kernel of linalg/ and nn/ */
@@ -28,6 +29,15 @@ int lt_team_thread(void); /* index of the calling thread inside a parallel regio
  * whatever the thread count. */
 lt_status lt_team_for(lt_team *team, size_t n, lt_status (*fn)(void *user, size_t i, lt_err *err), void *user,
                       lt_err *err);
+
+/* Runs fn(arg, i) for i < n, each by one thread, whichever; items do not touch each other's results. For short work: no
+ * errors. */
+void lt_team_run(lt_team *team, size_t n, void (*fn)(void *arg, size_t i), void *arg);
+/* Runs fn(arg) while the other threads of the team stay awake: each lt_team_run inside costs about a microsecond, where
+ * a parallel region costs ten. For a decoding step, which is hundreds of them. OpenMP loops inside run on the calling
+ * thread alone. Threads that find nothing to do for some tens of microseconds give way to others. */
+void lt_team_hold(lt_team *team, void (*fn)(void *arg), void *arg);
+bool lt_team_is_held(const lt_team *team);
 
 /* What the start-up line of -v says: "OpenBLAS 0.3.21 SkylakeX, kernels avx512, 2 threads". */
 const char *lt_team_describe(const lt_team *t, char *buf, size_t cap);

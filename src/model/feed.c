@@ -4,20 +4,37 @@
 
 #include <string.h>
 
-/* Hidden states of the batch to logits of the rows `last` [n]; to NULL: only the cache is wanted. */
-static lt_status forward(lt_exec *x, const lt_model *m, const lt_batch *batch, const size_t *last, size_t n, float *to,
-                         lt_err *err) {
-    lt_exec_begin(x, batch);
+typedef struct forwarding {
+    lt_exec *x;
+    const lt_model *m;
+    const lt_batch *batch;
+    const size_t *last; /* [n] rows; n the whole batch: not read */
+    size_t n;
+    float *to; /* [n, vocab]; NULL: only the cache is wanted */
+} forwarding;
+
+/* Hidden states of the batch to logits of its last rows. */
+static void run_layers(void *arg) {
+    const forwarding *f = arg;
+    lt_exec *x = f->x;
+    const lt_model *m = f->m;
+    lt_exec_begin(x, f->batch);
     lt_var h = lt_model_embed(x, m);
     for (size_t layer = 0; layer < m->config.n_layers; layer++) h = lt_model_layer(x, m, layer, h);
-    if (to) {
-        if (n < batch->n_rows) h = lt_take_rows(x, h, last, n);
-        const lt_var y = lt_model_logits(x, m, lt_model_final(x, m, h));
-        const lt_real *p = lt_data(x, y);
-        if (p) memcpy(to, p, n * m->config.vocab_size * sizeof *to);
-    }
-    const lt_status st = lt_exec_status(x, err);
-    lt_exec_begin(x, NULL); /* batch and pieces end here */
+    if (!f->to) return;
+    if (f->n < f->batch->n_rows) h = lt_take_rows(x, h, f->last, f->n);
+    const lt_var y = lt_model_logits(x, m, lt_model_final(x, m, h));
+    const lt_real *p = lt_data(x, y);
+    if (p) memcpy(f->to, p, f->n * m->config.vocab_size * sizeof *f->to);
+}
+
+static lt_status forward(forwarding f, lt_err *err) {
+    if (f.batch->n_rows == f.batch->n_pieces) /* a decoding step: many small products */
+        lt_team_hold(lt_exec_team(f.x), run_layers, &f);
+    else
+        run_layers(&f);
+    const lt_status st = lt_exec_status(f.x, err);
+    lt_exec_begin(f.x, NULL); /* batch and pieces end here */
     return st;
 }
 
@@ -39,7 +56,7 @@ lt_status lt_session_feed(lt_session *s, lt_exec *x, const lt_model *m, const in
         const lt_piece piece = { .n = rows, .pos0 = lt_session_positions(s), .parent = -1 };
         lt_past *const past = lt_session_past(s);
         const lt_batch batch = { .n_rows = rows, .n_pieces = 1, .ids = ids + i, .piece = &piece, .past = &past };
-        LT_TRY(forward(x, m, &batch, &last, 1, i + rows == n ? logits : NULL, err));
+        LT_TRY(forward((forwarding){ x, m, &batch, &last, 1, i + rows == n ? logits : NULL }, err));
     }
     return LT_OK;
 }
@@ -57,7 +74,7 @@ lt_status lt_session_step(lt_session *const *s, size_t n, lt_exec *x, const lt_m
         past[i] = lt_session_past(s[i]);
     }
     const lt_batch batch = { .n_rows = n, .n_pieces = n, .ids = ids, .piece = piece, .past = past };
-    if (st == LT_OK) st = forward(x, m, &batch, NULL, n, logits, err);
+    if (st == LT_OK) st = forward((forwarding){ x, m, &batch, NULL, n, logits }, err);
     lt_free(piece);
     lt_free(past);
     return st;

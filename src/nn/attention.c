@@ -440,8 +440,10 @@ static bool few_next(walker *w, const task *t, size_t at, run *r) {
     return true;
 }
 
-static void attend_few(const plan *pl, size_t index, void *scratch) {
+static void attend_few(void *arg, size_t index) {
+    const plan *pl = arg;
     const lt_attn *a = &pl->a;
+    void *scratch = a->team->scratch[lt_team_thread()];
     const task *job = &pl->few[index];
     const lt_piece *piece = &a->batch->piece[job->piece];
     const size_t rows = job->n * a->group, dv = a->p.v_dim;
@@ -541,8 +543,10 @@ static void forward(lt_exec *x, const lt_node *node) {
     const size_t dims = pl.a.p.qk_dim + pl.a.p.v_dim;
 #pragma omp parallel for schedule(static, 1) num_threads(lt_op_threads(team, pl.many_work *dims / 32))
     for (size_t i = 0; i < pl.n_many; i++) attend_many(&pl, &pl.many[i], team->scratch[lt_team_thread()]);
-#pragma omp parallel for schedule(static, 1) num_threads(lt_op_threads(team, pl.few_work *dims / 4))
-    for (size_t i = 0; i < pl.n_few; i++) attend_few(&pl, i, team->scratch[lt_team_thread()]);
+    if (pl.n_few > 1 && (lt_team_is_held(team) || lt_op_threads(team, pl.few_work * dims / 4) > 1))
+        lt_team_run(team, pl.n_few, attend_few, &pl);
+    else
+        for (size_t i = 0; i < pl.n_few; i++) attend_few(&pl, i);
     merge_few(&pl);
 }
 

@@ -6,12 +6,15 @@
 #include <string.h>
 
 #include "model/generate.h"
+#include "model/settle.h"
 #include "pipeline/estimate.h"
 #include "pipeline/open_model.h"
 #include "pipeline/prompt.h"
 #include "pipeline/result.h"
 #include "pipeline/sink.h"
 #include "pipeline/writing.h"
+
+enum { WORTH_SETTLING = 64 }; /* steps: each gains a fifth of what settling costs, or more */
 
 /* one sample of one prompt */
 typedef struct answer {
@@ -261,6 +264,7 @@ static lt_status generate(generating *g, json_t **result, lt_err *err) {
         .user = g,
     };
     lt_generate_many_out out;
+    if (g->tokens / g->batch >= WORTH_SETTLING) lt_model_settle(g->model);
     if (g->lines) LT_TRY(lt_sink_open(&g->out, g->c, lt_arg_string(a, "output"), err));
     LT_TRY(lt_generate_many(&out, &in, err));
     return g->st == LT_OK ? report(g, &out, result, err) : g->st;

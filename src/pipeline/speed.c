@@ -10,6 +10,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "model/settle.h"
+
 enum { RUNS = 3 };
 static const double enough_s = 8.0; /* of runs; a slow model is measured once */
 
@@ -25,6 +27,7 @@ static lt_status measure(task *t, lt_err *err) {
     lt_generate_in warm = t->in;
     warm.n_prompt = lt_min_size(warm.n_prompt, 16);
     warm.max_new = 2;
+    lt_model_settle(t->in.model); /* as generate does; this process is here for it alone */
     LT_TRY(lt_generate(&out, &warm, err));
     double spent = 0;
     for (int run = 0; run < RUNS && (run == 0 || spent < enough_s); run++) {

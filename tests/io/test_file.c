@@ -37,6 +37,28 @@ static void maps_show_whole_files(void **state) {
     assert_fails(lt_map_open(&b, "/dev/null", &err), &err, LT_EIO, "not a regular file (/dev/null)");
 }
 
+/* Bytes and address stay, of any length; small files are left as they are. */
+static void a_settled_map_is_the_same_to_its_readers(void **state) {
+    (void)state;
+    static const size_t sizes[] = { 5, 4 << 20, (9 << 20) + 4097, (21 << 20) - 1 };
+    lt_err err = { 0 };
+    for (size_t s = 0; s < LT_COUNTOF(sizes); s++) {
+        unsigned char *bytes = malloc(sizes[s]);
+        lt_buffer b;
+        for (size_t i = 0; i < sizes[s]; i++) bytes[i] = (unsigned char)(i * 2654435761u >> 13);
+        test_write_file(test_path("large"), bytes, sizes[s]);
+        assert_ok(lt_map_open(&b, test_path("large"), &err), &err);
+        const void *at = b.data;
+        const bool settled = lt_map_settle(&b);
+        assert_true(b.mapped != settled && b.data == at && b.bytes == sizes[s]);
+        if (s == 0) assert_false(settled);
+        assert_memory_equal(b.data, bytes, sizes[s]);
+        assert_false(lt_map_settle(&b) && settled);
+        lt_map_close(&b);
+        free(bytes);
+    }
+}
+
 static void read_gives_all_bytes_and_keeps_a_limit(void **state) {
     (void)state;
     lt_err err = { 0 };
@@ -255,6 +277,7 @@ static void a_lock_has_one_holder(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(maps_show_whole_files),
+        cmocka_unit_test(a_settled_map_is_the_same_to_its_readers),
         cmocka_unit_test(read_gives_all_bytes_and_keeps_a_limit),
         cmocka_unit_test(a_written_file_is_there_whole_or_not_at_all),
         cmocka_unit_test(new_files_follow_the_umask),

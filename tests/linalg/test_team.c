@@ -41,7 +41,7 @@ static void bad_requests_are_refused(void **state) {
 static void every_allocation_may_fail(void **state) {
     (void)state;
     int threads = 2;
-    assert_int_equal(test_every_allocation_fails(make, &threads), 4);
+    assert_int_equal(test_every_allocation_fails(make, &threads), 5);
 }
 
 static void description_names_library_kernels_threads(void **state) {
@@ -66,12 +66,81 @@ static void blas_calls_leave_the_hosts_thread_count_alone(void **state) {
     assert_int_equal(omp_get_max_threads(), before);
 }
 
+/* ---- held threads ---- */
+
+enum { ITEMS = 1000, CALLS = 300 };
+
+typedef struct counting {
+    lt_team *team;
+    unsigned char done[ITEMS]; /* written by one thread each */
+    size_t n, calls;
+    double sum[ITEMS];
+} counting;
+
+static void count_item(void *arg, size_t i) {
+    counting *c = arg;
+    assert_true(lt_team_thread() < c->team->threads);
+    c->done[i]++;
+    for (size_t k = 0; k < i % 50; k++) c->sum[i] += (double)(i + k);
+}
+
+static void call_often(void *arg) {
+    counting *c = arg;
+    assert_true(lt_team_is_held(c->team) == (c->team->threads > 1));
+    for (size_t k = 0; k < CALLS; k++) {
+        c->n = k * 7 % (ITEMS + 1);
+        memset(c->done, 0, sizeof c->done);
+        lt_team_run(c->team, c->n, count_item, c);
+        for (size_t i = 0; i < ITEMS; i++) assert_int_equal(c->done[i], i < c->n);
+        c->calls++;
+    }
+}
+
+static void held_threads_do_every_item_once(void **state) {
+    (void)state;
+    static const int threads[] = { 1, 2, 3, 8 };
+    counting *first = lt_calloc(1, sizeof *first), *c = lt_calloc(1, sizeof *c);
+    lt_err err = { 0 };
+    for (size_t t = 0; t < LT_COUNTOF(threads); t++) {
+        counting *to = t ? c : first;
+        memset(to, 0, sizeof *to);
+        assert_ok(lt_team_create(&to->team, threads[t], NULL, &err), &err);
+        for (size_t again = 0; again < 3; again++) lt_team_hold(to->team, call_often, to);
+        assert_int_equal(to->calls, 3 * CALLS);
+        assert_false(lt_team_is_held(to->team));
+        lt_team_run(to->team, 5, count_item, to); /* and without being held */
+        assert_int_equal(to->done[4], 1 + (4 < to->n));
+        if (t) assert_memory_equal(c->sum, first->sum, sizeof c->sum);
+        lt_team_destroy(to->team);
+    }
+    lt_free(first);
+    lt_free(c);
+}
+
+static void hold_again(void *arg) {
+    counting *c = arg;
+    lt_team_hold(c->team, call_often, c);
+}
+
+static void holding_twice_or_inside_a_region_is_holding_once(void **state) {
+    (void)state;
+    counting *c = lt_calloc(1, sizeof *c);
+    lt_err err = { 0 };
+    assert_ok(lt_team_create(&c->team, 2, NULL, &err), &err);
+    lt_team_hold(c->team, hold_again, c);
+    assert_int_equal(c->calls, CALLS);
+    lt_team_destroy(c->team);
+    lt_free(c);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_thread_has_aligned_scratch),
         cmocka_unit_test(bad_requests_are_refused),
         cmocka_unit_test(every_allocation_may_fail),
         cmocka_unit_test(description_names_library_kernels_threads),
+        cmocka_unit_test(held_threads_do_every_item_once),
+        cmocka_unit_test(holding_twice_or_inside_a_region_is_holding_once),
         cmocka_unit_test(blas_calls_leave_the_hosts_thread_count_alone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -8,7 +8,7 @@
 
 /* bytes: weights come from memory in order and are asked for into the L2 cache (docs/performance.md) */
 enum { AHEAD = 2048 };
-enum { CHUNK = 512 }; /* floats of a widened piece that stays in the L1 cache; a multiple of every unit */
+enum { CHUNK = 1024 }; /* floats of a widened piece that stays in the L1 cache; a multiple of every unit */
 
 /* ---- one unit of storage into registers; leading halves: scale, minimum ---- */
 
@@ -240,7 +240,9 @@ static void dot_rows(float *y, size_t ldy, const float *x, size_t ldx, size_t ro
     float part[CHUNK];
     for (size_t i = 0; i < n; i += CHUNK) {
         const size_t m = lt_min_size(CHUNK, n - i);
-        widen(part, t, element(t, w, i), m);
+        const uint8_t *from = element(t, w, i), *end = element(t, w, i + m);
+        for (const uint8_t *p = from; p < end; p += 64) __builtin_prefetch(p + AHEAD, 0, 2);
+        widen(part, t, from, m);
         dot_piece(acc, x + i, ldx, rows, part, m);
     }
     for (size_t j = 0; j < rows; j++) y[j * ldy] = finish(acc[j]);
