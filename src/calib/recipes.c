@@ -6,8 +6,9 @@
 
 #include "io/file.h"
 
-extern const lt_recipe lt_recipe_plain, lt_recipe_svdllm, lt_recipe_wikitext;
-const lt_recipe *const lt_recipes[] = { &lt_recipe_plain, &lt_recipe_svdllm, &lt_recipe_wikitext, NULL };
+extern const lt_recipe lt_recipe_plain, lt_recipe_svdllm, lt_recipe_wikitext, lt_recipe_minitron;
+const lt_recipe *const lt_recipes[] = { &lt_recipe_plain, &lt_recipe_svdllm, &lt_recipe_wikitext, &lt_recipe_minitron,
+                                        NULL };
 
 static lt_status find_recipe(const lt_recipe **out, const char *name, lt_err *err) {
     char list[128] = "";

@@ -9,18 +9,12 @@
 #include "compress/rows.h"
 
 extern const lt_method lt_method_whitened, lt_method_weight_svd, lt_method_utilized, lt_method_utilized_biased,
-    lt_method_projected, lt_method_hybrid, lt_method_asvd, lt_method_two_sided, lt_method_energy, lt_method_search;
-const lt_method *const lt_methods[] = { &lt_method_whitened,
-                                        &lt_method_weight_svd,
-                                        &lt_method_asvd,
-                                        &lt_method_two_sided,
-                                        &lt_method_energy,
-                                        &lt_method_utilized,
-                                        &lt_method_hybrid,
-                                        &lt_method_utilized_biased,
-                                        &lt_method_projected,
-                                        &lt_method_search,
-                                        NULL };
+    lt_method_projected, lt_method_hybrid, lt_method_asvd, lt_method_two_sided, lt_method_energy, lt_method_search,
+    lt_method_output_gram;
+const lt_method *const lt_methods[] = { &lt_method_whitened,  &lt_method_weight_svd,      &lt_method_asvd,
+                                        &lt_method_two_sided, &lt_method_energy,          &lt_method_utilized,
+                                        &lt_method_hybrid,    &lt_method_utilized_biased, &lt_method_projected,
+                                        &lt_method_search,    &lt_method_output_gram,     NULL };
 
 static const char *const loaders[] = { "lathe", "hf", NULL };
 
@@ -170,14 +164,28 @@ static lt_status add_made_by(lt_plan *p, const lt_method *m, const lt_plan_in *i
 
 /* ---- making one ---- */
 
-/* "gram": of inputs; "grad.gram": of the gradients of outputs. */
-static lt_status check_need(const lt_method *m, const char *need, const lt_stats *stats, lt_err *err) {
-    const bool grad = strncmp(need, "grad.", 5) == 0;
-    const lt_stats_kind kind = grad ? LT_STATS_GRAD : LT_STATS_INPUT;
+/* "gram": of inputs; "grad.gram": of the gradients of outputs; "output.gram": of outputs, imported. */
+static bool has_need(const char *need, const lt_stats *stats) {
+    static const struct {
+        const char *prefix;
+        lt_stats_kind kind;
+    } kinds[] = { { "grad.", LT_STATS_GRAD }, { "output.", LT_STATS_OUTPUT }, { "output.", LT_STATS_BIASED } };
+    const char *stat = strchr(need, '.') ? strchr(need, '.') + 1 : need;
     for (size_t i = 0; i < lt_stats_n_sites(stats); i++) {
         const lt_stats_site site = lt_stats_site_at(stats, i);
-        if (site.kind == kind && lt_stats_have(stats, site.name, grad ? need + 5 : need)) return LT_OK;
+        bool fits = stat == need && site.kind == LT_STATS_INPUT;
+        for (size_t k = 0; stat != need && k < LT_COUNTOF(kinds); k++)
+            fits |= strncmp(need, kinds[k].prefix, strlen(kinds[k].prefix)) == 0 && site.kind == kinds[k].kind;
+        if (fits && lt_stats_have(stats, site.name, stat)) return true;
     }
+    return false;
+}
+
+static lt_status check_need(const lt_method *m, const char *need, const lt_stats *stats, lt_err *err) {
+    if (has_need(need, stats)) return LT_OK;
+    if (strncmp(need, "output.", 7) == 0)
+        return lt_fail(err, LT_EDATA, "stats hold no output Grams, which method %s needs: `lathe stats import`",
+                       m->name);
     return lt_fail(err, LT_EDATA,
                    "stats lack %s, which method %s needs: run `lathe calibrate MODEL --data FILE --methods %s`", need,
                    m->name, m->name);

@@ -51,7 +51,9 @@ static lt_status parse_needs(lt_stat_needs *out, const char *const *name, size_t
     lt_stat_needs more = { 0 };
     LT_REQUIRE(err, n <= MAX_NAMES, "calibrate: more than %d sums", MAX_NAMES);
     for (size_t i = 0; i < n; i++)
-        if (strncmp(name[i], "grad.", 5) == 0)
+        if (strncmp(name[i], "output.", 7) == 0)
+            return lt_fail(err, LT_EUSAGE, "calibrate: Grams of outputs are imported, not made: `lathe stats import`");
+        else if (strncmp(name[i], "grad.", 5) == 0)
             grad[n_grad++] = name[i] + 5;
         else
             input[n_input++] = name[i];

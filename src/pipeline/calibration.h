@@ -21,7 +21,7 @@
           NULL,                                                                                                        \
           false,                                                                                                       \
           "NAME",                                                                                                      \
-          "how text becomes rows: plain, svdllm (random excerpts), wikitext" },                                        \
+          "how text becomes rows: plain, svdllm (random excerpts), wikitext, minitron" },                              \
         { "seed", LT_OPT_INT, "3", 0, 0x1p53, NULL, false, "N", "of recipes that draw at random" },                    \
         { "skip-first",                                                                                                \
           LT_OPT_INT,                                                                                                  \

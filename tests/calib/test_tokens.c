@@ -394,6 +394,33 @@ static void plain_concatenates_documents(void **state) {
     lt_tokenizer_destroy(w.tok);
 }
 
+/* Minitron's stream: an end-of-text id after every document, never fewer rows than asked for. */
+static void minitron_ends_every_document(void **state) {
+    (void)state;
+    wiki w = open_wiki();
+    static const char rows[] =
+        "{\"text\": \"The tower is 324 metres tall.\"}\n{\"text\": \" It was built in 1889.\"}\n";
+    test_write_file(test_path("two.jsonl"), rows, strlen(rows));
+    lt_tokens t = make("minitron", &w, test_path("two.jsonl"), 5, 5, 0), too_few;
+    int32_t *a, *b;
+    size_t n, m;
+    lt_err err = { 0 };
+    const int32_t eos = lt_tokenizer_eos(w.tok);
+    assert_ok(lt_tokenizer_encode(w.tok, "The tower is 324 metres tall.", 29, true, &a, &n, &err), &err);
+    assert_ok(lt_tokenizer_encode(w.tok, " It was built in 1889.", 22, true, &b, &m, &err), &err);
+    assert_int_equal(t.n_rows, 5);
+    assert_true(n + m + 2 >= 25 && t.n_ids == 25);
+    assert_memory_equal(t.ids, a, n * sizeof *a);
+    assert_int_equal(t.ids[n], eos);
+    assert_memory_equal(t.ids + n + 1, b, lt_min_size(m, 24 - n) * sizeof *b);
+    const lt_tokens_opts many = { .recipe = "minitron", .seq_len = 5 };
+    assert_fails(lt_tokens_from_data(&too_few, test_path("two.jsonl"), w.tok, 512, &many, &err), &err, LT_EDATA,
+                 "1024 rows of 5 need 5120");
+    lt_free(a), lt_free(b);
+    lt_tokens_clear(&t);
+    lt_tokenizer_destroy(w.tok);
+}
+
 static void too_little_text_is_refused_with_counts(void **state) {
     (void)state;
     wiki w = open_wiki();
@@ -454,6 +481,7 @@ int main(void) {
         cmocka_unit_test(the_papers_windows_are_the_golden_ones),
         cmocka_unit_test(svdllm_draws_its_windows),
         cmocka_unit_test(plain_concatenates_documents),
+        cmocka_unit_test(minitron_ends_every_document),
         cmocka_unit_test(too_little_text_is_refused_with_counts),
         cmocka_unit_test(tokens_of_another_tokenizer_are_refused),
     };
