@@ -60,6 +60,31 @@ static void chunks_of_any_size_equal_one_pass(void **state) {
     bench_free(b);
 }
 
+/* Windows that end inside a page, at its end, and in pages that a step no longer sees; a full layer between them. */
+static void windows_see_the_same_through_the_cache(void **state) {
+    (void)state;
+    static const size_t windows[] = { 1, 37, 256 }, chunks[] = { 1, 64, N };
+    bench *b = bench_make(TM_ODD, 21);
+    for (size_t w = 0; w < LT_COUNTOF(windows); w++) {
+        b->model->config.layer[0].window = b->model->config.layer[2].window = windows[w];
+        float *want = tm_logits(b->model, b->team, b->ids, N), got[61], forked[61];
+        for (size_t i = 0; i < LT_COUNTOF(chunks); i++) {
+            lt_session *s = session(b, LT_F32), *f;
+            lt_err err = { 0 };
+            feed(b, s, 0, N - 1, chunks[i], got);
+            assert_ok(lt_session_fork(&f, s, &err), &err);
+            feed(b, s, N - 1, 1, 0, got);
+            feed(b, f, N - 1, 1, 0, forked);
+            assert_close(got, want + (N - 1) * 61, 61, 2e-5, 2e-5);
+            assert_memory_equal(got, forked, sizeof got);
+            lt_session_destroy(s);
+            lt_session_destroy(f);
+        }
+        free(want);
+    }
+    bench_free(b);
+}
+
 static void smaller_cache_dtypes_stay_near(void **state) {
     (void)state;
     tm_spec s = TM_ODD;
@@ -229,6 +254,7 @@ static void more_positions_than_the_model_has_are_refused(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(chunks_of_any_size_equal_one_pass),
+        cmocka_unit_test(windows_see_the_same_through_the_cache),
         cmocka_unit_test(smaller_cache_dtypes_stay_near),
         cmocka_unit_test(forks_share_pages_until_they_part),
         cmocka_unit_test(sessions_in_one_batch_do_not_meet),
