@@ -279,6 +279,7 @@ static lt_status check(compressing *x, lt_err *err) {
     lt_budget budget;
     LT_TRY(lt_requires_check(a, lt_compare_names, err));
     LT_TRY(lt_planning_check(a, lt_arg_string(a, "method"), err));
+    LT_TRY(lt_planning_check_budget(a, lt_arg_string(a, "method"), err));
     if (lt_arg_string(a, "keep")) LT_TRY(lt_budget_parse(&budget, lt_arg_string(a, "keep"), err));
     LT_TRY(lt_method_find(&x->method, lt_arg_string(a, "method"), err));
     x->needs_stats = x->method->needs.stats && x->method->needs.stats[0];

@@ -60,6 +60,7 @@ static lt_status run_make(lt_call_ctx *c, json_t **result, lt_err *err) {
     LT_REQUIRE(err, lt_arg_string(a, "model"), "plan: MODEL is missing");
     LT_REQUIRE(err, estimate || lt_arg_string(a, "output"), "plan: --output is missing");
     LT_TRY(lt_planning_check(a, lt_arg_string(a, "method"), err));
+    LT_TRY(lt_planning_check_budget(a, lt_arg_string(a, "method"), err));
     if (!estimate) LT_TRY(lt_output_check(c, lt_arg_string(a, "output"), err));
     LT_TRY(lt_subject_open(&s, c, lt_arg_string(a, "model"), LT_ADAPT_MERGE, err));
     lt_status st = LT_OK;

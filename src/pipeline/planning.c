@@ -31,6 +31,22 @@ lt_status lt_planning_check(const lt_args *a, const char *method, lt_err *err) {
     return LT_OK;
 }
 
+static bool gives_energy(const lt_args *a, const lt_method *m) {
+    for (const lt_method_param *p = m->params; p && p->name; p++)
+        if (strcmp(p->name, "energy") == 0 && strcmp(p->dflt, "0") != 0) return true;
+    for (size_t i = 0; i < lt_arg_count(a, "param"); i++)
+        if (strncmp(lt_arg_at(a, "param", i), "energy=", 7) == 0) return true;
+    return false;
+}
+
+lt_status lt_planning_check_budget(const lt_args *a, const char *method, lt_err *err) {
+    const lt_method *m;
+    LT_TRY(lt_method_find(&m, method, err));
+    LT_REQUIRE(err, lt_arg_string(a, "keep") || lt_arg_string(a, "ranks") || m->needs.probe || gives_energy(a, m),
+               "how much must be left? --keep is missing (or --param energy=0.99, --ranks FILE)");
+    return LT_OK;
+}
+
 static lt_status patterns(const char **out, const lt_args *a, const char *option, lt_err *err) {
     const size_t n = lt_arg_count(a, option);
     LT_REQUIRE(err, n <= MAX_PATTERNS, "--%s: more than %d patterns", option, MAX_PATTERNS);

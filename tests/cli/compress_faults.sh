@@ -74,7 +74,7 @@ expect 2 "did you mean linears?" "$LATHE" plan "$TINY" --method weight_svd --kee
 expect 2 "did you mean whitened?" "$LATHE" plan "$TINY" --method whitend --keep 0.8 -o x.json
 expect 6 "there are lathe" "$LATHE" plan "$TINY" --method weight_svd --keep 0.8 --for vllm -o x.json
 expect 6 "tied" "$LATHE" plan "$TINY" --method weight_svd --keep 0.8 --include-head -o x.json
-expect 2 "method whitened needs stats" "$LATHE" plan "$TINY" -o x.json
+expect 2 "--keep is missing" "$LATHE" plan "$TINY" -o x.json
 expect 2 "no parameter" "$LATHE" plan "$TINY" --method weight_svd --keep 0.8 --param colour=red -o x.json
 expect 2 "--data is missing" "$LATHE" compress "$TINY" --keep 0.8 -o x
 expect 2 "--require needs the comparison" "$LATHE" compress "$TINY" --method weight_svd --keep 0.8 --no-compare --require 'ppl<3' -o x
