@@ -69,7 +69,8 @@ static lt_status check_tokens(const lt_calibrate_in *in, lt_err *err) {
 static lt_status work_init(work *w, const lt_calibrate_in *in, lt_err *err) {
     *w = (work){ .in = in, .layer = -1 };
     LT_TRY(check_tokens(in, err));
-    const lt_calib_what what = { in->stats, in->grads, in->include_head, in->first_rows };
+    const lt_calib_what what = { in->stats | (in->spectrum ? 1u << LT_STAT_GRAM : 0u), in->grads, in->include_head,
+                                 in->first_rows, in->spectrum != NULL };
     LT_TRY(lt_calib_sites_init(&w->sites, in->model, &what, err));
     LT_TRY(lt_tokens_batches(&w->batches, &w->n_batches, in->tokens, in->batch_tokens ? in->batch_tokens : BATCH_TOKENS,
                              err));
@@ -133,6 +134,7 @@ static lt_status file_settings(json_t **out, const lt_calibrate_in *in, lt_err *
                  json_object_set_new(*out, "skip_first", json_integer((json_int_t)in->skip_first));
     if (in->grads) failed |= json_object_set_new(*out, "grads", stat_names(in->grads));
     if (in->first_rows) failed |= json_object_set_new(*out, "first_rows", json_integer((json_int_t)in->first_rows));
+    if (in->spectrum) failed |= json_object_set_new(*out, "keep", json_string("spectra"));
     if (in->f32) failed |= json_object_set_new(*out, "store", json_string("f32"));
     if (!failed) return LT_OK;
     json_decref(*out);
@@ -183,11 +185,44 @@ static lt_status observe(void *user, const lt_obs *obs, lt_err *err) {
     return lt_calib_sites_observe(&w->sites, w->in->team, obs, err);
 }
 
+static lt_calib_site *input_of(const lt_calib_sites *s, int layer, const char *module) {
+    for (size_t i = 0; i < s->n; i++)
+        for (size_t k = 0; s->site[i].layer == layer && s->site[i].kind == LT_STATS_INPUT && k < s->site[i].n_modules;
+             k++)
+            if (strcmp(s->site[i].modules[k], module) == 0) return &s->site[i];
+    return NULL;
+}
+
+typedef struct deriving {
+    const work *w;
+    int layer;
+} deriving;
+
+/* The i-th site of the run, where it is a spectrum of this layer. */
+static lt_status derive_one(void *user, size_t i, lt_err *err) {
+    const deriving *d = user;
+    const work *w = d->w;
+    lt_calib_site *at = &w->sites.site[i];
+    lt_module mod;
+    if (at->kind != LT_STATS_SPECTRUM || at->layer != d->layer) return LT_OK;
+    const lt_calib_site *in = input_of(&w->sites, d->layer, at->modules[0]);
+    if (!in || !lt_model_find_module(w->in->model, at->modules[0], &mod))
+        return lt_fail(err, LT_EINTERNAL, "a spectrum without inputs (%s)", at->name);
+    *at->acc[LT_STAT_COUNT] = *in->acc[LT_STAT_COUNT];
+    return w->in->spectrum(at->acc[LT_STAT_LAMBDA], at->acc[LT_STAT_TRACE], mod.linear, in->acc[LT_STAT_GRAM], err);
+}
+
+static lt_status derive_spectra(const work *w, int layer, lt_err *err) {
+    deriving d = { w, layer };
+    return w->in->spectrum ? lt_team_for(w->in->team, w->sites.n, derive_one, &d, err) : LT_OK;
+}
+
 static lt_status group_done(void *user, size_t first_layer, size_t n_layers, lt_err *err) {
     work *w = user;
     for (size_t l = first_layer; l < first_layer + n_layers; l++) {
         LT_TRY(
             start_layer(w, (int)l, err)); /* a layer that was dropped from the model has no sites and an empty file */
+        LT_TRY(derive_spectra(w, (int)l, err));
         LT_TRY(lt_journal_put(&w->journal, &w->sites, (int)l, err));
         lt_calib_sites_end(&w->sites, (int)l);
     }
@@ -242,7 +277,7 @@ static lt_status finish(work *w, const char *machine, lt_err *err) {
     LT_GO(file_settings(&settings, w->in, err));
     text = lt_json_canonical(settings);
     if (!text || !sites || !sets) LT_GO(no_memory(err));
-    for (size_t i = 0; i < w->sites.n; i++) sets[i] = w->sites.site[i].set;
+    for (size_t i = 0; i < w->sites.n; i++) sets[i] = w->sites.site[i].kept;
     const lt_tokens *t = w->in->tokens;
     const lt_stats_head head = { .id = { w->in->model_hash, t->tokenizer_hash, t->hash, text },
                                  .source = t->source ? t->source : "",

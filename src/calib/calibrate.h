@@ -15,8 +15,10 @@ typedef struct lt_calibrate_in {
     bool include_head;        /* also head_in */
     size_t first_rows;        /* the first k positions of each row go to sites of kind "first" */
     bool f32;                 /* sums are stored as f32 */
-    size_t skip_first;        /* the first k positions of each row get weight 0 */
-    size_t batch_tokens;      /* 0: 2048 */
+    /* Given: eigenvalues of W C Wᵀ and their sum are kept for every module instead of Grams (gram: packed). */
+    lt_status (*spectrum)(double *lambda, double *total, const lt_linear *l, const double *gram, lt_err *err);
+    size_t skip_first;   /* the first k positions of each row get weight 0 */
+    size_t batch_tokens; /* 0: 2048 */
     lt_team *team;
     const lt_ctx *ctx; /* max_memory is kept */
     const char *out_path;

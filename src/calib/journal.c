@@ -27,7 +27,7 @@ typedef struct tensor {
 static bool tensor_at(const lt_calib_sites *s, int layer, size_t i, tensor *out) {
     for (size_t n = 0; n < s->n; n++)
         for (size_t k = 0; s->site[n].layer == layer && k < LT_N_STATS; k++) {
-            if (!(s->site[n].set >> k & 1u) || i-- > 0) continue;
+            if (!(s->site[n].kept >> k & 1u) || i-- > 0) continue;
             *out = (tensor){ &s->site[n], k };
             return true;
         }

@@ -116,6 +116,22 @@ static lt_status add_grad(lt_calib_sites *s, const lt_module *m, lt_stat_set set
     return LT_OK;
 }
 
+static lt_status add_spectrum(lt_calib_sites *s, const lt_module *m, lt_err *err) {
+    lt_calib_site *n = &s->site[s->n++];
+    *n = (lt_calib_site){ .layer = m->layer,
+                          .at_layer = m->layer,
+                          .kind = LT_STATS_SPECTRUM,
+                          .site = LT_N_SITES, /* derived: nothing passes */
+                          .set = 1u << LT_STAT_COUNT | 1u << LT_STAT_TRACE | 1u << LT_STAT_LAMBDA,
+                          .cols = lt_min_size(lt_linear_out(m->linear), lt_linear_in(m->linear)),
+                          .n_modules = 1 };
+    n->name = lt_asprintf("%s.spectrum", m->linear->name);
+    n->modules = lt_calloc(1, sizeof *n->modules);
+    if (!n->name || !n->modules) return no_memory(err);
+    n->modules[0] = m->linear->name;
+    return LT_OK;
+}
+
 static lt_status fill_sites(lt_calib_sites *s, const lt_model *m, const lt_calib_what *what, lt_err *err) {
     lt_module mod;
     for (size_t i = 0; lt_model_module(m, i, &mod); i++)
@@ -124,6 +140,12 @@ static lt_status fill_sites(lt_calib_sites *s, const lt_model *m, const lt_calib
     for (size_t i = 0; what->first_rows && i < n; i++) LT_TRY(add_first(s, i, err));
     for (size_t i = 0; what->grads && lt_model_module(m, i, &mod); i++)
         if (mod.layer >= 0) LT_TRY(add_grad(s, &mod, what->grads, err));
+    for (size_t i = 0; what->spectra && lt_model_module(m, i, &mod); i++)
+        if (mod.layer >= 0) LT_TRY(add_spectrum(s, &mod, err));
+    for (size_t i = 0; i < s->n; i++) {
+        lt_calib_site *at = &s->site[i];
+        at->kept = what->spectra && at->kind != LT_STATS_GRAD ? at->set & ~(1u << LT_STAT_GRAM) : at->set;
+    }
     return LT_OK;
 }
 
@@ -133,7 +155,7 @@ lt_status lt_calib_sites_init(lt_calib_sites *s, const lt_model *m, const lt_cal
     while (lt_model_module(m, n, &mod)) n++;
     *s = (lt_calib_sites){ .n_layers = m->config.n_layers,
                            .first_rows = what->first_rows,
-                           .site = lt_calloc(3 * n + 1, sizeof *s->site) };
+                           .site = lt_calloc(4 * n + 1, sizeof *s->site) };
     if (!s->site) return no_memory(err);
     const lt_status st = fill_sites(s, m, what, err);
     if (st != LT_OK) lt_calib_sites_clear(s);

@@ -11,8 +11,8 @@ typedef struct lt_calib_site {
     int layer;  /* -1: the head; -2: gradients, which come from a pass of their own */
     lt_stats_kind kind;
     lt_site site;
-    int at_layer, sub; /* where the value passes */
-    lt_stat_set set;
+    int at_layer, sub;     /* where the value passes */
+    lt_stat_set set, kept; /* gathered; written */
     size_t cols;
     const char **modules; /* names borrowed from the model */
     size_t n_modules;
@@ -29,6 +29,7 @@ typedef struct lt_calib_what {
     lt_stat_set inputs, grads; /* grads 0: no backward pass */
     bool include_head;
     size_t first_rows;
+    bool spectra; /* of every module of the layers, instead of Grams */
 } lt_calib_what;
 
 lt_status lt_calib_sites_init(lt_calib_sites *s, const lt_model *m, const lt_calib_what *what, lt_err *err);

@@ -53,6 +53,48 @@ static bool is_dead(const lt_lowrank_job *j, const lt_stats *stats) {
     return !(j->total > 1e-20 * lt_stats_count(stats, site.name) * j->weight_norm2);
 }
 
+lt_status lt_output_spectrum(double *lambda, double *total, const lt_linear *l, const double *gram, lt_err *err) {
+    lt_lowrank_in in = { .m = lt_linear_out(l), .d = lt_linear_in(l), .c = gram };
+    double *w = lt_calloc(in.m * in.d, sizeof *w);
+    if (!w) return lt_fail(err, LT_ENOMEM, "no memory for a %zu x %zu weight (%s)", in.m, in.d, l->name);
+    lt_status st = lt_module_weight(w, l, err);
+    in.w = w;
+    if (st == LT_OK) st = lt_lowrank_spectrum(lambda, total, &in, err);
+    lt_free(w);
+    return st;
+}
+
+/* From the stats, where they keep spectra instead of Grams and no centring is asked for; false: it must be computed. */
+static bool stored_spectrum(lt_lowrank_job *j, const lt_stats *stats) {
+    const size_t n = lt_min_size(lt_linear_out(j->linear), lt_linear_in(j->linear));
+    lt_stats_site site;
+    double *lambda = NULL, *total = NULL;
+    if (!stats || j->how.metric != LT_METRIC_INPUT || j->how.left || j->affine ||
+        !lt_stats_find(stats, LT_STATS_SPECTRUM, j->linear->name, &site) || site.cols != n)
+        return false;
+    const bool ok = lt_stats_load(&lambda, stats, site.name, "lambda", NULL) == LT_OK &&
+                    lt_stats_load(&total, stats, site.name, "trace", NULL) == LT_OK;
+    if (ok) memcpy(j->lambda, lambda, n * sizeof *lambda), j->total = *total;
+    lt_free(lambda);
+    lt_free(total);
+    return ok;
+}
+
+/* All spectra, those that the stats hold aside. */
+static lt_status compute_spectra(work *w, lt_err *err) {
+    const lt_batch_in batch = { .stats = w->in->stats, .team = w->in->team, .ctx = w->in->ctx, .stage = "plan" };
+    lt_lowrank_job *left = lt_calloc(w->targets.n + 1, sizeof *left);
+    size_t *of = lt_calloc(w->targets.n + 1, sizeof *of), n = 0;
+    lt_status st = left && of ? LT_OK : lt_fail(err, LT_ENOMEM, "plan: no memory for %zu modules", w->targets.n);
+    for (size_t i = 0; st == LT_OK && i < w->targets.n; i++)
+        if (!stored_spectrum(&w->jobs[i], w->in->stats)) of[n] = i, left[n++] = w->jobs[i];
+    if (st == LT_OK) st = lt_lowrank_batch(left, n, &batch, err);
+    for (size_t i = 0; st == LT_OK && i < n; i++) w->jobs[of[i]] = left[i];
+    lt_free(left);
+    lt_free(of);
+    return st;
+}
+
 static lt_status make_curves(work *w, lt_err *err) {
     const lt_plan_in *in = w->in;
     for (size_t i = 0; i < w->targets.n; i++) {
@@ -63,8 +105,7 @@ static lt_status make_curves(work *w, lt_err *err) {
         j->lambda = lt_calloc(lt_min_size(m, d), sizeof(double));
         if (!j->lambda) return lt_fail(err, LT_ENOMEM, "plan: no memory for the spectrum (%s)", l->name);
     }
-    const lt_batch_in batch = { in->stats, in->team, in->ctx, "plan", NULL, NULL };
-    LT_TRY(lt_lowrank_batch(w->jobs, w->targets.n, &batch, err));
+    LT_TRY(compute_spectra(w, err));
     for (size_t i = 0; i < w->targets.n; i++) {
         const lt_lowrank_job *j = &w->jobs[i];
         const size_t m = lt_linear_out(j->linear), d = lt_linear_in(j->linear);

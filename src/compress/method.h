@@ -134,6 +134,8 @@ size_t lt_break_even_rank(size_t m, size_t d);           /* largest r with r(m+d
 size_t lt_uniform_rank(size_t m, size_t d, double keep); /* floor(keep md/(m+d)), at least 1 */
 double lt_alloc_cost(const lt_alloc_in *in, const size_t *rank);
 
+/* Eigenvalues of W C Wᵀ of a module [min(m, d)], and their sum; gram: packed C. What stats keep as spectra. */
+lt_status lt_output_spectrum(double *lambda, double *total, const lt_linear *l, const double *gram, lt_err *err);
 /* Fills p: head (model, stats, made_by) and cuts by `method`, then cost. LT_ETARGET with the nearest reachable when the
  * budget cannot be met. */
 lt_status lt_make_plan(lt_plan *p, const char *method, const lt_plan_in *in, lt_err *err);

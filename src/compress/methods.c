@@ -177,6 +177,7 @@ static bool has_need(const char *need, const lt_stats *stats) {
         for (size_t k = 0; stat != need && k < LT_COUNTOF(kinds); k++)
             fits |= strncmp(need, kinds[k].prefix, strlen(kinds[k].prefix)) == 0 && site.kind == kinds[k].kind;
         if (fits && lt_stats_have(stats, site.name, stat)) return true;
+        if (strcmp(need, "gram") == 0 && site.kind == LT_STATS_SPECTRUM) return true; /* enough to plan */
     }
     return false;
 }

@@ -2,6 +2,9 @@
 /* pipeline/cmd_calibrate.c - model and text to stats. */
 #include "pipeline/commands.h"
 
+#include <string.h>
+
+#include "compress/method.h"
 #include "io/file.h"
 #include "pipeline/calibration.h"
 #include "pipeline/outdir.h"
@@ -75,6 +78,7 @@ static lt_status run(lt_call_ctx *c, json_t **result, lt_err *err) {
     LT_GO(lt_subject_open(&s, c, lt_arg_string(c->args, "model"), LT_ADAPT_MERGE, err));
     LT_GO(lt_calibration_tokens(&t, c, &s, 0, err));
     LT_GO(lt_calibration_in(&in, &settings, c, &s, &t, set, output, err));
+    if (strcmp(lt_arg_string(c->args, "keep"), "spectra") == 0) in.spectrum = lt_output_spectrum;
     st = calibrate(c, &in, result, err);
 done:
     lt_free(settings);
@@ -100,6 +104,10 @@ static const lt_option options[] = {
       "sums to keep, instead of --methods: gram, sum, abssum, sumsq, trace, count; of the gradients of outputs: "
       "grad.gram, "
       "grad.trace" },
+    { "keep", LT_OPT_STRING, "grams", 0, 0, "grams|spectra", false, NULL,
+      "spectra: eigenvalues of every module's outputs instead of Grams, for models whose Grams are too large; enough "
+      "to "
+      "plan with, not to fit" },
     LT_CALIBRATION_OPTIONS,
     { "output", LT_OPT_PATH, lt_required, 0, 0, NULL, false, "FILE", "stats file to make, FILE.safetensors" },
     LT_ADAPTER_OPTION,

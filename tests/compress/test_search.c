@@ -453,6 +453,36 @@ static void the_frontier_falls(void **state) {
     lt_plan_clear(&p);
 }
 
+/* Spectra kept instead of Grams plan the same ranks, and do not add up. */
+static void spectra_are_enough_to_plan(void **state) {
+    (void)state;
+    TEST_NEED_SHARED(GOLDEN_MODEL);
+    lt_tokens t = ct_golden_tokens("calib");
+    lt_calibrate_in in = ct_in(model, &t, team, test_path("spectra.stats"));
+    lt_err err = { 0 };
+    in.stats = 1u << LT_STAT_COUNT | 1u << LT_STAT_SUM | 1u << LT_STAT_GRAM;
+    in.spectrum = lt_output_spectrum;
+    lt_stats *spectra = ct_calibrate(&in);
+    lt_stats_site site;
+    assert_true(lt_stats_site_of(spectra, "model.layers.0.mlp.up_proj", &site));
+    assert_false(lt_stats_have(spectra, site.name, "gram"));
+    lt_plan_in a = cp_in(model, stats, team, "linears=0.6"), b = cp_in(model, spectra, team, "linears=0.6");
+    lt_plan p = cp_plan("whitened", &a), q = cp_plan("whitened", &b);
+    assert_int_equal(p.n_cuts, q.n_cuts);
+    for (size_t i = 0; i < p.n_cuts; i++) assert_true(json_equal(p.cuts[i].json, q.cuts[i].json));
+    lt_overlay *o;
+    const lt_apply_in apply = { .model = model, .stats = spectra, .team = team, .dtype = LT_N_DTYPES };
+    assert_ok(lt_overlay_create(&o, model, &err), &err);
+    assert_fails(lt_plan_apply(o, &q, &apply, &err), &err, LT_EDATA, "stats lack gram");
+    const char *const twice[] = { in.out_path, in.out_path };
+    assert_fails(lt_stats_merge(test_path("no.stats"), twice, 2, &err), &err, LT_EUNSUPPORTED, "spectra do not add up");
+    lt_overlay_destroy(o);
+    lt_plan_clear(&p);
+    lt_plan_clear(&q);
+    lt_stats_close(spectra);
+    lt_tokens_clear(&t);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(check_22_twelve_probes_find_the_threshold),
@@ -470,6 +500,7 @@ int main(void) {
         cmocka_unit_test(every_allocator_spends_the_budget),
         cmocka_unit_test(svd_llm_v2_gives_more_to_the_larger_loss),
         cmocka_unit_test(the_frontier_falls),
+        cmocka_unit_test(spectra_are_enough_to_plan),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
