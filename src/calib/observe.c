@@ -23,6 +23,10 @@ static const struct {
     [LT_SLOT_DOWN] = { LT_SITE_MLP_OUT, 0 },
 };
 
+lt_site lt_input_site(lt_slot slot) {
+    return slot == LT_SLOT_HEAD ? LT_SITE_HEAD_IN : input_of[slot];
+}
+
 static lt_status no_memory(lt_err *err) {
     return lt_fail(err, LT_ENOMEM, "statistics: out of memory");
 }
@@ -74,7 +78,7 @@ static lt_status new_site(lt_calib_site **out, lt_calib_sites *s, lt_site site, 
 }
 
 static lt_status add_module(lt_calib_sites *s, const lt_module *m, lt_stat_set set, lt_err *err) {
-    const lt_site site = m->layer < 0 ? LT_SITE_HEAD_IN : input_of[m->slot];
+    const lt_site site = lt_input_site(m->slot);
     lt_calib_site *at = lt_calib_sites_find(s, site, m->layer);
     const size_t cols = lt_linear_in(m->linear);
     if (!at) LT_TRY(new_site(&at, s, site, m->layer, cols, err));

@@ -45,6 +45,9 @@ typedef enum lt_stats_kind {
 } lt_stats_kind;
 const char *lt_stats_kind_name(lt_stats_kind k); /* "input", "first", ... as in the file */
 
+/* Which value the linear of a slot reads. */
+lt_site lt_input_site(lt_slot slot);
+
 typedef struct lt_stats_site {
     const char *name;
     size_t cols;

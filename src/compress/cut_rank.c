@@ -3,7 +3,8 @@
 #include <string.h>
 
 #include "compress/batch.h"
-#include "compress/method.h"
+#include "compress/drift.h"
+#include "compress/lowrank_method.h"
 #include "compress/module_weight.h"
 #include "compress/plan.h"
 #include "io/json.h"
@@ -13,7 +14,9 @@ typedef struct rank_cut {
     size_t rank;
     lt_lowrank_how how;
     bool affine, force;
-    const char *balance; /* NULL: by dtype */
+    bool drift, residual, block; /* target "drift"; "residual": that and what the residual stream lost; pass "block" */
+    double ridge;                /* of those */
+    const char *balance;         /* NULL: by dtype */
     double rel_error;
 } rank_cut;
 
@@ -23,8 +26,9 @@ static const char *module_of(const json_t *j) {
 }
 
 static lt_status check_members(const json_t *j, lt_err *err) {
-    static const char *const known[] = { "kind",  "module", "rank",    "metric", "target",    "affine", "balance",
-                                         "alpha", "left",   "damping", "rows",   "rel_error", "force" };
+    static const char *const known[] = { "kind",    "module",  "rank",      "metric", "target",
+                                         "affine",  "balance", "pass",      "alpha",  "left",
+                                         "damping", "rows",    "rel_error", "force",  "ridge" };
     const char *key;
     json_t *value;
     json_object_foreach((json_t *)j, key, value) {
@@ -57,7 +61,7 @@ static lt_status read_how(lt_lowrank_how *how, const json_t *j, lt_err *err) {
 }
 
 static lt_status read_cut(rank_cut *c, const json_t *j, lt_err *err) {
-    const char *where = "plan", *target;
+    const char *where = "plan", *target, *pass;
     lt_balance balance;
     json_t *module;
     LT_TRY(check_members(j, err));
@@ -70,9 +74,21 @@ static lt_status read_cut(rank_cut *c, const json_t *j, lt_err *err) {
     LT_TRY(lt_json_bool(&c->affine, j, "affine", false, where, err));
     LT_TRY(lt_json_bool(&c->force, j, "force", false, where, err));
     LT_TRY(lt_json_double(&c->rel_error, j, "rel_error", 0.0, where, err));
+    LT_TRY(lt_json_string(&pass, j, "pass", "site", where, err));
+    LT_TRY(lt_json_double(&c->ridge, j, "ridge", 0.0, where, err));
     if (!c->module || !*c->module) return lt_fail(err, LT_EDATA, "needs the name of a module");
     if (c->rank < 1) return lt_fail(err, LT_EDATA, "needs a rank of at least 1");
-    if (strcmp(target, "original") != 0) return lt_fail(err, LT_EDATA, "unknown target \"%s\" (original)", target);
+    c->residual = strcmp(target, "residual") == 0;
+    c->drift = c->residual || strcmp(target, "drift") == 0;
+    c->block = strcmp(pass, "block") == 0;
+    if (!c->drift && strcmp(target, "original") != 0)
+        return lt_fail(err, LT_EDATA, "unknown target \"%s\" (original, drift, residual)", target);
+    if (!c->block && strcmp(pass, "site") != 0)
+        return lt_fail(err, LT_EDATA, "unknown pass \"%s\" (site, block)", pass);
+    if (!(c->ridge >= 0.0 && c->ridge <= 1.0))
+        return lt_fail(err, LT_EDATA, "ridge %g is not within 0 and 1", c->ridge);
+    if (c->drift && (c->how.metric != LT_METRIC_INPUT || c->how.left || c->how.rest))
+        return lt_fail(err, LT_EDATA, "target \"%s\" needs metric \"input\"", target);
     if (c->balance && !lt_balance_find(c->balance, &balance))
         return lt_fail(err, LT_EDATA, "unknown balance \"%s\" (orth, balanced)", c->balance);
     if (c->affine && !lt_metric_get(c->how.metric)->may_centre)
@@ -100,8 +116,19 @@ static const char *rank_target(const lt_cut *cut) {
 }
 
 static bool rank_needs_stats(const lt_cut *cut) {
-    const lt_lowrank_how *how = &((const rank_cut *)cut->parsed)->how;
-    return lt_metric_get(how->metric)->form != LT_FORM_NONE || how->left;
+    const rank_cut *c = cut->parsed;
+    return !c->drift && (lt_metric_get(c->how.metric)->form != LT_FORM_NONE || c->how.left);
+}
+
+static bool rank_drift(const lt_cut *cut, const lt_model *m, struct lt_drift_item *item) {
+    const rank_cut *c = cut->parsed;
+    *item = (lt_drift_item){ .rank = c->rank,
+                             .residual = c->residual,
+                             .affine = c->affine,
+                             .block = c->block,
+                             .ridge = c->ridge,
+                             .balance = c->balance };
+    return c->drift && lt_model_find_module(m, c->module, &item->module);
 }
 
 static lt_status check_head(const lt_module *mod, const lt_model *m, lt_err *err) {
@@ -116,6 +143,14 @@ static lt_status rank_check(const lt_cut *cut, const lt_model *m, lt_err *err) {
     if (!lt_model_find_module(m, c->module, &mod))
         return lt_fail(err, LT_EDATA, "the model has no such linear (plan: %s)", c->module);
     LT_TRY(check_head(&mod, m, err));
+    if (c->drift && mod.layer < 0)
+        return lt_fail(err, LT_EUNSUPPORTED, "only modules of the layers can be fitted to drifted inputs (plan: %s)",
+                       c->module);
+    if (c->residual && !lt_adds_to_residual(&mod, m))
+        return lt_fail(
+            err, LT_EUNSUPPORTED,
+            "target \"residual\" is for outputs that are added to the residual stream as they are (plan: %s)",
+            c->module);
     LT_TRY(lt_check_dense(mod.linear, err));
     const size_t out = lt_linear_out(mod.linear), in = lt_linear_in(mod.linear), best = lt_break_even_rank(out, in);
     if (c->rank > lt_min_size(out, in))
@@ -125,6 +160,10 @@ static lt_status rank_check(const lt_cut *cut, const lt_model *m, lt_err *err) {
                        "rank %zu saves nothing: %zu x %zu breaks even at %zu; \"force\": true allows it (plan: %s)",
                        c->rank, out, in, best, c->module);
     return LT_OK;
+}
+
+static bool rank_touches(const lt_cut *cut, const lt_module *m) {
+    return strcmp(rank_target(cut), m->linear->name) == 0;
 }
 
 static lt_cost cost_of(const lt_module *mod, double weights, double biases, double bytes) {
@@ -191,22 +230,24 @@ static lt_status rank_fit(lt_overlay *o, const lt_cut *const *cuts, size_t n, co
     lt_lowrank_job *jobs = lt_calloc(n + 1, sizeof *jobs);
     if (!jobs) return lt_fail(err, LT_ENOMEM, "no memory for %zu cuts", n);
     lt_status st = LT_OK;
+    size_t k = 0;
     for (size_t i = 0; i < n; i++) {
         const rank_cut *c = cuts[i]->parsed;
         lt_module mod;
+        if (c->drift) continue;
         if (!lt_model_find_module(in->model, c->module, &mod))
             LT_GO(lt_fail(err, LT_EDATA, "the model has no such linear (plan: %s)", c->module));
-        jobs[i] = (lt_lowrank_job){ .linear = mod.linear, .how = c->how, .affine = c->affine, .rank = c->rank };
-        jobs[i].balance = balance_of(c, dtype_of(mod.linear, in->dtype));
+        jobs[k] = (lt_lowrank_job){ .linear = mod.linear, .how = c->how, .affine = c->affine, .rank = c->rank };
+        jobs[k++].balance = balance_of(c, dtype_of(mod.linear, in->dtype));
     }
     fit_state s = { o, in->dtype };
     const lt_batch_in batch = { in->stats, in->team, in->ctx, "apply", put_factors, &s };
-    st = lt_lowrank_batch(jobs, n, &batch, err);
+    if (k) st = lt_lowrank_batch(jobs, k, &batch, err);
 done:
     lt_free(jobs);
     return st;
 }
 
 extern const lt_cut_kind lt_cut_rank;
-const lt_cut_kind lt_cut_rank = { "rank",      rank_parse, rank_clear,       rank_target, rank_check,
-                                  rank_before, rank_after, rank_needs_stats, rank_fit };
+const lt_cut_kind lt_cut_rank = { "rank",      rank_parse, rank_clear,       rank_target, rank_check, rank_touches,
+                                  rank_before, rank_after, rank_needs_stats, rank_fit,    rank_drift };

@@ -484,7 +484,7 @@ done:
 
 /* From orthonormal A: B Bᵀ = P Σ² Pᵀ, A <- A P Σ^½, B <- Σ^-½ Pᵀ B. The product is exact whatever the accuracy of Σ, so
  * sigmas below what the eigenproblem resolves may be raised to that level. */
-static lt_status balance(double *a, double *b, size_t m, size_t d, size_t r, lt_err *err) {
+lt_status lt_lowrank_balance(double *a, double *b, size_t m, size_t d, size_t r, lt_err *err) {
     double *g = NULL, *s = NULL, *pt = NULL, *t = NULL;
     lt_status st;
     LT_GO(new_matrix(&g, r, r, err));
@@ -591,7 +591,7 @@ lt_status lt_lowrank_fit(double *a, double *b, double *bias_delta, double *error
     LT_GO(error_left(error, lambda, rank, in, a, b, &p, err));
     if (p.unleft) LT_GO(undo_left(a, b, rank, &p, err));
     if (bias_delta && p.form && p.form->affine) LT_GO(bias_delta_of(bias_delta, a, b, rank, in->w, &p, err));
-    if (in->balance == LT_BALANCE_BALANCED) LT_GO(balance(a, b, in->m, in->d, rank, err));
+    if (in->balance == LT_BALANCE_BALANCED) LT_GO(lt_lowrank_balance(a, b, in->m, in->d, rank, err));
 done:
     problem_clear(&p);
     lt_free(lambda);

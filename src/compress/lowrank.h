@@ -85,6 +85,8 @@ lt_status lt_lowrank_spectrum(double *lambda, double *total, const lt_lowrank_in
  * the error (bias, project) tr((W - AB) C (W - AB)ᵀ). 1 <= r <= min(m, d). Serial. */
 lt_status lt_lowrank_fit(double *a, double *b, double *bias_delta, double *error, size_t rank, const lt_lowrank_in *in,
                          lt_err *err);
+/* The same product with ‖A‖ = ‖B‖, from an orthonormal a [m, r] (columns may be zero) and any b [r, d]. Serial. */
+lt_status lt_lowrank_balance(double *a, double *b, size_t m, size_t d, size_t r, lt_err *err);
 size_t lt_lowrank_scratch_bytes(size_t m, size_t d,
                                 size_t rank); /* of one call, beside in and out; rank 0: of the spectrum */
 /* tr((W - AB) C (W - AB)ᵀ), exact, for checks and reports; c and form NULL: identity; rank 0: of W itself. */

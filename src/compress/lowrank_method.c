@@ -204,17 +204,36 @@ static const char *balance_name_of(const work *w, const lt_linear *l) {
     return lt_balance_name(lt_dtype_get(lt_factor_dtype(l))->bytes <= 2 ? LT_BALANCE_BALANCED : LT_BALANCE_ORTH);
 }
 
+bool lt_adds_to_residual(const lt_module *mod, const lt_model *m) {
+    return (mod->slot == LT_SLOT_O || mod->slot == LT_SLOT_DOWN) && m->config.block.place == LT_NORM_PRE;
+}
+
+/* Members of cuts that are fitted to drifted inputs. */
+static lt_status add_drift(json_t *cut, const work *w, const lt_module *mod, lt_err *err) {
+    const lt_lowrank_mode *mode = w->mode;
+    const bool residual = strcmp(mode->target, "residual") == 0 && lt_adds_to_residual(mod, w->in->model);
+    const int failed = json_object_set_new(cut, "target", json_string(residual ? "residual" : "drift")) ||
+                       json_object_set_new(cut, "pass", json_string(mode->pass)) ||
+                       json_object_set_new(cut, "ridge", json_real(mode->ridge));
+    return failed ? lt_fail(err, LT_ENOMEM, "plan: no memory for a cut (%s)", mod->linear->name) : LT_OK;
+}
+
 static lt_status add_cut(lt_plan *p, const work *w, size_t i, double rel_error, lt_err *err) {
     const lt_lowrank_job *j = &w->jobs[i];
     const lt_lowrank_how *how = &w->mode->fit;
     json_t *cut = json_pack("{s:s, s:s, s:I, s:s, s:s, s:b, s:s, s:f}", "kind", "rank", "module", j->linear->name,
                             "rank", (json_int_t)w->rank[i], "metric", lt_metric_name(how->metric), "target", "original",
                             "affine", (int)j->affine, "balance", balance_name_of(w, j->linear), "rel_error", rel_error);
+    if (!cut) return lt_fail(err, LT_ENOMEM, "plan: no memory for a cut (%s)", j->linear->name);
     if (how->metric == LT_METRIC_ABS) json_object_set_new(cut, "alpha", json_real(how->alpha));
     if (how->left) json_object_set_new(cut, "left", json_string("output_grad"));
     if (how->left) json_object_set_new(cut, "damping", json_real(how->damping));
     if (how->rest) json_object_set_new(cut, "rows", json_string("rest"));
-    return cut ? lt_plan_add(p, cut, err) : lt_fail(err, LT_ENOMEM, "plan: no memory for a cut (%s)", j->linear->name);
+    if (w->mode->target && strcmp(w->mode->target, "original") != 0) {
+        const lt_status st = add_drift(cut, w, &w->targets.module[i], err);
+        if (st != LT_OK) return json_decref(cut), st;
+    }
+    return lt_plan_add(p, cut, err);
 }
 
 static json_t *last_made_by(const lt_plan *p) {

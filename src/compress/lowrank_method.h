@@ -18,6 +18,10 @@ typedef struct lt_lowrank_mode {
     /* A method that finds the ranks itself; note: what it says of that in the plan. NULL: energy, file or budget. */
     lt_status (*choose)(size_t *rank, json_t *note, const struct lt_choose_in *c, lt_err *err);
     const void *user;
+    const char
+        *target;      /* of the fit: "original", "drift", "residual" (where it can be: else "drift"); NULL: original */
+    const char *pass; /* of the last two: "site", "block" */
+    double ridge;     /* of the last two */
 } lt_lowrank_mode;
 typedef struct lt_choose_in {
     const lt_plan_in *in;
@@ -62,5 +66,9 @@ lt_status lt_plan_lowrank(lt_plan *p, const lt_plan_in *in, const lt_lowrank_mod
  * params were checked before. */
 const char *lt_method_choice(const lt_method *m, const json_t *params, const char *name);
 double lt_method_number(const lt_method *m, const json_t *params, const char *name);
+
+/* Is the output of the module added to the residual stream as it is? Then its fit may make up for what that has lost.
+ */
+bool lt_adds_to_residual(const lt_module *mod, const lt_model *m);
 
 #endif

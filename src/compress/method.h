@@ -71,8 +71,9 @@ typedef struct lt_plan_in {
     const char *const *include, *const *exclude; /* NULL-terminated POSIX extended regular expressions searched in
                                                     module names; NULL: all linears of the layers */
     bool include_head;                           /* LT_EUNSUPPORTED for a tied head */
-    const json_t *params;                        /* of the method; NULL: defaults */
-    const json_t *ranks;       /* of a rank file (compress/ranks.h): module -> rank, instead of a budget; NULL: none */
+    unsigned slots;       /* bit lt_slot: only these; 0: all. For methods that plan a part of the model another way */
+    const json_t *params; /* of the method; NULL: defaults */
+    const json_t *ranks;  /* of a rank file (compress/ranks.h): module -> rank, instead of a budget; NULL: none */
     const lt_policy *policy;   /* of allocator "policy" */
     const lt_probe *probe;     /* NULL: methods and allocators that try things fail */
     lt_frontier *frontier;     /* fill it instead of making cuts; NULL: make cuts */

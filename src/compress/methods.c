@@ -8,13 +8,16 @@
 #include "compress/lowrank_method.h"
 #include "compress/rows.h"
 
-extern const lt_method lt_method_whitened, lt_method_weight_svd, lt_method_utilized, lt_method_utilized_biased,
-    lt_method_projected, lt_method_hybrid, lt_method_asvd, lt_method_two_sided, lt_method_energy, lt_method_search,
-    lt_method_output_gram;
-const lt_method *const lt_methods[] = { &lt_method_whitened,  &lt_method_weight_svd,      &lt_method_asvd,
-                                        &lt_method_two_sided, &lt_method_energy,          &lt_method_utilized,
-                                        &lt_method_hybrid,    &lt_method_utilized_biased, &lt_method_projected,
-                                        &lt_method_search,    &lt_method_output_gram,     NULL };
+extern const lt_method lt_method_lathe, lt_method_sequential, lt_method_whitened, lt_method_weight_svd,
+    lt_method_utilized, lt_method_utilized_biased, lt_method_projected, lt_method_hybrid, lt_method_asvd,
+    lt_method_two_sided, lt_method_energy, lt_method_search, lt_method_output_gram;
+const lt_method *const lt_methods[] = { &lt_method_lathe,       &lt_method_sequential,
+                                        &lt_method_whitened,    &lt_method_weight_svd,
+                                        &lt_method_asvd,        &lt_method_two_sided,
+                                        &lt_method_energy,      &lt_method_utilized,
+                                        &lt_method_hybrid,      &lt_method_utilized_biased,
+                                        &lt_method_projected,   &lt_method_search,
+                                        &lt_method_output_gram, NULL };
 
 static const char *const loaders[] = { "lathe", "hf", NULL };
 

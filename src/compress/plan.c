@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "compress/drift.h"
 #include "io/file.h"
 #include "io/json.h"
 
@@ -82,6 +83,13 @@ done:
 bool lt_plan_needs_stats(const lt_plan *p) {
     for (size_t i = 0; i < p->n_cuts; i++)
         if (p->cuts[i].kind->needs_stats(&p->cuts[i])) return true;
+    return false;
+}
+
+bool lt_plan_needs_tokens(const lt_plan *p, const lt_model *m) {
+    lt_drift_item item;
+    for (size_t i = 0; i < p->n_cuts; i++)
+        if (p->cuts[i].kind->drift && p->cuts[i].kind->drift(&p->cuts[i], m, &item)) return true;
     return false;
 }
 
@@ -220,8 +228,25 @@ static const char *hash_in(const lt_plan *p, const char *member) {
     return json_string_value(json_object_get(json_object_get(p->head, member), "hash"));
 }
 
+/* One module, one cut: of whatever kind. */
+static lt_status check_module(const lt_plan *p, const lt_module *mod, lt_err *err) {
+    const lt_cut *first = NULL;
+    for (size_t i = 0; i < p->n_cuts; i++) {
+        const lt_cut *c = &p->cuts[i];
+        if (!c->kind->touches(c, mod)) continue;
+        if (first)
+            return lt_fail(err, LT_EUNSUPPORTED, "two cuts change one module (%s: %s of %s, %s of %s)",
+                           mod->linear->name, first->kind->kind, first->kind->target(first), c->kind->kind,
+                           c->kind->target(c));
+        first = c;
+    }
+    return LT_OK;
+}
+
 static lt_status check_cuts(const lt_plan *p, const lt_model *m, lt_err *err) {
+    lt_module mod;
     for (size_t i = 0; i < p->n_cuts; i++) LT_TRY(p->cuts[i].kind->check(&p->cuts[i], m, err));
+    for (size_t i = 0; lt_model_module(m, i, &mod); i++) LT_TRY(check_module(p, &mod, err));
     return LT_OK;
 }
 
@@ -278,14 +303,35 @@ static lt_status apply_kind(const lt_cut_kind *kind, const lt_cut **mine, lt_ove
     return n ? kind->fit(o, mine, n, in, err) : LT_OK;
 }
 
+/* The modules that are fitted to the inputs of the changed model, one layer after another. */
+static lt_status apply_drift(lt_overlay *o, const lt_plan *p, const lt_apply_in *in, lt_err *err) {
+    lt_drift_item *items = lt_calloc(p->n_cuts + 1, sizeof *items);
+    size_t n = 0;
+    if (!items) return no_memory(err);
+    for (size_t i = 0; i < p->n_cuts; i++)
+        if (p->cuts[i].kind->drift && p->cuts[i].kind->drift(&p->cuts[i], in->model, &items[n])) n++;
+    const lt_drift_run run = { .overlay = o,
+                               .original = in->model,
+                               .tokens = in->tokens,
+                               .journal = in->journal,
+                               .dtype = in->dtype,
+                               .team = in->team,
+                               .ctx = in->ctx };
+    const lt_status st = lt_drift_run_all(items, n, &run, err);
+    lt_free(items);
+    return st;
+}
+
 lt_status lt_plan_apply(lt_overlay *o, const lt_plan *p, const lt_apply_in *in, lt_err *err) {
     LT_TRY(check_cuts(p, in->model, err));
     if (lt_plan_needs_stats(p) && !in->stats)
         return lt_fail(err, LT_EUSAGE, "the plan's cuts are fitted from stats: give the stats file");
+    if (lt_plan_needs_tokens(p, in->model) && !in->tokens)
+        return lt_fail(err, LT_EUSAGE, "the plan's cuts are fitted to drifted inputs: give the text");
     const lt_cut **mine = lt_calloc(p->n_cuts + 1, sizeof *mine);
     if (!mine) return no_memory(err);
     lt_status st = LT_OK;
     for (size_t k = 0; lt_cut_kinds[k] && st == LT_OK; k++) st = apply_kind(lt_cut_kinds[k], mine, o, p, in, err);
     lt_free(mine);
-    return st;
+    return st == LT_OK ? apply_drift(o, p, in, err) : st;
 }

@@ -34,19 +34,26 @@ typedef struct lt_apply_in {
     const lt_stats *stats; /* NULL when no cut needs it */
     lt_team *team;
     const lt_ctx *ctx;
-    lt_dtype dtype; /* of factors; LT_N_DTYPES: the module's own (block types: bf16) */
+    lt_dtype dtype;          /* of factors; LT_N_DTYPES: the module's own (block types: bf16) */
+    const lt_tokens *tokens; /* NULL when no cut needs them */
+    const char *journal;     /* folder for finished layers of cuts that need tokens; NULL: none */
 } lt_apply_in;
+struct lt_drift_item;
 typedef struct lt_cut_kind {
     const char *kind;                             /* "rank" */
     lt_status (*parse)(lt_cut *cut, lt_err *err); /* members, types, ranges; no model needed */
     void (*clear)(lt_cut *cut);
     const char *(*target)(const lt_cut *cut); /* what it cuts, for duplicates and messages */
     lt_status (*check)(const lt_cut *cut, const lt_model *m, lt_err *err);
+    bool (*touches)(const lt_cut *cut, const lt_module *m);  /* does it change this module? */
     lt_cost (*before)(const lt_cut *cut, const lt_model *m); /* of a checked cut */
     lt_cost (*after)(const lt_cut *cut, const lt_model *m);
     bool (*needs_stats)(const lt_cut *cut);
     /* Fits all cuts of this kind into the overlay (a batch, so that decompositions run in parallel). */
     lt_status (*fit)(lt_overlay *o, const lt_cut *const *cuts, size_t n, const lt_apply_in *in, lt_err *err);
+    /* Is a module fitted with tokens, once every cut of every kind is in (drift.h)? Then fit has left it alone, and
+     * item says how. NULL: never. */
+    bool (*drift)(const lt_cut *cut, const lt_model *m, struct lt_drift_item *item);
 } lt_cut_kind;
 extern const lt_cut_kind *const lt_cut_kinds[]; /* NULL-terminated, in the order of application */
 
@@ -57,13 +64,14 @@ char *lt_plan_text(const lt_plan *p); /* one cut per line; lt_free; NULL: out of
 lt_status lt_plan_save(const lt_plan *p, const char *path, lt_err *err); /* the same, atomically */
 lt_status lt_plan_add(lt_plan *p, json_t *cut, lt_err *err);             /* steals cut; parses it; duplicates refused */
 bool lt_plan_needs_stats(const lt_plan *p);
+bool lt_plan_needs_tokens(const lt_plan *p, const lt_model *m);
 /* Against the model (names, shapes, break-even, model hash; model_hash NULL: not compared) and, when given, the stats
  * (hash). */
 lt_status lt_plan_check(const lt_plan *p, const lt_model *m, const char *model_hash, const lt_stats *s, lt_err *err);
 /* Fills head.cost: linears_kept, params_kept, params [before, after], bytes [before, after]; "predicted" is kept. The
  * cuts are checked first. */
 lt_status lt_plan_cost(lt_plan *p, const lt_model *m, lt_err *err);
-/* Checks the cuts against the model, then runs every kind in order over a new overlay. */
+/* Checks the cuts against the model, then runs every kind in order over a new overlay, then the pass with tokens. */
 lt_status lt_plan_apply(lt_overlay *o, const lt_plan *p, const lt_apply_in *in, lt_err *err);
 
 #endif

@@ -10,6 +10,7 @@
 
 static bool eligible(const lt_module *m, const lt_plan_in *in) {
     if (m->layer < 0 && !in->include_head) return false;
+    if (in->slots && !(in->slots >> m->slot & 1u)) return false;
     return m->linear->n_stages == 1 && m->linear->stage[0].n_adapters == 0;
 }
 

@@ -47,13 +47,15 @@ lt_status lt_overlay_create(lt_overlay **out, const lt_model *base, lt_err *err)
         o->model = *base;
         o->model.changed = true;
         o->model.layer = lt_calloc(layers, sizeof *o->model.layer);
+        o->model.config.layer = lt_calloc(layers, sizeof *o->model.config.layer);
         o->parts = lt_calloc(n_linears(base), sizeof *o->parts);
     }
-    if (!o || !o->model.layer || !o->parts) {
+    if (!o || !o->model.layer || !o->model.config.layer || !o->parts) {
         lt_overlay_destroy(o);
         return lt_fail(err, LT_ENOMEM, "out of memory (overlay)");
     }
     memcpy(o->model.layer, base->layer, layers * sizeof *base->layer);
+    memcpy(o->model.config.layer, base->config.layer, layers * sizeof *base->config.layer);
     *out = o;
     return LT_OK;
 }
@@ -64,6 +66,7 @@ void lt_overlay_destroy(lt_overlay *o) {
     part_clear(&o->embed);
     lt_free(o->parts);
     lt_free(o->model.layer);
+    lt_free(o->model.config.layer);
     lt_free(o);
 }
 
@@ -149,6 +152,13 @@ static void commit(place *p, const lt_linear *l, replaced *fresh) {
     replaced_clear(fresh);
 }
 
+/* A bias that is this overlay's stays with the module. */
+static void keep_bias(replaced *fresh, place *p) {
+    if (fresh->part[2].name) return;
+    fresh->part[2] = p->parts->part[2];
+    p->parts->part[2] = (part){ 0 };
+}
+
 static lt_dtype bias_dtype(lt_dtype t) {
     return lt_dtype_get(t)->block > 1 ? LT_F32 : t;
 }
@@ -157,10 +167,10 @@ lt_status lt_overlay_factor(lt_overlay *o, const char *module, size_t rank, cons
                             const double *bias, lt_dtype dtype, lt_err *err) {
     place p;
     LT_TRY(find_place(&p, o, module, err));
-    const size_t out = lt_linear_out(p.base), in = lt_linear_in(p.base);
+    const size_t out = lt_linear_out(p.linear), in = lt_linear_in(p.linear);
     LT_REQUIRE(err, rank >= 1, "overlay: rank 0 (%s)", module);
     replaced fresh = { 0 };
-    lt_linear l = { .name = p.base->name, .n_stages = 2, .bias = p.base->bias, .layout = p.base->layout };
+    lt_linear l = { .name = p.base->name, .n_stages = 2, .bias = p.linear->bias, .layout = p.base->layout };
     lt_status st;
     LT_GO(part_make(&fresh.part[0], &l.stage[0].w, lt_asprintf("%s.BLinear.weight", module), dtype, 2,
                     (size_t[]){ rank, in }, err));
@@ -173,6 +183,7 @@ lt_status lt_overlay_factor(lt_overlay *o, const char *module, size_t rank, cons
                         err));
         LT_GO(part_fill(&fresh.part[2], &l.bias, bias, out, 1, err));
     }
+    keep_bias(&fresh, &p);
     commit(&p, &l, &fresh);
 done:
     if (st != LT_OK) replaced_clear(&fresh);
@@ -182,19 +193,86 @@ done:
 lt_status lt_overlay_dense(lt_overlay *o, const char *module, const double *w, lt_dtype dtype, lt_err *err) {
     place p;
     LT_TRY(find_place(&p, o, module, err));
-    const size_t out = lt_linear_out(p.base), in = lt_linear_in(p.base);
+    const size_t out = lt_linear_out(p.linear), in = lt_linear_in(p.linear);
     const bool in_out = p.base->stage[0].in_out;
     replaced fresh = { 0 };
-    lt_linear l = { .name = p.base->name, .n_stages = 1, .bias = p.base->bias, .layout = p.base->layout };
+    lt_linear l = { .name = p.base->name, .n_stages = 1, .bias = p.linear->bias, .layout = p.base->layout };
     l.stage[0].in_out = in_out;
     lt_status st;
     LT_GO(part_make(&fresh.part[0], &l.stage[0].w, lt_asprintf("%s.weight", module), dtype, 2,
                     in_out ? (size_t[]){ in, out } : (size_t[]){ out, in }, err));
     LT_GO(part_fill(&fresh.part[0], &l.stage[0].w, w, in_out ? 1 : in, in_out ? in : 1, err));
+    keep_bias(&fresh, &p);
     commit(&p, &l, &fresh);
 done:
     if (st != LT_OK) replaced_clear(&fresh);
     return st;
+}
+
+/* ---- fewer channels of an MLP ---- */
+
+typedef struct channels {
+    const size_t *index;
+    size_t n, d_ff;
+} channels;
+
+/* Channel i of a fused pair of blocks is in both. */
+static size_t nth(const channels *c, size_t i) {
+    return c->index[i % c->n] + i / c->n * c->d_ff;
+}
+
+/* Rows (or columns) nth(0 .. n - 1) of src into p, a matrix of its own. */
+static lt_status take(part *p, lt_param *param, const lt_tensor *src, const channels *c, size_t n, bool columns,
+                      lt_err *err) {
+    const lt_dtype t = lt_dtype_get(src->dtype)->block > 1 ? LT_BF16 : src->dtype;
+    const size_t rows = columns ? lt_tensor_rows(src) : n, cols = columns ? n : lt_tensor_cols(src),
+                 wide = lt_tensor_cols(src);
+    LT_TRY(part_make(p, param, lt_strdup(param->name), t, src->rank, (size_t[]){ src->rank == 1 ? cols : rows, cols },
+                     err));
+    float *row = lt_malloc(2 * lt_max_size(1, wide) * sizeof *row);
+    double *values = lt_malloc(lt_max_size(1, cols) * sizeof *values);
+    lt_status st = row && values ? LT_OK : lt_fail(err, LT_ENOMEM, "out of memory (overlay: %s)", p->name);
+    for (size_t r = 0; r < rows && st == LT_OK; r++) {
+        lt_tensor_row_f32(row, src, columns ? r : nth(c, r), 0, wide);
+        for (size_t j = 0; j < cols; j++) values[j] = (double)row[columns ? nth(c, j) : j];
+        if (!lt_round_row((char *)p->buffer.data + p->buffer.bytes / rows * r, t, values, 1, cols, row))
+            st = lt_fail(err, LT_EDATA, "value is not finite (%s: row %zu)", p->name, r);
+    }
+    lt_free(row);
+    lt_free(values);
+    lt_tensor_drop(src);
+    return st;
+}
+
+static lt_status keep_channels(lt_overlay *o, size_t layer, lt_slot slot, const channels *c, lt_err *err) {
+    place p = place_of(o, &(lt_module){ .layer = (int)layer, .slot = slot });
+    const bool down = slot == LT_SLOT_DOWN;
+    const size_t n = slot == LT_SLOT_GATE_UP ? 2 * c->n : c->n;
+    replaced fresh = { 0 };
+    lt_linear l = *p.base;
+    lt_status st;
+    if (!lt_linear_present(p.base)) return LT_OK;
+    if (p.base->n_stages != 1 || p.linear->n_stages != 1)
+        return lt_fail(err, LT_EUNSUPPORTED, "channels of a factored linear cannot be taken (%s)", p.base->name);
+    LT_GO(take(&fresh.part[0], &l.stage[0].w, &p.base->stage[0].w.t, c, n, down != l.stage[0].in_out, err));
+    if (l.bias.name && !down) LT_GO(take(&fresh.part[2], &l.bias, &p.base->bias.t, c, n, true, err));
+    commit(&p, &l, &fresh);
+done:
+    if (st != LT_OK) replaced_clear(&fresh);
+    return st;
+}
+
+lt_status lt_overlay_keep_ff(lt_overlay *o, size_t layer, const size_t *index, size_t n, lt_err *err) {
+    static const lt_slot slots[] = { LT_SLOT_GATE, LT_SLOT_UP, LT_SLOT_GATE_UP, LT_SLOT_DOWN };
+    LT_REQUIRE(err, layer < o->base->config.n_layers && n >= 1, "overlay: %zu channels of layer %zu", n, layer);
+    const channels c = { index, n, o->base->config.layer[layer].d_ff };
+    for (size_t i = 0; i < n; i++)
+        if (index[i] >= c.d_ff || (i && index[i] <= index[i - 1]))
+            return lt_fail(err, LT_EDATA, "channel %zu of %zu is not one, or not in order (layer %zu)", index[i],
+                           c.d_ff, layer);
+    for (size_t i = 0; i < LT_COUNTOF(slots); i++) LT_TRY(keep_channels(o, layer, slots[i], &c, err));
+    o->model.config.layer[layer].d_ff = n;
+    return LT_OK;
 }
 
 /* ---- another storage dtype for everything that is a matrix ---- */
@@ -228,8 +306,7 @@ static lt_status quantize_linear(lt_overlay *o, const lt_module *mod, lt_dtype t
         replaced_clear(&fresh);
         return st;
     }
-    fresh.part[2] = p.parts->part[2]; /* a bias of this overlay stays */
-    p.parts->part[2] = (part){ 0 };
+    keep_bias(&fresh, &p);
     commit(&p, &l, &fresh);
     return LT_OK;
 }

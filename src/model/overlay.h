@@ -11,11 +11,16 @@ void lt_overlay_destroy(lt_overlay *o);
 /* The changed model: run it, save it; borrowed, valid until destroy. */
 const lt_model *lt_overlay_model(const lt_overlay *o);
 /* Replaces a module by y = A(Bx) + bias: a [m, r], b [r, d] row-major f64, rounded once to dtype. bias NULL: keep the
- * module's own (or none); else [m] replaces or adds one. Copies. A non-finite value is LT_EDATA naming module. */
+ * module's own (or none); else [m] replaces or adds one. m and d are what the module has now. Copies. A non-finite
+ * value is LT_EDATA naming module. */
 lt_status lt_overlay_factor(lt_overlay *o, const char *module, size_t rank, const double *a, const double *b,
                             const double *bias, lt_dtype dtype, lt_err *err);
 /* Replaces the weight by a dense one of dtype (f64 values [m, d]); in_out layout of the original is kept. */
 lt_status lt_overlay_dense(lt_overlay *o, const char *module, const double *w, lt_dtype dtype, lt_err *err);
+/* Channels of a layer's MLP by their indices in the base, ascending; the others leave gate, up and down, and the
+ * layer's d_ff becomes n. Weights keep their values and dtype (block types become bf16). The linears must be the base's
+ * own. LT_EDATA: an index is out of range or out of order; LT_EUNSUPPORTED: a linear is factored. */
+lt_status lt_overlay_keep_ff(lt_overlay *o, size_t layer, const size_t *index, size_t n, lt_err *err);
 /* Stores the weights of every linear and the embedding as dtype (q8_0, bf16 ...); norms and biases stay. Rows not a
  * multiple of the block are LT_EUNSUPPORTED naming the tensor. */
 lt_status lt_overlay_quantize(lt_overlay *o, lt_dtype dtype, lt_err *err);

@@ -7,8 +7,9 @@
 #include "pipeline/estimate.h"
 #include "pipeline/subject.h"
 
-/* Option rows of both verbs; getters below read them. */
-#define LT_CALIBRATION_OPTIONS                                                                                         \
+/* Option rows of verbs that make rows of tokens from --data, then of those that collect sums of them; getters below
+ * read them. */
+#define LT_TEXT_OPTIONS                                                                                                \
     { "seq-len", LT_OPT_INT, NULL,                                                                                     \
       2,         1 << 24,    NULL,                                                                                     \
       false,     "N",        "tokens per row; default: 512, or the model's positions where fewer" },                   \
@@ -22,7 +23,11 @@
           false,                                                                                                       \
           "NAME",                                                                                                      \
           "how text becomes rows: plain, svdllm (random excerpts), wikitext, minitron" },                              \
-        { "seed", LT_OPT_INT, "3", 0, 0x1p53, NULL, false, "N", "of recipes that draw at random" },                    \
+    {                                                                                                                  \
+        "seed", LT_OPT_INT, "3", 0, 0x1p53, NULL, false, "N", "of recipes that draw at random"                         \
+    }
+#define LT_CALIBRATION_OPTIONS                                                                                         \
+    LT_TEXT_OPTIONS,                                                                                                   \
         { "skip-first",                                                                                                \
           LT_OPT_INT,                                                                                                  \
           "0",                                                                                                         \

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "io/file.h"
+#include "pipeline/calibration.h"
 #include "pipeline/outdir.h"
 #include "pipeline/planning.h"
 #include "pipeline/produce.h"
@@ -16,6 +17,7 @@ typedef struct applying {
     lt_plan plan;
     char plan_hash[LT_HASH_HEX];
     lt_stats *stats;
+    lt_tokens tokens; /* where cuts are fitted to drifted inputs; else empty */
     json_t *settings;
     lt_outdir out;
     double started;
@@ -34,12 +36,22 @@ static lt_status open_inputs(applying *x, lt_err *err) {
     return lt_planning_hash(x->plan_hash, &x->plan, err);
 }
 
+static lt_status read_text(applying *x, lt_err *err) {
+    const lt_args *a = x->c->args;
+    if (!lt_plan_needs_tokens(&x->plan, x->source.o.model)) return LT_OK;
+    LT_REQUIRE(err, lt_arg_string(a, "data"),
+               "apply: the plan's cuts are fitted to drifted inputs: give --data, the text it was calibrated with (%s)",
+               lt_arg_string(a, "plan"));
+    return lt_calibration_tokens(&x->tokens, x->c, &x->source, 0, err);
+}
+
 static lt_status make_settings(applying *x, lt_err *err) {
     x->settings = lt_settings_new(x->c);
     const int failed =
         !x->settings || json_object_set_new(x->settings, "model_hash", json_string(x->source.hash)) ||
         json_object_set_new(x->settings, "plan_hash", json_string(x->plan_hash)) ||
-        json_object_set_new(x->settings, "stats_hash", x->stats ? json_string(lt_stats_hash(x->stats)) : json_null());
+        json_object_set_new(x->settings, "stats_hash", x->stats ? json_string(lt_stats_hash(x->stats)) : json_null()) ||
+        (x->tokens.n_ids && json_object_set_new(x->settings, "tokens_hash", json_string(x->tokens.hash)));
     return failed ? lt_fail(err, LT_ENOMEM, "apply: out of memory") : LT_OK;
 }
 
@@ -80,14 +92,17 @@ static lt_status apply(applying *x, json_t **result, lt_err *err) {
                            .stats = x->stats,
                            .form = "ablinear" };
     lt_produced p;
-    char *plan = NULL, *folder = NULL;
+    char *plan = NULL, *folder = NULL, *journal = NULL;
     json_t *r = NULL;
     lt_status st = lt_outdir_file(&plan, &x->out, "plan.json", err);
     if (st == LT_OK) st = lt_outdir_file(&folder, &x->out, "model", err);
+    if (st == LT_OK) st = lt_outdir_file(&journal, &x->out, "layers", err);
     if (st == LT_OK) st = lt_plan_save(&x->plan, plan, err);
-    if (st == LT_OK) st = lt_produce_cut(&p, &l, lt_dtype_option(x->c->args), folder, err);
+    if (st == LT_OK) st = lt_produce_cut(&p, &l, lt_dtype_option(x->c->args), folder, &x->tokens, journal, err);
+    if (st == LT_OK) st = lt_remove_tree(journal, err);
     lt_free(plan);
     lt_free(folder);
+    lt_free(journal);
     if (st != LT_OK) return st == LT_EVERIFY ? lt_context(err, st, "kept for inspection in %s", x->out.work) : st;
     st = report(x, &p, &r, err);
     if (st == LT_OK) st = lt_outdir_commit(&x->out, x->c, r, x->started, err);
@@ -105,6 +120,7 @@ static lt_status run(lt_call_ctx *c, json_t **result, lt_err *err) {
     const bool only_estimate = lt_arg_flag(c->args, "estimate");
     if (!only_estimate) LT_TRY(lt_output_check(c, output, err));
     lt_status st = open_inputs(&x, err);
+    if (st == LT_OK) st = read_text(&x, err);
     if (st == LT_OK && only_estimate)
         st = estimate(&x, result, err);
     else if (st == LT_OK) {
@@ -116,6 +132,7 @@ static lt_status run(lt_call_ctx *c, json_t **result, lt_err *err) {
         }
     }
     json_decref(x.settings);
+    lt_tokens_clear(&x.tokens);
     lt_stats_close(x.stats);
     lt_plan_clear(&x.plan);
     lt_subject_clear(&x.source);
@@ -131,6 +148,9 @@ static const lt_option options[] = {
     { "plan", LT_OPT_PATH, lt_required, 0, 0, NULL, false, "FILE", "what to cut" },
     { "stats", LT_OPT_PATH, NULL, 0, 0, NULL, false, "FILE",
       "stats that the cuts are fitted from, where they need them" },
+    { "data", LT_OPT_PATH, NULL, 0, 0, NULL, false, "FILE",
+      "text that cuts are fitted with where their target is drift or residual: what the plan was calibrated with" },
+    LT_TEXT_OPTIONS,
     { "dtype", LT_OPT_STRING, NULL, 0, 0, LT_DTYPE_CHOICES, false, NULL,
       "of the written weights; default: as stored, GGUF block types as bf16" },
     { "output", LT_OPT_PATH, lt_required, 0, 0, NULL, false, "DIR",

@@ -23,7 +23,7 @@ typedef struct compressing {
     size_t window;
     json_t *settings, *result;
     lt_outdir out;
-    char *stats_path, *plan_path, *folder;
+    char *stats_path, *plan_path, *folder, *journal;
     lt_stats *stats;
     lt_plan plan;
     char plan_hash[LT_HASH_HEX];
@@ -155,7 +155,8 @@ static lt_status step_apply(compressing *x, lt_err *err) {
     if (before)
         return lt_produced_open(&x->made, x->c, json_number_value(json_object_get(before, "logit_gap")), x->folder,
                                 err);
-    const lt_status st = lt_produce_cut(&x->made, &l, lt_dtype_option(x->c->args), x->folder, err);
+    const lt_status st =
+        lt_produce_cut(&x->made, &l, lt_dtype_option(x->c->args), x->folder, &x->tokens, x->journal, err);
     if (st != LT_OK) return st == LT_EVERIFY ? lt_context(err, st, "kept for inspection in %s", x->out.work) : st;
     return lt_outdir_mark(&x->out, "apply", json_pack("{s:f}", "logit_gap", x->made.gap), err);
 }
@@ -179,6 +180,7 @@ static lt_status run_steps(compressing *x, lt_err *err) {
     LT_TRY(lt_outdir_file(&x->stats_path, &x->out, "stats.safetensors", err));
     LT_TRY(lt_outdir_file(&x->plan_path, &x->out, "plan.json", err));
     LT_TRY(lt_outdir_file(&x->folder, &x->out, "model", err));
+    LT_TRY(lt_outdir_file(&x->journal, &x->out, "layers", err));
     x->result = lt_result_new(x->c);
     if (!x->result) return lt_fail(err, LT_ENOMEM, "compress: out of memory");
     LT_TRY(step_stats(x, err));
@@ -208,6 +210,7 @@ static lt_status finish(compressing *x, json_t **result, lt_err *err) {
     lt_stats_close(x->stats);
     x->stats = NULL;
     if (x->needs_stats && !lt_arg_flag(x->c->args, "keep-stats")) LT_TRY(lt_remove_tree(x->stats_path, err));
+    LT_TRY(lt_remove_tree(x->journal, err));
     json_t *r = NULL;
     LT_TRY(lt_result_finish(&r, json_incref(x->result), err));
     const lt_status st = lt_outdir_commit(&x->out, x->c, r, x->started, err);
@@ -270,6 +273,7 @@ static lt_status compress(compressing *x, json_t **result, lt_err *err) {
     lt_free(x->stats_path);
     lt_free(x->plan_path);
     lt_free(x->folder);
+    lt_free(x->journal);
     lt_outdir_close(&x->out);
     return st;
 }
@@ -315,8 +319,7 @@ static const lt_option options[] = {
     { "data", LT_OPT_PATH, NULL, 0, 0, NULL, false, "FILE",
       "text to calibrate with, where the method needs it: text, JSON lines, gzip or zstd of them, or a token file" },
     LT_TEMPLATE_OPTION("chat template for rows of \"messages\""),
-    { "method", LT_OPT_STRING, "whitened", 0, 0, NULL, false, "METHOD",
-      "how the cuts are found (`lathe list methods`)" },
+    { "method", LT_OPT_STRING, "lathe", 0, 0, NULL, false, "METHOD", "how the cuts are found (`lathe list methods`)" },
     LT_CALIBRATION_OPTIONS,
     LT_PLANNING_OPTIONS,
     { "dtype", LT_OPT_STRING, NULL, 0, 0, LT_DTYPE_CHOICES, false, NULL,

@@ -96,10 +96,15 @@ static lt_status check_weights(const lt_lineage *l, lt_err *err) {
     return LT_OK;
 }
 
-lt_status lt_produce_cut(lt_produced *out, const lt_lineage *l, lt_dtype dtype, const char *folder, lt_err *err) {
-    const lt_apply_in in = {
-        .model = l->parent, .stats = l->stats, .team = l->c->team, .ctx = l->c->ctx, .dtype = dtype
-    };
+lt_status lt_produce_cut(lt_produced *out, const lt_lineage *l, lt_dtype dtype, const char *folder,
+                         const lt_tokens *tokens, const char *journal, lt_err *err) {
+    const lt_apply_in in = { .model = l->parent,
+                             .stats = l->stats,
+                             .team = l->c->team,
+                             .ctx = l->c->ctx,
+                             .dtype = dtype,
+                             .tokens = tokens,
+                             .journal = journal };
     const lt_export_target *target;
     lt_overlay *o;
     LT_TRY(lt_export_find(&target, "ablinear", err));

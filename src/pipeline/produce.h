@@ -19,7 +19,9 @@ lt_status lt_produce(lt_produced *out, const lt_lineage *l, const lt_model *made
                      lt_dtype dtype, const char *path, lt_err *err);
 /* The plan of l fitted to its parent (stats where its cuts need them), then lt_produce. NaN or Inf among the parent's
  * weights is LT_EDATA naming the tensor. */
-lt_status lt_produce_cut(lt_produced *out, const lt_lineage *l, lt_dtype dtype, const char *folder, lt_err *err);
+/* tokens, journal: where cuts need them (compress/plan.h). */
+lt_status lt_produce_cut(lt_produced *out, const lt_lineage *l, lt_dtype dtype, const char *folder,
+                         const lt_tokens *tokens, const char *journal, lt_err *err);
 void lt_produced_clear(lt_produced *p);
 /* The folder as lt_produce left it, when that was done before. */
 lt_status lt_produced_open(lt_produced *out, const lt_call_ctx *c, double gap, const char *folder, lt_err *err);

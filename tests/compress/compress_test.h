@@ -51,6 +51,35 @@ static inline double cp_rel_error(const lt_plan *p, const char *module) {
     return 0.0;
 }
 
+/* Mean over the first n_windows windows of the mean NLL of their predictions (spec evaluation §10); each window's in
+ * nll when given. */
+static inline double cp_mean_nll(lt_team *team, const lt_model *m, const lt_tokens *t, size_t n_windows, double *nll) {
+    lt_batch *b;
+    size_t n;
+    lt_exec *x;
+    double sum = 0.0;
+    lt_err err = { 0 };
+    assert_ok(lt_tokens_batches(&b, &n, t, 1, &err), &err);
+    assert_ok(lt_exec_create(&x, team, &(lt_exec_opts){ 0 }, &err), &err);
+    for (size_t i = 0; i < n_windows; i++) {
+        int32_t target[512];
+        const size_t rows = b[i].n_rows;
+        memcpy(target, b[i].ids + 1, (rows - 1) * sizeof *target);
+        target[rows - 1] = -1;
+        lt_exec_begin(x, &b[i]);
+        const lt_var v = lt_model_nll(x, m, lt_model_hidden(x, m), target, NULL);
+        assert_ok(lt_exec_status(x, &err), &err);
+        double window = 0.0;
+        for (size_t r = 0; r < rows; r++) window += (double)lt_data(x, v)[r];
+        window /= (double)(rows - 1);
+        if (nll) nll[i] = window;
+        sum += window;
+    }
+    lt_exec_destroy(x);
+    lt_batches_free(b, n);
+    return sum / (double)n_windows;
+}
+
 /* Any plan from text. */
 static inline lt_status cp_parse(lt_plan *p, const char *text, lt_err *err) {
     return lt_plan_parse(p, text, strlen(text), "plan.json", err);

@@ -39,35 +39,6 @@ static int tear_down(void **state) {
 
 /* ---- measuring ---- */
 
-/* Mean over the first n_windows windows of the mean NLL of their predictions (spec evaluation §10); each window's in
- * nll when given. */
-static double mean_nll(const lt_model *m, const lt_tokens *t, size_t n_windows, double *nll) {
-    lt_batch *b;
-    size_t n;
-    lt_exec *x;
-    double sum = 0.0;
-    lt_err err = { 0 };
-    assert_ok(lt_tokens_batches(&b, &n, t, 1, &err), &err);
-    assert_ok(lt_exec_create(&x, team, &(lt_exec_opts){ 0 }, &err), &err);
-    for (size_t i = 0; i < n_windows; i++) {
-        int32_t target[512];
-        const size_t rows = b[i].n_rows;
-        memcpy(target, b[i].ids + 1, (rows - 1) * sizeof *target);
-        target[rows - 1] = -1;
-        lt_exec_begin(x, &b[i]);
-        const lt_var v = lt_model_nll(x, m, lt_model_hidden(x, m), target, NULL);
-        assert_ok(lt_exec_status(x, &err), &err);
-        double window = 0.0;
-        for (size_t r = 0; r < rows; r++) window += (double)lt_data(x, v)[r];
-        window /= (double)(rows - 1);
-        if (nll) nll[i] = window;
-        sum += window;
-    }
-    lt_exec_destroy(x);
-    lt_batches_free(b, n);
-    return sum / (double)n_windows;
-}
-
 static void widen(double *to, const lt_tensor *t) {
     float row[512];
     const size_t rows = lt_tensor_rows(t), cols = lt_tensor_cols(t);
@@ -135,7 +106,7 @@ static lt_plan plan_of_ranks(const json_t *ranks, const char *metric, bool affin
 static void check_nll(const char *name, const lt_model *m, const json_t *c, const lt_tokens *test, bool whole) {
     double nll[64];
     const size_t n = whole ? test->n_rows : 3;
-    const double ppl = exp(mean_nll(m, test, n, nll)), want_ppl = json_number_value(json_object_get(c, "ppl"));
+    const double ppl = exp(cp_mean_nll(team, m, test, n, nll)), want_ppl = json_number_value(json_object_get(c, "ppl"));
     for (size_t i = 0; i < n; i++) {
         const double want = json_number_value(json_array_get(json_object_get(c, "window_nll"), i));
         if (fabs(nll[i] - want) > 2e-5) fail_msg("%s: window %zu: %.9g, want %.9g", name, i, nll[i], want);
@@ -180,7 +151,7 @@ static void errors_and_perplexities_are_the_golden_ones(void **state) {
     const char *name;
     json_t *c;
     size_t n = 0;
-    const double dense = exp(mean_nll(model, &test, test.n_rows, NULL));
+    const double dense = exp(cp_mean_nll(team, model, &test, test.n_rows, NULL));
     assert_close_f64(&dense, &(double){ json_number_value(json_object_get(applied, "dense_ppl")) }, 1, 0.0, 1e-6);
     json_object_foreach(json_object_get(applied, "cases"), name, c) {
         check_case(name, c, &test);
@@ -523,8 +494,8 @@ static void check_26_whitened_is_never_worse_than_weight_svd(void **state) {
         assert_true(relative_error(lt_overlay_model(o), module_at(i)) <=
                     relative_error(lt_overlay_model(s), module_at(i)) * (1.0 + 1e-6));
     }
-    assert_true(mean_nll(lt_overlay_model(o), &test, test.n_rows, NULL) <
-                mean_nll(lt_overlay_model(s), &test, test.n_rows, NULL));
+    assert_true(cp_mean_nll(team, lt_overlay_model(o), &test, test.n_rows, NULL) <
+                cp_mean_nll(team, lt_overlay_model(s), &test, test.n_rows, NULL));
     lt_overlay_destroy(o), lt_overlay_destroy(s);
     lt_plan_clear(&p), lt_plan_clear(&q);
     lt_tokens_clear(&test);
