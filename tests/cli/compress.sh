@@ -62,8 +62,8 @@ expect 8 "made from another model" "$LATHE" verify dense --source "$TINY"
 expect 0 "" "$LATHE" export small --to hf-dense --dtype bf16 -o bf16
 expect 6 "there are hf-dense, ablinear" "$LATHE" export small --to onnx -o onnx
 
-# one call, for both methods; the model is that of the three calls
-expect 0 "KLD mean" "$LATHE" compress "$TINY" --data "$valid" --seq-len 128 --max-rows 32 --keep linears=0.6 --no-speed -o one
+# one call; the model is that of the three calls
+expect 0 "KLD mean" "$LATHE" compress "$TINY" --method whitened --data "$valid" --seq-len 128 --max-rows 32 --keep linears=0.6 --no-speed -o one
 check cmp -s small/model/model.safetensors one/model/model.safetensors
 check cmp -s p.json one/plan.json
 [ ! -e one/stats.safetensors ] || fail "the stats were left behind"
@@ -74,6 +74,16 @@ expect 0 "" "$LATHE" compress "$TINY" --data "$valid" --eval-data "$test" --wind
 [ -e two/stats.safetensors ] || fail "--keep-stats"
 expect 7 "not met" "$LATHE" compress "$TINY" --data "$valid" --seq-len 64 --max-rows 16 --keep 0.6 --no-speed --require 'kld.mean<1e-6' -o missed
 [ -e missed/model/config.json ] || fail "a missed target lost the output"
+
+# the default: fewer channels, fitted with the text; a stock model, and the same in one call
+expect 0 "" "$LATHE" plan "$TINY" --method lathe --stats s.safetensors --keep linears=0.8 -o l.json
+expect 2 "give --data" "$LATHE" apply "$TINY" --plan l.json -o narrow
+expect 0 "" "$LATHE" apply "$TINY" --plan l.json --data "$valid" --seq-len 128 --max-rows 32 -o narrow
+expect 0 "" "$LATHE" compress "$TINY" --data "$valid" --seq-len 128 --max-rows 32 --keep linears=0.8 --no-compare -o narrow-1
+check cmp -s narrow/model/model.safetensors narrow-1/model/model.safetensors
+[ ! -e narrow/layers ] && [ ! -e narrow-1/layers ] || fail "the journal of layers was left behind"
+grep -q '"model_type": "llama"' narrow/model/config.json || fail "a narrower model is not a stock model"
+expect 0 "" "$LATHE" verify narrow --source "$TINY"
 
 # estimates make nothing
 for verb in "calibrate $TINY --data $valid -o e1" "plan $TINY --keep 0.8 -o e2" "apply $TINY --plan p.json --stats s.safetensors -o e3" \
