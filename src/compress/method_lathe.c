@@ -235,11 +235,20 @@ static lt_status make(lt_plan *p, work *w, double budget, lt_err *err) {
     return cut_mlps(p, w, budget - (w->other_cost - spare), err);
 }
 
+static lt_status check_asked(const lt_plan_in *in, lt_err *err) {
+    LT_REQUIRE(err, !in->ranks, "method lathe chooses widths by the budget: a file of ranks is for low-rank methods");
+    LT_REQUIRE(err, in->budget.fraction > 0.0 || in->budget.absolute > 0.0, "method lathe needs a budget: --keep");
+    return in->frontier ? lt_fail(err, LT_EUNSUPPORTED,
+                                  "method lathe has no curve of errors by rank: --frontier is for low rank")
+                        : LT_OK;
+}
+
 static lt_status plan(lt_plan *p, const lt_plan_in *in, lt_err *err) {
     work w = { .in = in };
     lt_targets targets = { 0 };
     double budget = 0.0, keep = 0.0;
     lt_status st;
+    LT_GO(check_asked(in, err));
     LT_GO(lt_targets_select(&targets, in, err));
     LT_GO(lt_targets_budget(&budget, &keep, &targets, in, err));
     if (keep >= 1.0) goto done; /* nothing has to go */
