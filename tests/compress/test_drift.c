@@ -131,6 +131,15 @@ static void making_up_for_the_residual_stream_brings_it_nearer(void **state) {
     assert_true(refit < plain);
 }
 
+/* One pass a layer does not know the layer's own cuts. */
+static void a_pass_per_site_is_nearer_than_one_per_block(void **state) {
+    (void)state;
+    static const char *const residual = "{\"target\": \"residual\"}",
+                             *const block = "{\"target\": \"residual\", \"drift\": \"block\"}";
+    assert_true(apart_with("sequential", model, stats, &tokens, residual) <
+                apart_with("sequential", model, stats, &tokens, block));
+}
+
 static void a_model_with_biases_is_fitted_with_centred_inputs(void **state) {
     (void)state;
     const double centred = apart_with("sequential", biased, stats_bias, &tokens_bias, NULL),
@@ -350,6 +359,7 @@ static void a_budget_below_one_channel_is_not_met(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(making_up_for_the_residual_stream_brings_it_nearer),
+        cmocka_unit_test(a_pass_per_site_is_nearer_than_one_per_block),
         cmocka_unit_test(a_model_with_biases_is_fitted_with_centred_inputs),
         cmocka_unit_test(nothing_cut_is_nothing_changed),
         cmocka_unit_test(a_narrower_model_is_saved_and_read_back),

@@ -13,13 +13,13 @@ static lt_tokens calib;
 static json_t *golden;
 static lt_overlay *sequential; /* made once: it is the long part */
 
-static lt_plan plan_of(const char *pass) {
+static lt_plan plan_of_golden(void) {
     lt_plan p = { .head = json_pack("{s:s}", "format", "lathe-plan/1") };
     const json_t *names = json_object_get(golden, "layer_order"), *ranks = json_object_get(golden, "ranks");
     lt_err err = { 0 };
     for (size_t i = 0; i < json_array_size(ranks); i++) {
         json_t *cut = json_pack("{s:s, s:O, s:O, s:s, s:s}", "kind", "rank", "module", json_array_get(names, i), "rank",
-                                json_array_get(ranks, i), "target", "drift", "pass", pass);
+                                json_array_get(ranks, i), "target", "drift");
         assert_ok(lt_plan_add(&p, cut, &err), &err);
     }
     return p;
@@ -42,7 +42,7 @@ static int set_up(void **state) {
     team = tm_team(1); /* no waiting for each other on a busy machine */
     calib = ct_golden_tokens("calib");
     if (lt_json_load(&golden, test_shared("golden/compress/sequential.json"), &err) != LT_OK) return -1;
-    lt_plan p = plan_of("site");
+    lt_plan p = plan_of_golden();
     sequential = apply(&p, &calib);
     lt_plan_clear(&p);
     return 0;
@@ -119,29 +119,10 @@ static void products_are_the_golden_ones(void **state) {
     lt_safetensors_close(f);
 }
 
-/* With an eighth of the text: one pass a layer does not know the layer's own cuts, and does worse than one a site. */
-static void a_pass_per_block_is_not_as_good(void **state) {
-    (void)state;
-    TEST_NEED_SHARED(GOLDEN_MODEL);
-    static const char *const passes[] = { "site", "block" };
-    lt_tokens text = ct_tokens(calib.ids, 8, 128), test = ct_golden_tokens("test");
-    double ppl[2];
-    for (size_t i = 0; i < 2; i++) {
-        lt_plan p = plan_of(passes[i]);
-        lt_overlay *o = apply(&p, &text);
-        ppl[i] = exp(cp_mean_nll(team, lt_overlay_model(o), &test, 8, NULL));
-        lt_overlay_destroy(o);
-        lt_plan_clear(&p);
-    }
-    assert_true(ppl[0] < ppl[1]);
-    lt_tokens_clear(&text), lt_tokens_clear(&test);
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sequential_is_the_golden_one),
         cmocka_unit_test(products_are_the_golden_ones),
-        cmocka_unit_test(a_pass_per_block_is_not_as_good),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
