@@ -18,7 +18,7 @@ static lt_plan plan_of_golden(void) {
     const json_t *names = json_object_get(golden, "layer_order"), *ranks = json_object_get(golden, "ranks");
     lt_err err = { 0 };
     for (size_t i = 0; i < json_array_size(ranks); i++) {
-        json_t *cut = json_pack("{s:s, s:O, s:O, s:s, s:s}", "kind", "rank", "module", json_array_get(names, i), "rank",
+        json_t *cut = json_pack("{s:s, s:O, s:O, s:s}", "kind", "rank", "module", json_array_get(names, i), "rank",
                                 json_array_get(ranks, i), "target", "drift");
         assert_ok(lt_plan_add(&p, cut, &err), &err);
     }
