@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One page: PAGE entries of K and V of one (layer, kv head), filled from the front. A page that two sessions share is
  * never written: the one that appends copies it first. A session's positions are those that its last layer has; rows
- * that a failed batch left in earlier layers are cut off by the next append. */
+ * that a failed batch left in earlier layers are cut off by the next append. Pages that lie before the window of every
+ * query to come are given back. */
 #include "model/session.h"
 
 #include <stdatomic.h>
@@ -16,7 +17,7 @@ typedef struct page {
 
 typedef struct row { /* one (layer, kv head) */
     page **pages;
-    size_t n_pages, cap;
+    size_t gone, n_pages, cap; /* the first `gone` are NULL: out of every window */
 } row;
 
 struct lt_session {
@@ -59,7 +60,7 @@ static page *page_create(const lt_session *s, size_t layer) {
 }
 
 static void page_release(page *p) {
-    if (atomic_fetch_sub_explicit(&p->refs, 1, memory_order_acq_rel) == 1) lt_free(p);
+    if (p && atomic_fetch_sub_explicit(&p->refs, 1, memory_order_acq_rel) == 1) lt_free(p);
 }
 
 static bool page_shared(const page *p) {
@@ -70,6 +71,15 @@ static bool page_shared(const page *p) {
 static void cut_row(row *r, size_t n) {
     const size_t keep = (n + PAGE - 1) / PAGE;
     while (r->n_pages > keep) page_release(r->pages[--r->n_pages]);
+}
+
+/* Pages whose entries no query at position `at` or later sees. */
+static void drop_before(row *r, size_t at, size_t window) {
+    if (window == 0 || at + 1 < window) return;
+    for (; r->gone < r->n_pages && (r->gone + 1) * PAGE <= at + 1 - window; r->gone++) {
+        page_release(r->pages[r->gone]);
+        r->pages[r->gone] = NULL;
+    }
 }
 
 /* The page that entry `at` goes to, unshared; NULL: out of memory. */
@@ -102,14 +112,14 @@ static size_t visible(const lt_session *s, size_t layer) {
 
 static size_t n_segments(const lt_past *p, int layer, size_t kv_head) {
     const lt_session *s = (const lt_session *)p;
-    (void)kv_head;
-    return (visible(s, (size_t)layer) + PAGE - 1) / PAGE;
+    return (visible(s, (size_t)layer) + PAGE - 1) / PAGE - s->rows[s->first_row[layer] + kv_head].gone;
 }
 
 static lt_kv_segment segment(const lt_past *p, int layer, size_t kv_head, size_t i) {
     const lt_session *s = (const lt_session *)p;
     const lt_layer_config *c = layer_of(s, (size_t)layer);
-    const page *pg = s->rows[s->first_row[layer] + kv_head].pages[i];
+    const row *r = &s->rows[s->first_row[layer] + kv_head];
+    const page *pg = r->pages[i += r->gone];
     return (lt_kv_segment){ .n = lt_min_size(PAGE, visible(s, (size_t)layer) - i * PAGE),
                             .dtype = s->dtype,
                             .k = pg->k,
@@ -165,9 +175,10 @@ static bool share_row(row *to, const row *from) {
     to->pages = from->n_pages ? lt_malloc(from->n_pages * sizeof *to->pages) : NULL;
     if (from->n_pages && !to->pages) return false;
     to->cap = to->n_pages = from->n_pages;
+    to->gone = from->gone;
     for (size_t i = 0; i < from->n_pages; i++) {
         to->pages[i] = from->pages[i];
-        atomic_fetch_add_explicit(&to->pages[i]->refs, 1, memory_order_relaxed);
+        if (to->pages[i]) atomic_fetch_add_explicit(&to->pages[i]->refs, 1, memory_order_relaxed);
     }
     return true;
 }
@@ -207,7 +218,8 @@ lt_past *lt_session_past(lt_session *s) {
 size_t lt_session_bytes(const lt_session *s) {
     size_t bytes = 0;
     for (size_t l = 0; l < s->n_layers; l++)
-        for (size_t r = s->first_row[l]; r < s->first_row[l + 1]; r++) bytes += s->rows[r].n_pages * page_bytes(s, l);
+        for (size_t r = s->first_row[l]; r < s->first_row[l + 1]; r++)
+            bytes += (s->rows[r].n_pages - s->rows[r].gone) * page_bytes(s, l);
     return bytes;
 }
 
@@ -215,7 +227,10 @@ size_t lt_session_predict(const lt_model *m, lt_dtype kv_dtype, size_t positions
     size_t bytes = 0;
     for (size_t l = 0; l < m->config.n_layers; l++) {
         const lt_layer_config *c = &m->config.layer[l];
-        if (c->present) bytes += (positions + PAGE - 1) / PAGE * c->n_k_heads * page_size(c, kv_dtype);
+        if (!c->present) continue;
+        /* a window, the rows of one feed behind it, and what their ends share a page with */
+        const size_t most = c->window ? lt_min_size(positions, c->window + LT_FEED_ROWS + 2 * PAGE) : positions;
+        bytes += (most + PAGE - 1) / PAGE * c->n_k_heads * page_size(c, kv_dtype);
     }
     return bytes;
 }
@@ -246,6 +261,7 @@ lt_status lt_session_append(lt_session *s, int layer, const float *k, size_t ldk
         row *r = &s->rows[s->first_row[l] + h];
         cut_row(r, at);
         LT_TRY(append_head(s, l, r, at, k + h * c->qk_dim, ldk, v + h * c->v_dim, ldv, n, err));
+        drop_before(r, at, c->window); /* from `at` on: this step may fail in a later layer and be repeated */
     }
     s->filled[l] = at + n;
     return LT_OK;

@@ -11,7 +11,7 @@ lt_status lt_session_fork(lt_session **out, const lt_session *s, lt_err *err);
 void lt_session_destroy(lt_session *s);
 size_t lt_session_positions(const lt_session *s);
 size_t lt_session_bytes(const lt_session *s);
-/* What lt_session_bytes will say of a session of so many positions. */
+/* What lt_session_bytes will say of a session of so many positions; more where layers have windows. */
 size_t lt_session_predict(const lt_model *m, lt_dtype kv_dtype, size_t positions);
 lt_past *lt_session_past(lt_session *s);
 /* Called by the block for piece `piece` of the running batch: appends rows of k and v (after rope). */

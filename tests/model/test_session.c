@@ -3,14 +3,14 @@
  * differ. */
 #include "model_test.h"
 
-enum { N = 300 }; /* more than a page */
+enum { N = 300, LONG = 620 }; /* more than a page, more than two */
 
 typedef struct bench {
     tm *m;
     lt_model *model;
     lt_team *team;
     lt_exec *x;
-    int32_t ids[2 * N];
+    int32_t ids[LONG];
 } bench;
 
 static bench *bench_make(tm_spec s, uint32_t seed) {
@@ -19,7 +19,7 @@ static bench *bench_make(tm_spec s, uint32_t seed) {
     b->m = tm_build(s, seed);
     b->model = tm_open(tm_write(b->m, "base", 1));
     b->team = tm_team(2);
-    tm_ids(b->ids, 2 * N, s.vocab, seed + 1);
+    tm_ids(b->ids, LONG, s.vocab, seed + 1);
     assert_ok(lt_exec_create(&b->x, b->team, NULL, &err), &err);
     return b;
 }
@@ -63,20 +63,26 @@ static void chunks_of_any_size_equal_one_pass(void **state) {
 /* Windows that end inside a page, at its end, and in pages that a step no longer sees; a full layer between them. */
 static void windows_see_the_same_through_the_cache(void **state) {
     (void)state;
-    static const size_t windows[] = { 1, 37, 256 }, chunks[] = { 1, 64, N };
+    static const size_t windows[] = { 1, 37, 256 }, chunks[] = { 1, 64, 300, LONG };
     bench *b = bench_make(TM_ODD, 21);
+    const size_t full = lt_session_predict(b->model, LT_F32, LONG);
     for (size_t w = 0; w < LT_COUNTOF(windows); w++) {
         b->model->config.layer[0].window = b->model->config.layer[2].window = windows[w];
-        float *want = tm_logits(b->model, b->team, b->ids, N), got[61], forked[61];
+        float *want = tm_logits(b->model, b->team, b->ids, LONG), got[61], forked[61];
         for (size_t i = 0; i < LT_COUNTOF(chunks); i++) {
             lt_session *s = session(b, LT_F32), *f;
             lt_err err = { 0 };
-            feed(b, s, 0, N - 1, chunks[i], got);
+            feed(b, s, 0, LONG - 1, chunks[i], got);
             assert_ok(lt_session_fork(&f, s, &err), &err);
-            feed(b, s, N - 1, 1, 0, got);
-            feed(b, f, N - 1, 1, 0, forked);
-            assert_close(got, want + (N - 1) * 61, 61, 2e-5, 2e-5);
+            feed(b, s, LONG - 1, 1, 0, got);
+            feed(b, f, LONG - 1, 1, 0, forked);
+            assert_close(got, want + (LONG - 1) * 61, 61, 2e-5, 2e-5);
             assert_memory_equal(got, forked, sizeof got);
+            assert_true(lt_session_bytes(s) <= lt_session_predict(b->model, LT_F32, LONG));
+            if (chunks[i] == 1) { /* one page, or two, of three in two of three layers */
+                assert_true(lt_session_bytes(s) <= full - full / 9 * (windows[w] < 100 ? 4 : 2));
+                assert_int_equal(lt_session_bytes(s), lt_session_bytes(f));
+            }
             lt_session_destroy(s);
             lt_session_destroy(f);
         }
