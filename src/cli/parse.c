@@ -42,11 +42,17 @@ static bool same_name(const char *a, const char *b, size_t n) {
     return b[n] == 0;
 }
 
+static bool is_called(const json_t *row, const char *key, const char *name, size_t n) {
+    const char *text = text_of(row, key);
+    return text && strlen(text) == n && same_name(name, text, n);
+}
+
+/* By name, or by the other name that a verb may have. */
 static const json_t *find_in(const json_t *list, const char *name, size_t n) {
     size_t i;
     json_t *row;
-    json_array_foreach(list, i, row) if (strlen(text_of(row, "name")) == n &&
-                                         same_name(name, text_of(row, "name"), n)) return row;
+    json_array_foreach(list, i,
+                       row) if (is_called(row, "name", name, n) || is_called(row, "alias", name, n)) return row;
     return NULL;
 }
 

@@ -138,6 +138,7 @@ typedef struct lt_family {
     const char *lowrank_model_type, *lowrank_architecture; /* "lowrank_llama", "LowRankLlamaForCausalLM" */
     const char *prefix;           /* that checkpoints of the bare model leave off ("transformer."); NULL: none */
     const char *const *leftovers; /* NULL-terminated ends of names of buffers that nothing reads; NULL: none */
+    bool residual_init; /* fresh matrices that end a residual branch are 1 / sqrt(2 n_layers) as wide (Radford 2019) */
     lt_block_row block;
     const lt_map_row *tensors;
     size_t n_tensors;

@@ -68,6 +68,7 @@ const lt_family lt_family_gpt2 = {
     .lowrank_architecture = "LowRankGPT2LMHeadModel",
     .prefix = "transformer.",
     .leftovers = leftovers,
+    .residual_init = true,
     .block = { .norm = LT_NORM_LAYER, .place = LT_NORM_PRE },
     .tensors = tensors,
     .n_tensors = LT_COUNTOF(tensors),

@@ -130,6 +130,17 @@ lt_status lt_model_open(lt_model **out, const char *path, lt_err *err) {
     return st;
 }
 
+lt_status lt_model_open_config(lt_model **out, const char *folder, lt_err *err) {
+    lt_model *m = lt_calloc(1, sizeof *m);
+    if (m) m->path = lt_strdup(folder);
+    lt_status st = m && m->path ? read_hf_config(m, err) : lt_fail(err, LT_ENOMEM, "out of memory (%s)", folder);
+    if (st != LT_OK)
+        lt_model_destroy(m);
+    else
+        *out = m;
+    return st;
+}
+
 void lt_model_destroy(lt_model *m) {
     if (!m) return;
     for (size_t i = 0; i < LT_MAX_ROPES; i++) lt_free(m->inv_freq[i]);
@@ -141,7 +152,7 @@ void lt_model_destroy(lt_model *m) {
 }
 
 bool lt_model_is_gguf(const lt_model *m) {
-    return m->weights->gguf != NULL;
+    return m->weights && m->weights->gguf != NULL;
 }
 const lt_gguf *lt_model_gguf(const lt_model *m) {
     return m->weights->gguf;

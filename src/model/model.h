@@ -32,6 +32,8 @@ typedef struct lt_model {
  * folder DIR holding model/ or model.gguf. Missing, extra or misshapen tensors: LT_EDATA naming file, tensor and both
  * shapes. rotary inv_freq buffers and other known non-parameters are the only tensors that may be left over. */
 lt_status lt_model_open(lt_model **out, const char *path, lt_err *err);
+/* The config of a folder alone: no tensors are asked for, and nothing can be run. */
+lt_status lt_model_open_config(lt_model **out, const char *folder, lt_err *err);
 void lt_model_destroy(lt_model *m);
 bool lt_model_is_gguf(const lt_model *m);
 const lt_gguf *lt_model_gguf(const lt_model *m); /* NULL for folders */

@@ -139,8 +139,8 @@ static json_t *command_json(const lt_command *c) {
                               json_pack("{s:s, s:I, s:o, s:s?}", "name", p->name, "min", (json_int_t)p->min, "max",
                                         p->max > 1u << 30 ? json_null() : json_integer((json_int_t)p->max), "help",
                                         p->help));
-    return json_pack("{s:s, s:s?, s:s?, s:s?, s:o, s:o, s:o}", "name", c->name, "summary", c->summary, "details",
-                     c->details, "example", c->example, "positionals", positionals, "options",
+    return json_pack("{s:s, s:s?, s:s?, s:s?, s:s?, s:o, s:o, s:o}", "name", c->name, "alias", c->alias, "summary",
+                     c->summary, "details", c->details, "example", c->example, "positionals", positionals, "options",
                      options_json_of(c->options, 0), "global_options", options_json_of(lt_global_options, c->without));
 }
 

@@ -2,25 +2,11 @@
 /* pipeline/cmd_heal.c - a model trained on: LoRA, all of it, or parts; merged, verified, measured. */
 #include "pipeline/commands.h"
 
-#include <math.h>
 #include <string.h>
 
 #include "io/file.h"
-#include "pipeline/healing.h"
 #include "pipeline/healing_rows.h"
-#include "pipeline/produce.h"
-#include "pipeline/result.h"
-
-typedef struct healing {
-    lt_call_ctx *c;
-    lt_subject source;
-    lt_heal_opts o;
-    json_t *settings, *training;
-    lt_outdir out;
-    lt_healed h;
-    lt_produced made;
-    double started;
-} healing;
+#include "pipeline/healing_run.h"
 
 static lt_status lora_options(lt_heal_opts *o, const lt_args *a, lt_err *err) {
     const char *factors = lt_arg_string(a, "lora-factors");
@@ -36,14 +22,14 @@ static lt_status lora_options(lt_heal_opts *o, const lt_args *a, lt_err *err) {
     return LT_OK;
 }
 
-static lt_status open_inputs(healing *x, lt_err *err) {
+static lt_status open_inputs(lt_healing *x, lt_err *err) {
     const lt_args *a = x->c->args;
     LT_TRY(lt_subject_open(&x->source, x->c, lt_arg_string(a, "model"), LT_ADAPT_NO, err));
     LT_TRY(lt_heal_options(&x->o, a, x->source.o.model, err));
     return lora_options(&x->o, a, err);
 }
 
-static lt_status make_settings(healing *x, lt_err *err) {
+static lt_status make_settings(lt_healing *x, lt_err *err) {
     x->settings = lt_settings_new(x->c);
     if (!x->settings || json_object_set_new(x->settings, "model_hash", json_string(x->source.hash)) != 0)
         return lt_fail(err, LT_ENOMEM, "heal: out of memory");
@@ -59,96 +45,8 @@ static lt_status make_settings(healing *x, lt_err *err) {
     return lt_heal_settings(x->settings, &x->o, err);
 }
 
-/* ---- what is written ---- */
-
-/* Weights are written as they came, unless that was in blocks. */
-static lt_dtype written_dtype(const healing *x) {
-    const lt_dtype asked = lt_dtype_option(x->c->args), stored = x->source.o.model->embed.t.dtype;
-    if (asked != LT_N_DTYPES) return asked;
-    return lt_dtype_get(stored)->block > 1 || stored == LT_F64 ? LT_BF16 : stored;
-}
-
-static lt_status save_adapter(healing *x, lt_err *err) {
-    char *folder;
-    if (!x->h.trainee->adapters) return LT_OK;
-    LT_TRY(lt_outdir_file(&folder, &x->out, "adapter", err));
-    lt_status st = lt_remove_tree(folder, err);
-    if (st == LT_OK) st = lt_adapters_save(x->h.trainee->adapters, folder, x->source.id, err);
-    lt_free(folder);
-    return st;
-}
-
-static lt_status save_model(healing *x, lt_err *err) {
-    const lt_lineage l = { .c = x->c,
-                           .settings = x->settings,
-                           .parent = x->source.o.model,
-                           .parent_hash = x->source.hash,
-                           .tokenizer = x->source.o.tokenizer,
-                           .training = x->training,
-                           .form = "ablinear" };
-    const lt_export_target *target;
-    char *folder;
-    LT_TRY(lt_export_find(&target, "ablinear", err));
-    LT_TRY(lt_trainee_merge(x->h.trainee, LT_F32, x->c->team, err));
-    LT_TRY(lt_outdir_file(&folder, &x->out, "model", err));
-    const lt_status st = lt_produce(&x->made, &l, &x->h.trainee->model, target, written_dtype(x), folder, err);
-    lt_free(folder);
-    return st == LT_EVERIFY ? lt_context(err, st, "kept for inspection in %s", x->out.work) : st;
-}
-
-/* ---- what is told ---- */
-
-static void add_table(json_t *r, const healing *x, double saved) {
-    static const char *const columns[] = { "trained",   "steps",      "targets",   "first loss",
-                                           "last loss", "ppl before", "ppl after", "ppl as saved" };
-    const lt_run_done *d = &x->h.done;
-    json_t *rows = lt_result_table(r, "", columns, LT_COUNTOF(columns));
-    const bool valid = x->h.valid.n > 0;
-    lt_result_row(rows, "zzzddjjj", x->h.trainee->n_values, d->steps, d->targets, d->first_loss, d->last_loss,
-                  valid ? lt_result_real(exp(d->valid_before)) : json_null(),
-                  valid ? lt_result_real(exp(d->valid_after)) : json_null(),
-                  valid && x->made.model ? lt_result_real(saved) : json_null());
-}
-
-static lt_status report(healing *x, json_t **result, lt_err *err) {
-    double saved = NAN;
-    json_t *r = lt_result_new(x->c);
-    if (x->made.model) LT_TRY(lt_heal_measure(&saved, &x->h, x->made.model, x->c->team, err));
-    if (x->made.model && x->h.valid.n)
-        json_object_set_new(json_object_get(x->training, "validation"), "ppl_saved", lt_result_real(saved));
-    json_object_update_new(r, json_pack("{s:{s:s, s:s}, s:O}", "source", "model", x->source.id, "hash", x->source.hash,
-                                        "training", x->training));
-    if (x->made.model)
-        json_object_update_new(r, json_pack("{s:{s:s, s:I, s:I}, s:{s:s, s:o}}", "model", "hash", x->made.hash,
-                                            "params", (json_int_t)lt_model_n_params(x->made.model), "bytes",
-                                            (json_int_t)lt_model_bytes(x->made.model), "verified", "by",
-                                            "lathe's reader: every tensor, logits of a fixed batch", "logit_gap",
-                                            lt_result_real(x->made.gap)));
-    add_table(r, x, saved);
-    return lt_result_finish(result, r, err);
-}
-
-static lt_status heal(healing *x, json_t **result, lt_err *err) {
-    const lt_heal_in in = {
-        .c = x->c, .out = &x->out, .model = x->source.o.model, .tokenizer = x->source.o.tokenizer, .o = &x->o
-    };
-    json_t *r = NULL;
-    LT_TRY(lt_heal(&x->h, &in, err));
-    if (!(x->training = lt_heal_json(&x->h, &x->o))) return lt_fail(err, LT_ENOMEM, "heal: out of memory");
-    LT_TRY(save_adapter(x, err));
-    if (lt_arg_flag(x->c->args, "merge")) LT_TRY(save_model(x, err));
-    LT_TRY(report(x, &r, err));
-    lt_status st = lt_heal_sweep(&x->out, err);
-    if (st == LT_OK) st = lt_outdir_commit(&x->out, x->c, r, x->started, err);
-    if (st == LT_OK)
-        *result = r;
-    else
-        json_decref(r);
-    return st;
-}
-
 static lt_status run(lt_call_ctx *c, json_t **result, lt_err *err) {
-    healing x = { .c = c, .started = lt_seconds() };
+    lt_healing x = { .c = c, .started = lt_seconds(), .merge = lt_arg_flag(c->args, "merge"), .out = { .lock = -1 } };
     const char *output = lt_arg_string(c->args, "output");
     const bool only_estimate = lt_arg_flag(c->args, "estimate");
     if (!only_estimate) LT_TRY(lt_output_check(c, output, err));
@@ -160,17 +58,9 @@ static lt_status run(lt_call_ctx *c, json_t **result, lt_err *err) {
     } else if (st == LT_OK) {
         st = make_settings(&x, err);
         if (st == LT_OK) st = lt_outdir_begin(&x.out, c, output, x.settings, err);
-        if (st == LT_OK) {
-            st = heal(&x, result, err);
-            lt_produced_clear(&x.made);
-            lt_healed_clear(&x.h);
-            lt_outdir_close(&x.out);
-        }
+        if (st == LT_OK) st = lt_healing_run(&x, result, err);
     }
-    json_decref(x.settings);
-    json_decref(x.training);
-    lt_heal_opts_clear(&x.o);
-    lt_subject_clear(&x.source);
+    lt_healing_clear(&x);
     return st;
 }
 

@@ -25,6 +25,7 @@ const lt_command *const lt_commands[] = {
     &lt_cmd_stats_import,
     &lt_cmd_stats_merge,
     &lt_cmd_tokenize,
+    &lt_cmd_train,
     &lt_cmd_verify,
     NULL,
 };

@@ -25,6 +25,7 @@ extern const lt_command lt_cmd_plan;
 extern const lt_command lt_cmd_stats_import;
 extern const lt_command lt_cmd_stats_merge;
 extern const lt_command lt_cmd_tokenize;
+extern const lt_command lt_cmd_train;
 extern const lt_command lt_cmd_verify;
 
 #endif

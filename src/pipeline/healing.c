@@ -20,7 +20,10 @@ static lt_status add_hashes(json_t *settings, const char *key, const char *const
     char hex[LT_HASH_HEX];
     lt_status st = list ? LT_OK : no_memory(err);
     for (size_t i = 0; st == LT_OK && files && files[i]; i++) {
-        st = lt_hash_file(files[i], hex, err);
+        lt_buffer map; /* opened once to see that it is a file: a pipe could not be read again by the next call */
+        st = lt_map_open(&map, files[i], err);
+        if (st == LT_OK) lt_map_close(&map);
+        if (st == LT_OK) st = lt_hash_file(files[i], hex, err);
         if (st == LT_OK && json_array_append_new(list, json_string(hex)) != 0) st = no_memory(err);
     }
     if (st == LT_OK && json_object_set(settings, key, list) != 0) st = no_memory(err);
@@ -83,7 +86,8 @@ static lt_status need_corpus(lt_corpus *out, const lt_heal_in *in, const char *s
     char *ids = lt_asprintf("%s/%s.ids", in->out->work, step), *docs = lt_asprintf("%s/%s.docs", in->out->work, step);
     lt_corpus_note note = before ? note_of(before) : (lt_corpus_note){ 0 };
     lt_status st = ids && docs ? LT_OK : no_memory(err);
-    if (st == LT_OK && !before) {
+    /* a kill while a finished call was tidied up takes them away */
+    if (st == LT_OK && !(before && lt_path_exists(ids) && lt_path_exists(docs))) {
         st = make_corpus(&note, in, files, ids, docs, err);
         if (st == LT_OK) st = lt_outdir_mark(in->out, step, note_json(&note), err);
     }
@@ -228,8 +232,8 @@ json_t *lt_heal_json(const lt_healed *h, const lt_heal_opts *o) {
 }
 
 lt_status lt_heal_sweep(const lt_outdir *out, lt_err *err) {
-    static const char *const names[] = { "data.ids", "data.docs", "validation-data.ids", "validation-data.docs",
-                                         "budget.json" };
+    static const char *const names[] = { "data.ids",    "data.docs", "validation-data.ids", "validation-data.docs",
+                                         "budget.json", "fresh" };
     size_t *steps, n;
     LT_TRY(lt_checkpoint_list(&steps, &n, out->work, err));
     lt_status st = LT_OK;

@@ -329,7 +329,7 @@ static lt_status show_progress(running *r, lt_err *err) {
 
 static lt_status all_steps(running *r, lt_err *err) {
     const bool valid = r->in->valid.n > 0;
-    if (valid && r->step == 0) LT_TRY(validate(r, err));
+    if (valid && isnan(r->done.valid_before)) LT_TRY(validate(r, err));
     while (r->step < r->steps) {
         LT_TRY(show_progress(r, err));
         LT_TRY(one_step(r, err));
