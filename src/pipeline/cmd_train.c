@@ -33,7 +33,7 @@ static lt_status make_fresh(lt_healing *x, const lt_model *config, lt_err *err) 
         if (st == LT_OK) st = lt_companions_copy(&l, folder, err);
         if (st == LT_OK) st = lt_outdir_mark(&x->out, "fresh", json_true(), err);
     }
-    if (st == LT_OK) st = lt_subject_open(&x->source, x->c, folder, err);
+    if (st == LT_OK) st = lt_subject_open(&x->source, x->c, folder, LT_ADAPT_NO, err);
     lt_free(folder);
     return st;
 }
