@@ -291,5 +291,6 @@ lt_status lt_model_bind(lt_model *m, lt_err *err) {
         if (!e->used && !is_known_leftover(&b, e->name))
             return lt_fail(err, LT_EDATA, "unknown tensor (%s: %s)", e->file, e->name);
     }
+    m->head.softcap = m->config.logit_softcap;
     return check_lowrank(&b);
 }

@@ -21,13 +21,16 @@ static const lt_map_row tensors[] = {
 };
 
 static lt_status read_rest(lt_config *c, const json_t *j, const char *where, lt_err *err) {
-    double scalar;
+    double scalar, cap;
     LT_TRY(lt_json_double(&scalar, j, "query_pre_attn_scalar", 256.0, where, err));
     if (!(scalar > 0.0 && isfinite(scalar)))
         return lt_fail(err, LT_EDATA, "query_pre_attn_scalar is not a positive number (%s: %g)", where, scalar);
     for (size_t i = 0; i < c->n_layers; i++) c->layer[i].qk_scale = 1.0 / sqrt(scalar);
     c->embed_scale = sqrt((double)c->d_model);
-    return LT_OK;
+    LT_TRY(lt_json_double(&cap, j, "final_logit_softcapping", 0.0, where, err));
+    c->logit_softcap = cap;
+    if (cap >= 0.0 && isfinite(cap)) return LT_OK;
+    return lt_fail(err, LT_EDATA, "final_logit_softcapping is not a positive number (%s: %g)", where, cap);
 }
 
 /* GGUF does not hold the scalar: llama.cpp takes the width of a head, but for the 27B model (62 layers), where it is
@@ -41,8 +44,8 @@ static lt_status gguf_rest(json_t *config, const lt_config *c, const lt_gguf *g,
 
 static const char *const model_types[] = { "gemma3_text", NULL };
 static const char *const gguf_archs[] = { "gemma3", NULL };
-/* transformers' Gemma 3 reads the first and does nothing with it */
-static const char *const refused[] = { "attn_logit_softcapping", "final_logit_softcapping", NULL };
+/* transformers' Gemma 3 reads it and does nothing with it */
+static const char *const refused[] = { "attn_logit_softcapping", NULL };
 
 extern const lt_family lt_family_gemma3;
 const lt_family lt_family_gemma3 = {

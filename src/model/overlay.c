@@ -170,7 +170,11 @@ lt_status lt_overlay_factor(lt_overlay *o, const char *module, size_t rank, cons
     const size_t out = lt_linear_out(p.linear), in = lt_linear_in(p.linear);
     LT_REQUIRE(err, rank >= 1, "overlay: rank 0 (%s)", module);
     replaced fresh = { 0 };
-    lt_linear l = { .name = p.base->name, .n_stages = 2, .bias = p.linear->bias, .layout = p.base->layout };
+    lt_linear l = { .name = p.base->name,
+                    .n_stages = 2,
+                    .bias = p.linear->bias,
+                    .layout = p.base->layout,
+                    .softcap = p.base->softcap };
     lt_status st;
     LT_GO(part_make(&fresh.part[0], &l.stage[0].w, lt_asprintf("%s.BLinear.weight", module), dtype, 2,
                     (size_t[]){ rank, in }, err));
@@ -196,7 +200,11 @@ lt_status lt_overlay_dense(lt_overlay *o, const char *module, const double *w, l
     const size_t out = lt_linear_out(p.linear), in = lt_linear_in(p.linear);
     const bool in_out = p.base->stage[0].in_out;
     replaced fresh = { 0 };
-    lt_linear l = { .name = p.base->name, .n_stages = 1, .bias = p.linear->bias, .layout = p.base->layout };
+    lt_linear l = { .name = p.base->name,
+                    .n_stages = 1,
+                    .bias = p.linear->bias,
+                    .layout = p.base->layout,
+                    .softcap = p.base->softcap };
     l.stage[0].in_out = in_out;
     lt_status st;
     LT_GO(part_make(&fresh.part[0], &l.stage[0].w, lt_asprintf("%s.weight", module), dtype, 2,

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* logits  l = scale head(x)
+/* logits  l = scale head(x), and cap tanh(l / cap) where the head has a soft-cap
  * head_nll: with Z_i = sum_v exp l_iv,  nll_i = log Z_i - l_i,target;  dl_iv = g_i (exp(l_iv) / Z_i - [v = target_i])
  * Logits are made tile by tile (head_tile.h); forward keeps a running maximum and sum per token, backward makes the
  * tiles again from the saved log Z. A two-stage head runs its first stage once per token chunk. */
@@ -26,6 +26,11 @@ static void scale_rows(lt_team *team, lt_real *y, const lt_real *x, double scale
     for (size_t i = 0; i < n; i++) lt_k_scale(team, y + i * d, x + i * d, (lt_real)scale, d);
 }
 
+static void cap_rows(const lt_team *team, lt_real *y, double cap, size_t n, size_t d) {
+#pragma omp parallel for schedule(static) num_threads(lt_op_threads(team, n *d))
+    for (size_t i = 0; i < n; i++) lt_softcap(y + i * d, cap, d);
+}
+
 static void forward_logits(lt_exec *x, const lt_node *node) {
     const logits_attr *a = node->attr;
     const size_t n = lt_rows(x, node->out), d = lt_cols(x, node->out);
@@ -33,6 +38,7 @@ static void forward_logits(lt_exec *x, const lt_node *node) {
     if (!inner) return;
     lt_linear_run(x, a->head, y, inner, lt_data(x, node->in[0]), n);
     if (a->scale != 1.0) scale_rows(lt_exec_team(x), y, y, a->scale, n, d);
+    if (a->head->softcap > 0) cap_rows(lt_exec_team(x), y, a->head->softcap, n, d);
 }
 
 static void backward_logits(lt_exec *x, const lt_node *node) {
@@ -41,7 +47,11 @@ static void backward_logits(lt_exec *x, const lt_node *node) {
     lt_real *dx = lt_needs_grad(x, node->in[0]) ? lt_grad(x, node->in[0]) : NULL,
             *dy = lt_exec_scratch(x, n * d * sizeof *dy);
     if (!dy) return;
-    scale_rows(lt_exec_team(x), dy, lt_grad(x, node->out), a->scale, n, d);
+    if (a->head->softcap > 0) {
+        lt_softcap_slope(dy, lt_data(x, node->out), a->head->softcap, n * d);
+        lt_k_mul(lt_exec_team(x), dy, dy, lt_grad(x, node->out), (lt_real)a->scale, n * d);
+    } else
+        scale_rows(lt_exec_team(x), dy, lt_grad(x, node->out), a->scale, n, d);
     lt_linear_back(x, a->head, dx, dy, node->saved, lt_data(x, node->in[0]), n);
 }
 

@@ -4,11 +4,21 @@
 #include "nn/exec_impl.h"
 #include "nn/op.h"
 
+void lt_softcap(lt_real *l, double cap, size_t n) {
+    for (size_t i = 0; i < n; i++) l[i] = (lt_real)(cap * tanh(l[i] / cap));
+}
+
+void lt_softcap_slope(lt_real *slope, const lt_real *l, double cap, size_t n) {
+    for (size_t i = 0; i < n; i++) slope[i] = (lt_real)(1 - l[i] / cap * (l[i] / cap));
+}
+
 lt_head_tile lt_head_tile_begin(lt_exec *x, const lt_linear *head, double scale, size_t n) {
     const size_t rows = lt_min_size(n, LT_HEAD_TOKENS), vocab = lt_linear_out(head);
     lt_head_tile c = { .head = head, .last = &head->stage[head->n_stages - 1], .scale = scale, .vocab = vocab };
     c.inner = lt_exec_scratch(x, rows * lt_linear_rank(head) * sizeof *c.inner);
-    c.tile = lt_exec_scratch(x, rows * lt_min_size(vocab, LT_HEAD_VOCAB) * sizeof *c.tile);
+    const size_t bytes = rows * lt_min_size(vocab, LT_HEAD_VOCAB) * sizeof *c.tile;
+    if (head->softcap > 0) c.slope = lt_exec_scratch(x, bytes);
+    c.tile = lt_exec_scratch(x, bytes);
     return c;
 }
 
@@ -29,10 +39,14 @@ void lt_head_tile_fill(lt_exec *x, const lt_head_tile *c, lt_span span) {
     lt_stage_forward(x, c->last, span, c->tile, c->last_in, c->n);
     lt_bias_add(x, &c->head->bias, span, c->tile, c->n);
     lt_arena_release(x->values, mark);
-    if (c->scale == 1.0) return;
+    const double cap = c->head->softcap;
+    if (c->scale == 1.0 && cap == 0.0) return;
 #pragma omp parallel for schedule(static) num_threads(lt_op_threads(team, c->n *span.n))
-    for (size_t i = 0; i < c->n; i++)
-        lt_k_scale(team, c->tile + i * span.n, c->tile + i * span.n, (lt_real)c->scale, span.n);
+    for (size_t i = 0; i < c->n; i++) {
+        lt_real *l = c->tile + i * span.n;
+        if (c->scale != 1.0) lt_k_scale(team, l, l, (lt_real)c->scale, span.n);
+        if (cap > 0.0) lt_softcap(l, cap, span.n);
+    }
 }
 
 static lt_span span_at(const lt_head_tile *c, size_t v) {
@@ -54,7 +68,10 @@ static void back_chunk(lt_exec *x, const lt_head_tile *c, lt_real *dlast, lt_hea
         const lt_span span = span_at(c, v);
         lt_head_tile_fill(x, c, span);
         const lt_arena_mark mark = lt_arena_get_mark(x->values);
+        const double cap = c->head->softcap;
+        if (cap > 0.0) lt_softcap_slope(c->slope, c->tile, cap, c->n * span.n);
         gradient(x, c, span, arg);
+        if (cap > 0.0) lt_k_mul(lt_exec_team(x), c->tile, c->tile, c->slope, 1, c->n * span.n);
         lt_stage_backward(x, c->last, span, dlast, c->tile, c->last_in, c->n);
         lt_bias_backward(x, &c->head->bias, span, c->tile, c->n);
         lt_arena_release(x->values, mark);

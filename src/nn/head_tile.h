@@ -1,7 +1,8 @@
 /* nn/head_tile.h - an output head in tiles of tokens and vocabulary, for losses that never hold [tokens, vocab].
  *
- *   l = scale head(x): fill makes the logits of one tile; after a loss has turned them into gradients, back carries
- *   these through the last stage. The first stage of a two-stage head runs once per chunk of tokens. */
+ *   l = scale head(x), and cap tanh(l / cap) where the head has a soft-cap: fill makes the logits of one tile; after a
+ * loss has turned them into gradients, back carries these through the last stage. The first stage of a two-stage head
+ * runs once per chunk of tokens. */
 #ifndef LT_NN_HEAD_TILE_H
 #define LT_NN_HEAD_TILE_H
 
@@ -19,7 +20,8 @@ typedef struct lt_head_tile {
     size_t row, n; /* the chunk: tokens [row, row + n) */
     size_t vocab;
     double scale;
-    lt_real *tile; /* [n, span.n]; NULL after a failure */
+    lt_real *tile;  /* [n, span.n]; NULL after a failure */
+    lt_real *slope; /* of the soft-cap, while a tile goes backward; NULL: none */
 } lt_head_tile;
 
 /* Scratch for chunks of n tokens. */
@@ -27,6 +29,10 @@ lt_head_tile lt_head_tile_begin(lt_exec *x, const lt_linear *head, double scale,
 /* Moves to tokens [row, row + n) of in [all, d]. */
 void lt_head_tile_rows(lt_exec *x, lt_head_tile *c, const lt_real *in, size_t row, size_t n);
 void lt_head_tile_fill(lt_exec *x, const lt_head_tile *c, lt_span span);
+
+/* The soft-cap of n logits in place, and its slope 1 - (l / cap)^2 from the capped ones. */
+void lt_softcap(lt_real *l, double cap, size_t n);
+void lt_softcap_slope(lt_real *slope, const lt_real *l, double cap, size_t n);
 
 /* What a loss does with a tile: forward, looks at it; backward, turns logits into their gradients, in place (scale is
  * its own affair). */

@@ -36,6 +36,7 @@ typedef struct lt_linear {
     int n_stages;            /* 0: absent */
     lt_param bias;           /* bias.name NULL: none */
     const lt_layout *layout; /* NULL: not fused */
+    double softcap;          /* of an output head: logits are cap tanh(l / cap); 0: none. lt_linear_fwd leaves it out */
 } lt_linear;
 size_t lt_linear_in(const lt_linear *l);
 size_t lt_linear_out(const lt_linear *l);

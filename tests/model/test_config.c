@@ -180,7 +180,7 @@ static void what_a_family_cannot_do_is_refused_by_name(void **state) {
         { LIKE_LLAMA("gemma3_text"), "\"query_pre_attn_scalar\": -3", LT_EDATA, "query_pre_attn_scalar" },
         { LIKE_LLAMA("gemma3_text"), "\"rope_local_base_freq\": 0", LT_EDATA, "rope_local_base_freq" },
         { LIKE_LLAMA("gemma3_text"), "\"attn_logit_softcapping\": 50.0", LT_EUNSUPPORTED, "attn_logit_softcapping" },
-        { LIKE_LLAMA("gemma3_text"), "\"final_logit_softcapping\": 30.0", LT_EUNSUPPORTED, "final_logit_softcapping" },
+        { LIKE_LLAMA("gemma3_text"), "\"final_logit_softcapping\": -30.0", LT_EDATA, "final_logit_softcapping" },
         { LIKE_LLAMA("gemma3_text"), "\"use_bidirectional_attention\": true", LT_EUNSUPPORTED,
           "use_bidirectional_attention" },
         { LIKE_LLAMA("gemma3_text"), "\"hidden_activation\": \"powlu\"", LT_EUNSUPPORTED, "hidden_activation" },

@@ -53,7 +53,7 @@ struct gcase {
         lt_attn_params attn;
         struct {
             size_t in, out, rank;
-            double scale;
+            double scale, cap;
         } lin;
         struct {
             size_t in, out, rank;
@@ -155,6 +155,7 @@ static lt_var run_attention(subject *s, const lt_var *in) {
 static void make_linear(subject *s) {
     need_input(s, s->f.batch.n_rows, s->c->as.lin.in, 1);
     s->linear = fix_linear(&s->f, s->c->what, s->c->as.lin.in, s->c->as.lin.out, s->c->as.lin.rank);
+    s->linear.softcap = s->c->as.lin.cap;
     for (int i = 0; i < s->linear.n_stages; i++) {
         lt_stage *stage = &s->linear.stage[i];
         need_param(s, &stage->w);
@@ -282,8 +283,11 @@ static const gcase cases[] = {
     { "take_cols", "by group", make_one, run_take_part, some, { { 0 } } },
     { "positions", "", make_positions, run_positions, some, { { 0 } } },
     { "logits", "b", make_linear, run_logits, some, { .lin = { 7, 5, 0, 0.3 } } },
+    { "logits", "b lim", make_linear, run_logits, some, { .lin = { 7, 5, 0, 0.3, 1.5 } } },
     { "logits", "2 a", make_linear, run_logits, some, { .lin = { 7, 5, 2, 1 } } },
     { "head_nll", "b", make_head, run_head, some, { .lin = { 7, 11, 0, 0.5 } } },
+    { "head_nll", "b lim", make_head, run_head, some, { .lin = { 7, 11, 0, 0.5, 1.5 } } },
+    { "head_nll", "2 lim", make_head, run_head, some, { .lin = { 5, 2085, 3, 0.7, 2.0 } } },
     { "head_nll", "one row", make_head, run_head, one, { .lin = { 3, 2049, 0, 1 } } },
     { "head_nll", "t b a", make_head, run_head, some, { .lin = { 4, 2085, 0, 1 } } },
     { "head_nll", "2 a b", make_head, run_head, some, { .lin = { 5, 4101, 3, 0.7 } } },
