@@ -150,9 +150,8 @@ static lt_status check_settings(const lt_journal *j, const char *path, const jso
 static lt_status enter(lt_journal *j, const json_t *settings, lt_err *err) {
     char *path = lt_path_join(j->folder, "settings.json");
     if (!path) return no_memory(err);
-    lt_status st = lt_make_dirs(j->folder, err);
-    j->found = st == LT_OK && lt_path_exists(path);
-    if (st == LT_OK) st = j->found ? check_settings(j, path, settings, err) : lt_json_save(settings, path, err);
+    j->found = lt_path_exists(path);
+    const lt_status st = j->found ? check_settings(j, path, settings, err) : lt_json_save(settings, path, err);
     lt_free(path);
     return st;
 }

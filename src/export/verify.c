@@ -28,7 +28,7 @@ static size_t row_bytes(const lt_tensor *t) {
 }
 
 /* Same dtype: same bytes. Another: the source's value rounded once. */
-static lt_status same_values(const lt_param *a, const lt_param *b, lt_err *err) {
+lt_status lt_verify_values(const lt_param *a, const lt_param *b, lt_err *err) {
     LT_TRY(same_shape(a, b, err));
     const size_t rows = lt_tensor_rows(&a->t), cols = lt_tensor_cols(&a->t), bytes = row_bytes(&b->t);
     const lt_dtype_row *to = lt_dtype_get(b->t.dtype);
@@ -172,7 +172,7 @@ static lt_status zero_bias(const lt_param *b, lt_err *err) {
 }
 
 static lt_status same_bias(const lt_linear *a, const lt_linear *b, lt_err *err) {
-    if (a->bias.name && b->bias.name) return same_values(&a->bias, &b->bias, err);
+    if (a->bias.name && b->bias.name) return lt_verify_values(&a->bias, &b->bias, err);
     if (b->bias.name) return zero_bias(&b->bias, err);
     return a->bias.name ? lt_fail(err, LT_EVERIFY, "the source's bias is missing (%s)", b->name) : LT_OK;
 }
@@ -187,7 +187,7 @@ static lt_status same_linear(const lt_linear *a, const lt_linear *b, lt_team *te
     else if (a->stage[0].in_out != b->stage[0].in_out)
         LT_TRY(same_turned(&a->stage[0].w, &b->stage[0].w, err));
     else
-        for (int s = 0; s < a->n_stages; s++) LT_TRY(same_values(&a->stage[s].w, &b->stage[s].w, err));
+        for (int s = 0; s < a->n_stages; s++) LT_TRY(lt_verify_values(&a->stage[s].w, &b->stage[s].w, err));
     return same_bias(a, b, err);
 }
 
@@ -214,7 +214,7 @@ static lt_status same_tensors(const lt_model *a, const lt_model *b, lt_team *tea
         if (more != next_other(b, &k, &pb))
             return lt_fail(err, LT_EVERIFY, "not the source's number of tensors (%s)", b->path);
         if (!more) return LT_OK;
-        LT_TRY(same_values(pa.param, pb.param, err));
+        LT_TRY(lt_verify_values(pa.param, pb.param, err));
     }
 }
 

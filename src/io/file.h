@@ -38,7 +38,9 @@ lt_status lt_copy_file(const char *from, const char *to, lt_err *err);          
 lt_status lt_list_dir(char ***names, size_t *n, const char *path, lt_err *err); /* sorted; lt_free each and the list */
 /* size and mtime in ns: the key under which hashes are cached */
 lt_status lt_file_stat(const char *path, uint64_t *bytes, int64_t *mtime_ns, lt_err *err);
-/* Exclusive advisory lock on PATH.lock held until release; LT_EIO "in use by another process". */
+/* Exclusive advisory lock on the folder path, made where it is missing, until release; LT_EIO "in use by another
+ * process". It leaves nothing behind, and ends with its process. (File systems that cannot lock folders: on PATH.lock.)
+ * A folder that was removed and made again is another one. */
 lt_status lt_lock_acquire(int *fd, const char *path, lt_err *err);
 void lt_lock_release(int fd);
 

@@ -123,44 +123,60 @@ lt_status lt_remove_tree(const char *path, lt_err *err) {
     return LT_OK;
 }
 
-/* True when the locked file is still the one under that name: its holder before may have removed it between our
+/* True when what was locked is still what stands under that name: its holder before may have removed it between our
  * open and our lock. */
 static bool still_there(int fd, const char *name) {
     struct stat a, b;
     return fstat(fd, &a) == 0 && stat(name, &b) == 0 && a.st_ino == b.st_ino && a.st_dev == b.st_dev;
 }
 
-lt_status lt_lock_acquire(int *fd, const char *path, lt_err *err) {
-    char *name = lt_asprintf("%s.lock", path);
-    if (!name) return lt_fail(err, LT_ENOMEM, "out of memory (%s)", path);
-    lt_status st = LT_OK;
-    int lock = -1;
-    while (lock < 0 && st == LT_OK) {
-        lock = open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-        if (lock < 0) {
-            st = lt_fail(err, LT_EIO, "cannot lock (%s: %s)", name, strerror(errno));
-        } else if (flock(lock, LOCK_EX | LOCK_NB) != 0) {
-            st = errno == EWOULDBLOCK ? lt_fail(err, LT_EIO, "in use by another process (%s)", path)
-                                      : lt_fail(err, LT_EIO, "cannot lock (%s: %s)", name, strerror(errno));
-            close(lock);
-        } else if (!still_there(lock, name)) {
-            close(lock);
-            lock = -1;
+/* Locks the folder path (made where it is missing), or the file name. *fd -1, *code: errno of a lock that the file
+ * system does not give. */
+static lt_status lock(int *fd, int *code, const char *path, const char *name, lt_err *err) {
+    for (*code = 0, *fd = -1;;) {
+        if (!name) LT_TRY(lt_make_dirs(path, err));
+        const int got =
+            name ? open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0666) : open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (got < 0 && !name && errno == ENOENT) continue; /* renamed since by its holder */
+        if (got < 0) return lt_fail(err, LT_EIO, "cannot lock (%s: %s)", name ? name : path, strerror(errno));
+        if (flock(got, LOCK_EX | LOCK_NB) != 0) {
+            *code = errno;
+            close(got);
+            return *code == EWOULDBLOCK ? lt_fail(err, LT_EIO, "in use by another process (%s)", path) : LT_OK;
         }
+        if (still_there(got, name ? name : path)) {
+            *fd = got;
+            return LT_OK;
+        }
+        close(got);
     }
-    lt_free(name);
-    if (st == LT_OK) *fd = lock;
-    return st;
 }
 
+lt_status lt_lock_acquire(int *fd, const char *path, lt_err *err) {
+    int got, code;
+    LT_TRY(lock(&got, &code, path, NULL, err));
+    if (got < 0) { /* network file systems may lock files only */
+        char *name = lt_asprintf("%s.lock", path);
+        if (!name) return lt_fail(err, LT_ENOMEM, "out of memory (%s)", path);
+        const lt_status st = lock(&got, &code, path, name, err);
+        lt_free(name);
+        LT_TRY(st);
+    }
+    if (got < 0) return lt_fail(err, LT_EIO, "cannot lock (%s: %s)", path, strerror(code));
+    *fd = got;
+    return LT_OK;
+}
+
+/* A lock beside the folder goes, while it is still locked; the folder stays. */
 void lt_lock_release(int fd) {
     char link[64], name[4096];
+    struct stat st;
     if (fd < 0) return;
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-    const ssize_t n = readlink(link, name, sizeof name - 1);
+    const ssize_t n = fstat(fd, &st) == 0 && S_ISREG(st.st_mode) ? readlink(link, name, sizeof name - 1) : 0;
     if (n > 0) {
         name[n] = 0;
-        if (still_there(fd, name)) unlink(name); /* while it is still locked */
+        if (still_there(fd, name)) unlink(name);
     }
     close(fd);
 }

@@ -7,8 +7,10 @@
 #include "export/export.h"
 #include "io/file.h"
 #include "pipeline/manifest.h"
+#include "pipeline/planning.h"
 #include "pipeline/result.h"
 #include "pipeline/subject.h"
+#include "pipeline/verify_cut.h"
 
 typedef struct verifying {
     lt_call_ctx *c;
@@ -64,26 +66,82 @@ static lt_status check_manifest(verifying *v, lt_err *err) {
     return LT_OK;
 }
 
-/* An export says what its source says; what was cut says it where nothing was cut. */
+/* plan.json beside the model, and the one that lathe.json names; none is fine. */
+static lt_status load_plan(lt_plan *plan, bool *there, const verifying *v, lt_err *err) {
+    const char *want = json_string_value(json_object_get(v->manifest, "plan_hash"));
+    char hash[LT_HASH_HEX];
+    char *folder = lt_path_folder(v->s.o.model->path), *path = folder ? lt_path_join(folder, "plan.json") : NULL;
+    lt_status st = path ? LT_OK : lt_fail(err, LT_ENOMEM, "verify: out of memory");
+    *there = st == LT_OK && want && lt_path_exists(path);
+    if (*there) st = as_failure(lt_plan_load(plan, path, err), err);
+    if (*there && st == LT_OK) st = lt_planning_hash(hash, plan, err);
+    if (*there && st == LT_OK && strcmp(hash, want) != 0)
+        st = lt_fail(err, LT_EVERIFY, "not the plan that was carried out: hash %s, %s says %s (%s)", hash,
+                     LT_MANIFEST_NAME, want, path);
+    lt_free(folder);
+    lt_free(path);
+    return st;
+}
+
+static lt_status check_cut(verifying *v, const lt_model *parent, lt_err *err) {
+    lt_plan plan = { 0 };
+    lt_cut_check k;
+    bool there;
+    lt_status st = load_plan(&plan, &there, v, err);
+    if (st == LT_OK) st = lt_verify_cut(&k, parent, v->s.o.model, there ? &plan : NULL, err);
+    if (st == LT_OK && k.unchecked)
+        lt_result_row(v->rows, "ssj", "against the source", "-",
+                      json_sprintf("not compared: cuts of kind %s change more than modules", k.unchecked));
+    else if (st == LT_OK)
+        lt_result_row(v->rows, "ssj", "against the source", "ok",
+                      json_sprintf("%zu modules have the ranks of %s; %zu other tensors are the source's", k.n_cut,
+                                   there ? "plan.json" : "config.json", k.n_same));
+    lt_plan_clear(&plan);
+    return st;
+}
+
+static lt_status check_whole(verifying *v, const lt_model *source, lt_err *err) {
+    double gap = 0.0;
+    LT_TRY(lt_verify_model(&gap, source, v->s.o.model->path, lt_arg_real(v->c->args, "max-gap"), v->c->team, err));
+    lt_result_row(v->rows, "ssj", "against the source", "ok",
+                  json_sprintf("every tensor; logits within %.3g of the largest", gap));
+    return LT_OK;
+}
+
+static size_t n_factored(const lt_model *m) {
+    lt_module mod;
+    size_t n = 0;
+    for (size_t i = 0; lt_model_module(m, i, &mod); i++) n += mod.linear->n_stages > 1;
+    return n;
+}
+
+/* An export says what its source says; what was cut says it where nothing was cut; verbs that train change it all. */
+static lt_status against(verifying *v, const lt_model *source, lt_err *err) {
+    static const char *const keeping[] = { "apply", "compress", "export" };
+    const char *verb = json_string_value(json_object_get(v->manifest, "verb"));
+    bool keeps = verb == NULL;
+    for (size_t i = 0; i < LT_COUNTOF(keeping) && !keeps; i++) keeps = strcmp(verb, keeping[i]) == 0;
+    if (!keeps) {
+        lt_result_row(v->rows, "ssj", "against the source", "-",
+                      json_sprintf("not compared: %s changes weights", verb));
+        return LT_OK;
+    }
+    const bool cut = v->manifest ? json_array_size(json_object_get(v->manifest, "cuts")) > 0
+                                 : n_factored(v->s.o.model) > n_factored(source);
+    return cut ? check_cut(v, source, err) : check_whole(v, source, err);
+}
+
 static lt_status check_source(verifying *v, lt_err *err) {
     const char *path = lt_arg_string(v->c->args, "source"), *parent = hash_in(v->manifest, "parent");
     lt_subject source;
-    double gap = 0.0;
     if (!path) return LT_OK;
     LT_TRY(lt_subject_open(&source, v->c, path, LT_ADAPT_NO, err));
     lt_status st = LT_OK;
     if (parent && strcmp(parent, source.hash) != 0)
         st = lt_fail(err, LT_EVERIFY, "made from another model: parent %s, this source %s (%s)", parent, source.hash,
                      path);
-    const bool cut = json_array_size(json_object_get(v->manifest, "cuts")) > 0;
     if (st == LT_OK && parent) say(v, "source", "is the parent that was written down");
-    if (st == LT_OK && !cut) {
-        st = lt_verify_model(&gap, source.o.model, v->s.o.model->path, lt_arg_real(v->c->args, "max-gap"), v->c->team,
-                             err);
-        if (st == LT_OK)
-            lt_result_row(v->rows, "ssj", "against the source", "ok",
-                          json_sprintf("every tensor; logits within %.3g of the largest", gap));
-    }
+    if (st == LT_OK) st = against(v, source.o.model, err);
     lt_subject_clear(&source);
     return st;
 }
@@ -120,7 +178,9 @@ static const lt_positional positionals[] = {
 
 static const lt_option options[] = {
     { "source", LT_OPT_PATH, NULL, 0, 0, NULL, false, "MODEL",
-      "what it was made from: an export is compared with it, tensor by tensor and in its logits" },
+      "what it was made from: an export is compared with it, tensor by tensor and in its logits; of a smaller model "
+      "every "
+      "tensor that the plan does not name, and the ranks of those it names" },
     { "max-gap", LT_OPT_REAL, "0.1", 0, 1, NULL, false, "X",
       "largest difference of logits, relative to the largest logit" },
     { NULL, LT_OPT_STRING, NULL, 0, 0, NULL, false, NULL, NULL },

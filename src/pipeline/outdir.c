@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "io/file.h"
 #include "pipeline/args.h"
@@ -105,16 +106,24 @@ static lt_status load_state(lt_outdir *o, const json_t *settings, lt_err *err) {
 }
 
 /* Names that a killed process left: "x.123-0.tmp" of files, "x.tmp-..." of folders. */
-static lt_status remove_leftovers(const lt_outdir *o, lt_err *err) {
+static bool is_leftover(const char *name) {
+    const size_t n = strlen(name);
+    return (n > 4 && strcmp(name + n - 4, ".tmp") == 0) || strstr(name, ".tmp-");
+}
+
+static bool is_any(const char *name) {
+    (void)name;
+    return true;
+}
+
+static lt_status remove_those(const lt_outdir *o, bool (*which)(const char *name), lt_err *err) {
     char **names;
     size_t n;
     LT_TRY(lt_list_dir(&names, &n, o->work, err));
     lt_status st = LT_OK;
     for (size_t i = 0; i < n; i++) {
-        const size_t length = strlen(names[i]);
-        const bool left = (length > 4 && strcmp(names[i] + length - 4, ".tmp") == 0) || strstr(names[i], ".tmp-");
         char *path = NULL;
-        if (left && st == LT_OK) st = lt_outdir_file(&path, o, names[i], err);
+        if (which(names[i]) && st == LT_OK) st = lt_outdir_file(&path, o, names[i], err);
         if (path) st = lt_remove_tree(path, err);
         lt_free(path);
         lt_free(names[i]);
@@ -133,22 +142,19 @@ static lt_status is_empty(bool *yes, const char *folder, lt_err *err) {
     return LT_OK;
 }
 
-/* What stands at DIR.partial: our unfinished work, nothing, or what a kill during the last steps of a commit left
- * (complete but not renamed, its state gone: made again). */
+/* What stands at DIR.partial, which the lock has made if need be: our unfinished work, nothing, or what a kill during
+ * the last steps of a commit left (complete but not renamed, its state gone: made again). */
 static lt_status enter(lt_outdir *o, const json_t *settings, lt_err *err) {
-    bool unfinished = false, complete = false, empty = true;
-    if (lt_path_exists(o->work)) {
-        LT_TRY(remove_leftovers(o, err));
-        LT_TRY(work_is(&unfinished, o, state_name, err));
-        LT_TRY(work_is(&complete, o, "command.txt", err));
-        LT_TRY(is_empty(&empty, o->work, err));
-    }
+    bool unfinished, complete, empty;
+    LT_TRY(remove_those(o, is_leftover, err));
+    LT_TRY(work_is(&unfinished, o, state_name, err));
+    LT_TRY(work_is(&complete, o, "command.txt", err));
+    LT_TRY(is_empty(&empty, o->work, err));
     o->resumed = unfinished;
     if (unfinished) return load_state(o, settings, err);
     if (!complete && !empty)
         return lt_fail(err, LT_EUSAGE, "a folder that is no unfinished work of lathe is in the way (%s)", o->work);
-    if (complete) LT_TRY(lt_remove_tree(o->work, err));
-    LT_TRY(lt_make_dirs(o->work, err));
+    if (complete) LT_TRY(remove_those(o, is_any, err)); /* the folder itself is locked */
     o->state = json_pack("{s:O, s:{}}", "settings", (json_t *)settings, "steps");
     return o->state ? save_state(o, err) : lt_fail(err, LT_ENOMEM, "%s: out of memory", o->path);
 }
@@ -159,17 +165,6 @@ static char *without_slash(const char *path) {
     return copy;
 }
 
-static lt_status make_parent(const char *path, lt_err *err) {
-    const char *name = lt_path_name(path);
-    if (name == path) return LT_OK;
-    char *parent = lt_strdup(path);
-    if (!parent) return lt_fail(err, LT_ENOMEM, "%s: out of memory", path);
-    parent[name - path] = 0;
-    const lt_status st = lt_make_dirs(parent, err);
-    lt_free(parent);
-    return st;
-}
-
 lt_status lt_outdir_begin(lt_outdir *o, const lt_call_ctx *c, const char *path, const json_t *settings, lt_err *err) {
     *o = (lt_outdir){ .lock = -1 };
     if (!settings) return lt_fail(err, LT_ENOMEM, "%s: out of memory", path);
@@ -177,12 +172,12 @@ lt_status lt_outdir_begin(lt_outdir *o, const lt_call_ctx *c, const char *path, 
     o->path = without_slash(path);
     o->work = o->path ? lt_asprintf("%s.partial", o->path) : NULL;
     lt_status st = o->work ? LT_OK : lt_fail(err, LT_ENOMEM, "%s: out of memory", path);
-    if (st == LT_OK) st = make_parent(o->path, err);
     if (st == LT_OK) st = lt_lock_acquire(&o->lock, o->work, err);
     if (st == LT_OK) st = enter(o, settings, err);
-    if (st != LT_OK)
+    if (st != LT_OK) {
+        if (o->lock >= 0) (void)rmdir(o->work); /* made for the lock and still empty */
         lt_outdir_close(o);
-    else if (o->resumed)
+    } else if (o->resumed)
         lt_log(c->ctx, LT_LOG_INFO, "going on with %s", o->work);
     return st;
 }

@@ -265,13 +265,28 @@ static void a_lock_has_one_holder(void **state) {
     (void)state;
     lt_err err = { 0 };
     int fd, second;
-    assert_ok(lt_lock_acquire(&fd, test_path("job"), &err), &err);
-    assert_fails(lt_lock_acquire(&second, test_path("job"), &err), &err, LT_EIO, "in use by another process");
+    assert_ok(lt_lock_acquire(&fd, test_path("locks/job"), &err), &err); /* makes the folder */
+    assert_fails(lt_lock_acquire(&second, test_path("locks/job"), &err), &err, LT_EIO, "in use by another process");
+    assert_int_equal(test_count_dir(test_path("locks")), 1); /* nothing beside it */
+    assert_int_equal(test_count_dir(test_path("locks/job")), 0);
     lt_lock_release(fd);
-    assert_false(lt_path_exists(test_path("job.lock")));
-    assert_ok(lt_lock_acquire(&fd, test_path("job"), &err), &err);
+    assert_ok(lt_lock_acquire(&fd, test_path("locks/job"), &err), &err);
     lt_lock_release(fd);
-    assert_fails(lt_lock_acquire(&fd, test_path("nowhere/job"), &err), &err, LT_EIO, "nowhere/job.lock");
+    test_write_file(test_path("locks/file"), "x", 1);
+    assert_fails(lt_lock_acquire(&fd, test_path("locks/file/job"), &err), &err, LT_EIO, "locks/file");
+}
+
+/* The holder renames the folder: the name is free for another, who gets a folder of their own. */
+static void a_renamed_folder_takes_its_lock_along(void **state) {
+    (void)state;
+    lt_err err = { 0 };
+    int fd, second;
+    assert_ok(lt_lock_acquire(&fd, test_path("renamed.partial"), &err), &err);
+    assert_ok(lt_rename(test_path("renamed.partial"), test_path("renamed"), &err), &err);
+    assert_ok(lt_lock_acquire(&second, test_path("renamed.partial"), &err), &err);
+    lt_lock_release(second);
+    lt_lock_release(fd);
+    assert_true(lt_path_is_dir(test_path("renamed")) && lt_path_is_dir(test_path("renamed.partial")));
 }
 
 int main(void) {
@@ -290,6 +305,7 @@ int main(void) {
         cmocka_unit_test(folders_are_made_listed_and_removed),
         cmocka_unit_test(rename_replaces_and_stat_sees_size_and_time),
         cmocka_unit_test(a_lock_has_one_holder),
+        cmocka_unit_test(a_renamed_folder_takes_its_lock_along),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
