@@ -111,9 +111,13 @@ static bool is_leftover(const char *name) {
     return (n > 4 && strcmp(name + n - 4, ".tmp") == 0) || strstr(name, ".tmp-");
 }
 
-static bool is_any(const char *name) {
-    (void)name;
-    return true;
+/* All but what says that it was complete, which goes last: a kill in between leaves what is known. */
+static bool is_content(const char *name) {
+    return strcmp(name, "command.txt") != 0;
+}
+
+static bool is_mark(const char *name) {
+    return !is_content(name);
 }
 
 static lt_status remove_those(const lt_outdir *o, bool (*which)(const char *name), lt_err *err) {
@@ -154,7 +158,10 @@ static lt_status enter(lt_outdir *o, const json_t *settings, lt_err *err) {
     if (unfinished) return load_state(o, settings, err);
     if (!complete && !empty)
         return lt_fail(err, LT_EUSAGE, "a folder that is no unfinished work of lathe is in the way (%s)", o->work);
-    if (complete) LT_TRY(remove_those(o, is_any, err)); /* the folder itself is locked */
+    if (complete) { /* the folder itself is locked, and stays */
+        LT_TRY(remove_those(o, is_content, err));
+        LT_TRY(remove_those(o, is_mark, err));
+    }
     o->state = json_pack("{s:O, s:{}}", "settings", (json_t *)settings, "steps");
     return o->state ? save_state(o, err) : lt_fail(err, LT_ENOMEM, "%s: out of memory", o->path);
 }
