@@ -228,6 +228,7 @@ static lt_status estimate(compressing *x, json_t **result, lt_err *err) {
     lt_planning_estimate(&sum, x->c, x->source.o.model); /* once to plan */
     lt_planning_estimate(&sum, x->c, x->source.o.model); /* once to apply */
     sum.disk_bytes = lt_model_bytes(x->source.o.model);
+    if (x->method->needs.tokens) LT_TRY(lt_planning_add_drift(&sum, x->source.o.model, &x->tokens, err));
     if (x->needs_stats) {
         lt_calibrate_in in;
         lt_stat_needs set;

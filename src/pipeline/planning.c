@@ -152,6 +152,14 @@ void lt_planning_estimate(lt_estimate *e, const lt_call_ctx *c, const lt_model *
     e->memory_bytes = lt_max_size(e->memory_bytes, scratch * (size_t)c->ctx->threads + factors);
 }
 
+lt_status lt_planning_add_drift(lt_estimate *e, const lt_model *m, const lt_tokens *t, lt_err *err) {
+    double flops = 0.0;
+    LT_TRY(lt_tokens_flops(&flops, m, t, false, err));
+    e->flops += 4.0 * flops;
+    e->memory_bytes += 2 * sizeof(float) * t->n_ids * m->config.d_model;
+    return LT_OK;
+}
+
 lt_status lt_planning_hash(char hex[LT_HASH_HEX], const lt_plan *p, lt_err *err) {
     char *text = lt_plan_text(p);
     if (!text) return lt_fail(err, LT_ENOMEM, "plan: out of memory");

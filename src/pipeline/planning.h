@@ -76,6 +76,9 @@ lt_status lt_planning_make(lt_plan *p, const lt_call_ctx *c, const lt_subject *s
                            const char *method, const char *keep, bool include_head, lt_frontier *frontier, lt_err *err);
 /* Decompositions of every linear, as planning and applying each need them. */
 void lt_planning_estimate(lt_estimate *e, const lt_call_ctx *c, const lt_model *m);
+/* Adds what fitting to drifted inputs costs: the text through both models, four forward passes with the sums; both
+ * streams stay in memory. */
+lt_status lt_planning_add_drift(lt_estimate *e, const lt_model *m, const lt_tokens *t, lt_err *err);
 /* Adds "plan": {"hash", "cuts", "made_by"}, "cost" and a table with the linears' and the whole model's kept fractions.
  */
 lt_status lt_planning_report(json_t *result, const lt_plan *p, const lt_model *m, lt_err *err);
