@@ -188,6 +188,7 @@ void lt_parts_gram(lt_team *team, double *acc, const float *x, size_t ldx, size_
     const size_t fits = (team->scratch_bytes - right_bytes) / (round_up(d, LT_UNIT) * ROW_BYTES) / LT_UNIT * LT_UNIT,
                  step = lt_min_size(GRAM_STEP, lt_max_size(fits, LT_UNIT)),
                  stride = round_up(lt_min_size(step, n), LT_UNIT) * LT_UNIT * LT_UNIT_PARTS;
+    const size_t left_step = (size_t)LT_UNIT_PARTS * LT_UNIT_STEP;
     uint16_t *left = (uint16_t *)((char *)team->scratch[0] + right_bytes);
 #pragma omp parallel num_threads(team->threads)
     {
@@ -196,9 +197,10 @@ void lt_parts_gram(lt_team *team, double *acc, const float *x, size_t ldx, size_
         for (size_t r = 0; r < n; r += step) {
             const size_t rows = lt_min_size(step, n - r);
 #pragma omp for schedule(static)
-            for (size_t i = 0; i < d; i += LT_UNIT)
-                team->k->unit->left(left + i / LT_UNIT * stride, x + r * ldx + i, 1, ldx, lt_min_size(LT_UNIT, d - i),
-                                    rows);
+            for (size_t q = 0; q < rows; q += LT_UNIT) /* rows of x as they lie in memory */
+                for (size_t i = 0; i < d; i += LT_UNIT)
+                    team->k->unit->left(left + i / LT_UNIT * stride + q / LT_UNIT * left_step, x + (r + q) * ldx + i, 1,
+                                        ldx, lt_min_size(LT_UNIT, d - i), lt_min_size(LT_UNIT, rows - q));
 #pragma omp for schedule(dynamic, 1)
             for (size_t j = 0; j < d; j += GRAM_COLUMNS)
                 gram_task(team->k, own, acc, left, stride, rows, d, j, lt_min_size(GRAM_COLUMNS, d - j));
