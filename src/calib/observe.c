@@ -33,14 +33,28 @@ static lt_status no_memory(lt_err *err) {
 
 /* ---- the list ---- */
 
+/* Layers are alike: what one has done with serves the next, so that its pages are not asked of the system again. */
 void lt_calib_sites_end(lt_calib_sites *s, int layer) {
     for (size_t i = 0; i < s->n; i++) {
-        if (s->site[i].layer != layer) continue;
+        lt_calib_site *at = &s->site[i];
+        if (at->layer != layer) continue;
         for (size_t k = 0; k < LT_N_STATS; k++) {
-            lt_free(s->site[i].acc[k]);
-            s->site[i].acc[k] = NULL;
+            if (at->acc[k]) s->spare[s->n_spare++] = (lt_calib_spare){ at->acc[k], lt_stat_rows[k]->doubles(at->cols) };
+            at->acc[k] = NULL;
         }
     }
+}
+
+/* Zeroed; NULL: out of memory. */
+static double *accumulator(lt_calib_sites *s, size_t n) {
+    for (size_t i = 0; i < s->n_spare; i++) {
+        if (s->spare[i].n != n) continue;
+        double *acc = s->spare[i].acc;
+        s->spare[i] = s->spare[--s->n_spare];
+        memset(acc, 0, n * sizeof *acc);
+        return acc;
+    }
+    return lt_calloc(n, sizeof(double));
 }
 
 void lt_calib_sites_clear(lt_calib_sites *s) {
@@ -49,6 +63,8 @@ void lt_calib_sites_clear(lt_calib_sites *s) {
         lt_free(s->site[i].name);
         lt_free(s->site[i].modules);
     }
+    for (size_t i = 0; i < s->n_spare; i++) lt_free(s->spare[i].acc);
+    lt_free(s->spare);
     lt_free(s->site);
     *s = (lt_calib_sites){ 0 };
 }
@@ -160,8 +176,8 @@ lt_status lt_calib_sites_init(lt_calib_sites *s, const lt_model *m, const lt_cal
     *s = (lt_calib_sites){ .n_layers = m->config.n_layers,
                            .first_rows = what->first_rows,
                            .site = lt_calloc(4 * n + 1, sizeof *s->site) };
-    if (!s->site) return no_memory(err);
-    const lt_status st = fill_sites(s, m, what, err);
+    s->spare = lt_calloc((3 * n + 1) * LT_N_STATS, sizeof *s->spare);
+    const lt_status st = s->site && s->spare ? fill_sites(s, m, what, err) : no_memory(err);
     if (st != LT_OK) lt_calib_sites_clear(s);
     return st;
 }
@@ -171,9 +187,9 @@ lt_status lt_calib_sites_begin(lt_calib_sites *s, int layer, lt_err *err) {
         lt_calib_site *at = &s->site[i];
         if (at->layer != layer) continue;
         for (size_t k = 0; k < LT_N_STATS; k++) {
+            if (!(at->set >> k & 1u)) continue;
             lt_free(at->acc[k]);
-            at->acc[k] = at->set >> k & 1u ? lt_calloc(lt_stat_rows[k]->doubles(at->cols), sizeof(double)) : NULL;
-            if (at->set >> k & 1u && !at->acc[k]) return no_memory(err);
+            if (!(at->acc[k] = accumulator(s, lt_stat_rows[k]->doubles(at->cols)))) return no_memory(err);
         }
     }
     return LT_OK;

@@ -18,9 +18,15 @@ typedef struct lt_calib_site {
     size_t n_modules;
     double *acc[LT_N_STATS]; /* NULL: not collected, or not now */
 } lt_calib_site;
+typedef struct lt_calib_spare {
+    double *acc;
+    size_t n;
+} lt_calib_spare;
 typedef struct lt_calib_sites {
     lt_calib_site *site;
     size_t n;
+    lt_calib_spare *spare; /* accumulators of layers that are done, [n_spare] */
+    size_t n_spare;
     size_t n_layers;
     size_t first_rows; /* positions of each row that go to the sites of kind "first" */
 } lt_calib_sites;      /* by layer, then the head, then gradients */
@@ -34,7 +40,7 @@ typedef struct lt_calib_what {
 
 lt_status lt_calib_sites_init(lt_calib_sites *s, const lt_model *m, const lt_calib_what *what, lt_err *err);
 void lt_calib_sites_clear(lt_calib_sites *s);
-/* Zeroed accumulators for the sites of a layer (-1: the head); those of a layer are freed again by end. */
+/* Zeroed accumulators for the sites of a layer (-1: the head); end takes those of a layer away. */
 lt_status lt_calib_sites_begin(lt_calib_sites *s, int layer, lt_err *err);
 void lt_calib_sites_end(lt_calib_sites *s, int layer);
 lt_calib_site *lt_calib_sites_find(const lt_calib_sites *s, lt_site site, int layer); /* NULL: nobody's input */
