@@ -23,6 +23,7 @@ const lt_command *const lt_commands[] = {
     &lt_cmd_merge_lora,
     &lt_cmd_plan,
     &lt_cmd_stats_import,
+    &lt_cmd_run,
     &lt_cmd_stats_merge,
     &lt_cmd_tokenize,
     &lt_cmd_train,

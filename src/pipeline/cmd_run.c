@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* pipeline/cmd_run.c - the steps of a recipe, each once, resumable. */
+#include "pipeline/commands.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "io/file.h"
+#include "io/yaml.h"
+#include "pipeline/recipe.h"
+#include "pipeline/result.h"
+
+/* What is known of a job: its record beside its output, {"format", "step", "cell", "axes", "verb", "key", "done",
+ * "discarded", "result"}. */
+typedef enum job_state { TO_DO, DONE_BEFORE, DONE_NOW, ELSEWHERE } job_state;
+static const char *const state_names[] = { "to do", "done before", "done", "of another shard" };
+
+typedef struct running {
+    lt_call_ctx *c;
+    lt_recipe r;
+    job_state *state;
+    const char *out;
+    bool discard, dry;
+} running;
+
+/* ---- records ---- */
+
+static lt_status record_path(char **out, const lt_job *j, lt_err *err) {
+    *out = lt_asprintf("%s.step.json", j->base);
+    return *out ? LT_OK : lt_fail(err, LT_ENOMEM, "run: out of memory");
+}
+
+/* *record NULL: there is none that can be read. */
+static lt_status load_record(json_t **record, const lt_job *j, lt_err *err) {
+    char *path;
+    *record = NULL;
+    LT_TRY(record_path(&path, j, err));
+    if (lt_path_exists(path)) (void)lt_json_load(record, path, NULL); /* cut off or foreign: the job is done again */
+    lt_free(path);
+    return LT_OK;
+}
+
+/* Steals result. */
+static lt_status save_record(const lt_job *j, bool done, bool discarded, json_t *result, lt_err *err) {
+    char *path;
+    LT_TRY(record_path(&path, j, err));
+    json_t *record = json_pack("{s:s, s:s, s:s, s:O, s:s, s:s, s:b, s:b, s:o?}", "format", "lathe-step/1", "step",
+                               j->step, "cell", j->cell, "axes", j->axes, "verb", j->verb->name, "key", j->key, "done",
+                               (int)done, "discarded", (int)discarded, "result", result);
+    const lt_status st = record ? lt_json_save(record, path, err) : lt_fail(err, LT_ENOMEM, "run: out of memory");
+    json_decref(record);
+    lt_free(path);
+    return st;
+}
+
+static bool has_key(const json_t *record, const lt_job *j) {
+    const char *key = json_string_value(json_object_get(record, "key"));
+    return key && strcmp(key, j->key) == 0;
+}
+
+/* ---- what is done already ---- */
+
+static bool users_are_done(const running *x, size_t index) {
+    for (size_t i = index + 1; i < x->r.n; i++)
+        for (size_t k = 0; k < x->r.job[i].n_needs; k++)
+            if (x->r.job[i].needs[k] == index && x->r.job[i].wanted && x->state[i] == TO_DO) return false;
+    return true;
+}
+
+static lt_status look(running *x, size_t index, lt_err *err) {
+    const lt_job *j = &x->r.job[index];
+    json_t *record;
+    LT_TRY(load_record(&record, j, err));
+    const bool discarded = json_is_true(json_object_get(record, "discarded"));
+    const bool there = discarded ? users_are_done(x, index) : !j->output || lt_path_exists(j->output);
+    if (has_key(record, j) && json_is_true(json_object_get(record, "done")) && there) x->state[index] = DONE_BEFORE;
+    if (!j->wanted) x->state[index] = ELSEWHERE;
+    json_decref(record);
+    return LT_OK;
+}
+
+/* ---- doing ---- */
+
+static lt_status remove_output(const lt_job *j, lt_err *err) {
+    if (!j->output) return LT_OK;
+    char *partial = lt_asprintf("%s.partial", j->output);
+    lt_status st = partial ? lt_remove_tree(j->output, err) : lt_fail(err, LT_ENOMEM, "run: out of memory");
+    if (st == LT_OK) st = lt_remove_tree(partial, err);
+    lt_free(partial);
+    return st;
+}
+
+static lt_status call(json_t **result, const running *x, const lt_job *j, lt_err *err) {
+    lt_ctx ctx = *x->c->ctx;
+    char *text = NULL;
+    json_t *options = json_copy(j->options);
+    ctx.emit = NULL; /* text becomes part of the result */
+    if (options && j->output && !(j->verb->without & LT_NO_OVERWRITE))
+        json_object_set_new(options, "overwrite", json_true()); /* whole, but its record was not written */
+    char *options_text = options ? lt_json_canonical(options) : NULL;
+    json_decref(options);
+    if (!options_text) return lt_fail(err, LT_ENOMEM, "run: out of memory");
+    lt_status st = lt_call(&ctx, j->verb->name, options_text, &text, err);
+    lt_free(options_text);
+    if (st == LT_OK) st = lt_json_parse(result, text, strlen(text), j->verb->name, err);
+    lt_result_free(text);
+    return st;
+}
+
+/* Models are what takes the room; plans and results stay. */
+static lt_status discard(const lt_job *j, lt_err *err) {
+    static const char *const names[] = { "model", "model.gguf" };
+    json_t *record;
+    bool any = false;
+    for (size_t i = 0; i < LT_COUNTOF(names); i++) {
+        char *path = lt_path_join(j->output, names[i]);
+        if (!path) return lt_fail(err, LT_ENOMEM, "run: out of memory");
+        const bool there = lt_path_exists(path);
+        any |= there;
+        const lt_status st = there ? lt_remove_tree(path, err) : LT_OK;
+        lt_free(path);
+        LT_TRY(st);
+    }
+    if (!any) return LT_OK;
+    LT_TRY(load_record(&record, j, err));
+    const lt_status st = save_record(j, true, true, json_incref(json_object_get(record, "result")), err);
+    json_decref(record);
+    return st;
+}
+
+/* Is the job done, and every job that uses it, in this shard or another? */
+static bool is_spent(const running *x, size_t index) {
+    if (x->state[index] != DONE_BEFORE && x->state[index] != DONE_NOW) return false;
+    for (size_t i = index + 1; i < x->r.n; i++)
+        for (size_t k = 0; k < x->r.job[i].n_needs; k++)
+            if (x->r.job[i].needs[k] == index && (x->state[i] == TO_DO || x->state[i] == ELSEWHERE)) return false;
+    return true;
+}
+
+static lt_status discard_spent(const running *x, lt_err *err) {
+    for (size_t i = 0; i < x->r.n; i++)
+        if (x->r.job[i].output && is_spent(x, i)) LT_TRY(discard(&x->r.job[i], err));
+    return LT_OK;
+}
+
+/* Another shard may be at the same job: it is waited for. */
+static lt_status lock_job(int *fd, const running *x, const lt_job *j, lt_err *err) {
+    lt_err why;
+    for (;;) {
+        why = (lt_err){ 0 };
+        const lt_status st = lt_lock_acquire(fd, j->base, &why);
+        if (st == LT_OK) return LT_OK;
+        if (!strstr(why.message, "in use")) return lt_fail(err, st, "%s", why.message);
+        LT_TRY(lt_progress(x->c->ctx, err, "waiting for another run", 0, 0, ""));
+        nanosleep(&(struct timespec){ .tv_nsec = 300000000 }, NULL);
+    }
+}
+
+static lt_status do_locked(running *x, size_t index, lt_err *err) {
+    const lt_job *j = &x->r.job[index];
+    json_t *record, *result = NULL;
+    LT_TRY(look(x, index, err));
+    if (x->state[index] == DONE_BEFORE) return LT_OK;
+    LT_TRY(load_record(&record, j, err));
+    const bool goes_on = has_key(record, j) && !json_is_true(json_object_get(record, "discarded"));
+    json_decref(record);
+    if (!goes_on) LT_TRY(remove_output(j, err));
+    LT_TRY(save_record(j, false, false, NULL, err));
+    lt_log(x->c->ctx, LT_LOG_INFO, "run: %zu of %zu: %s %s", index + 1, x->r.n, j->step, j->cell);
+    const lt_status st = call(&result, x, j, err);
+    if (st != LT_OK) return lt_context(err, st, "step %s%s%s", j->step, *j->cell ? " " : "", j->cell);
+    LT_TRY(save_record(j, true, false, result, err));
+    x->state[index] = DONE_NOW;
+    return LT_OK;
+}
+
+static lt_status do_job(running *x, size_t index, lt_err *err) {
+    const lt_job *j = &x->r.job[index];
+    char *folder = lt_path_folder(j->base);
+    int fd;
+    lt_status st = folder ? lt_make_dirs(folder, err) : lt_fail(err, LT_ENOMEM, "run: out of memory");
+    lt_free(folder);
+    if (st == LT_OK) st = lock_job(&fd, x, j, err);
+    if (st != LT_OK) return st;
+    st = do_locked(x, index, err);
+    lt_lock_release(fd);
+    return st == LT_OK && x->discard ? discard_spent(x, err) : st;
+}
+
+/* ---- the verb ---- */
+
+static lt_status report(const running *x, json_t **result, lt_err *err) {
+    static const char *const columns[] = { "step", "cell", "verb", "state", "output" };
+    json_t *r = lt_result_new(x->c), *jobs = json_array();
+    json_t *rows = lt_result_table(r, "", columns, LT_COUNTOF(columns));
+    size_t count[LT_COUNTOF(state_names)] = { 0 };
+    for (size_t i = 0; i < x->r.n; i++) {
+        const lt_job *j = &x->r.job[i];
+        const char *state = state_names[x->state[i]];
+        count[x->state[i]]++;
+        lt_result_row(rows, "sssss", j->step, j->cell, j->verb->name, state, j->output);
+        json_array_append_new(jobs, json_pack("{s:s, s:O, s:s, s:s, s:s?}", "step", j->step, "axes", j->axes, "key",
+                                              j->key, "state", state, "output", j->output));
+    }
+    json_object_set_new(r, "jobs", jobs);
+    json_object_set_new(r, "done_now", json_integer((json_int_t)count[DONE_NOW]));
+    json_object_set_new(r, "done_before", json_integer((json_int_t)count[DONE_BEFORE]));
+    return lt_result_finish(result, r, err);
+}
+
+static lt_status run_jobs(running *x, json_t **result, lt_err *err) {
+    LT_TRY(lt_recipe_keys(&x->r, err));
+    x->state = lt_calloc(x->r.n, sizeof *x->state);
+    if (!x->state) return lt_fail(err, LT_ENOMEM, "run: out of memory");
+    for (size_t i = x->r.n; i-- > 0;) LT_TRY(look(x, i, err));
+    for (size_t i = 0; !x->dry && i < x->r.n; i++)
+        if (x->state[i] == TO_DO) LT_TRY(do_job(x, i, err));
+    if (x->discard && !x->dry) LT_TRY(discard_spent(x, err));
+    return report(x, result, err);
+}
+
+static lt_status parse_shard(size_t *shard, size_t *shards, const char *text, lt_err *err) {
+    char after;
+    *shard = *shards = 1;
+    if (!text) return LT_OK;
+    LT_REQUIRE(err, sscanf(text, "%zu/%zu%c", shard, shards, &after) == 2 && *shard >= 1 && *shard <= *shards,
+               "--shard: \"%.40s\" is not I/N with 1 <= I <= N", text);
+    return LT_OK;
+}
+
+static lt_status open_recipe(running *x, lt_err *err) {
+    const lt_args *a = x->c->args;
+    const char *path = lt_arg_string(a, "recipe"), *sets[64];
+    json_t *root;
+    lt_recipe_opts o = { .set = sets, .n_set = lt_arg_count(a, "set") };
+    LT_REQUIRE(err, o.n_set <= LT_COUNTOF(sets), "--set: more than %zu", LT_COUNTOF(sets));
+    for (size_t i = 0; i < o.n_set; i++) sets[i] = lt_arg_at(a, "set", i);
+    LT_TRY(parse_shard(&o.shard, &o.shards, lt_arg_string(a, "shard"), err));
+    LT_TRY(lt_yaml_load(&root, path, err));
+    x->r.root = root; /* cleared with it */
+    o.out =
+        lt_arg_string(a, "output") ? lt_arg_string(a, "output") : json_string_value(json_object_get(root, "output"));
+    LT_REQUIRE(err, o.out && *o.out, "run: say where to: --output, or output in the recipe (%s)", path);
+    return lt_recipe_parse(&x->r, root, path, &o, err);
+}
+
+static lt_status run(lt_call_ctx *c, json_t **result, lt_err *err) {
+    running x = { .c = c, .discard = lt_arg_flag(c->args, "discard-models"), .dry = lt_arg_flag(c->args, "dry-run") };
+    lt_status st = open_recipe(&x, err);
+    if (st == LT_OK) st = run_jobs(&x, result, err);
+    lt_free(x.state);
+    lt_recipe_clear(&x.r);
+    return st;
+}
+
+static const lt_positional positionals[] = {
+    { "recipe", 1, 1, "YAML file: steps and the matrix they are repeated over" },
+    { NULL, 0, 0, NULL },
+};
+
+static const lt_option options[] = {
+    { "output", LT_OPT_PATH, NULL, 0, 0, NULL, false, "DIR", "folder for everything; default: output of the recipe" },
+    { "set", LT_OPT_STRING, NULL, 0, 0, NULL, true, "A.B=VALUE",
+      "change the recipe: a member by its path, a step by its name (set.model=x, steps.small.with.keep=0.7)" },
+    { "shard", LT_OPT_STRING, NULL, 0, 0, NULL, false, "I/N",
+      "only every N-th combination of the matrix, from the I-th" },
+    { "discard-models", LT_OPT_FLAG, "false", 0, 0, NULL, false, NULL,
+      "remove a model once every step that uses it is done; plans and results stay" },
+    { "dry-run", LT_OPT_FLAG, "false", 0, 0, NULL, false, NULL, "show what is done and what would be done" },
+    { NULL, LT_OPT_STRING, NULL, 0, 0, NULL, false, NULL, NULL },
+};
+
+const lt_command lt_cmd_run = {
+    .name = "run",
+    .summary = "run the steps of a recipe, over all combinations of its matrix",
+    .details = "A step whose verb, options and inputs have not changed is not run again; an interrupted one goes on. "
+               "Steps are repeated only over the axes that they depend on. Results are kept beside the outputs as "
+               "NAME.step.json, for `report`.",
+    .example = "lathe run recipe.yaml -o study",
+    .positionals = positionals,
+    .options = options,
+    .run = run,
+    .without = LT_NO_ESTIMATE | LT_NO_OVERWRITE,
+};

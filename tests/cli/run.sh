@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+# Recipes: what runs, what is skipped, shards, discarded models, a kill in between, and what is refused.
+. "$REPO/tests/cli/common.sh"
+cd "$TMP" || exit 1
+sed -e "s|share/|$REPO/share/|" "$REPO/share/recipes/methods.yaml" >r.yaml
+QUICK="--set set.rows=4 --set set.windows=2"
+
+states() { grep -o '"state": "[^"]*"' "$TMP/stdout" | sort | uniq -c | tr -s ' \n' ' '; }
+
+expect 0 "to do" "$LATHE" run r.yaml -o out $QUICK --dry-run
+[ -e out ] && fail "a dry run made something"
+expect 0 "" "$LATHE" run r.yaml -o out $QUICK --shard 1/2 --json
+[ "$(states)" = ' 7 "state": "done" 6 "state": "of another shard" ' ] || fail "shard 1: $(states)"
+expect 0 "" "$LATHE" run r.yaml -o out $QUICK --shard 2/2 --json
+[ "$(states)" = ' 1 "state": "done before" 6 "state": "done" 6 "state": "of another shard" ' ] || fail "shard 2: $(states)"
+expect 0 "" "$LATHE" run r.yaml -o out $QUICK --json
+[ "$(states)" = ' 13 "state": "done before" ' ] || fail "again: $(states)"
+check test -e "out/method=whitened,keep=0.6/small/model/model.safetensors"
+
+# what has changed runs again, and nothing else
+expect 0 "" "$LATHE" run r.yaml -o out $QUICK --set 'matrix.keep=[0.8, 0.7]' --json
+[ "$(states)" = ' 7 "state": "done before" 6 "state": "done" ' ] || fail "another axis value: $(states)"
+
+# without the models the results stay, and count
+expect 0 "" "$LATHE" run r.yaml -o out $QUICK --discard-models
+[ -z "$(find out/method=whitened,keep=0.8 -name model.safetensors)" ] || fail "models were not discarded"
+check test -e "out/method=whitened,keep=0.8/small/plan.json"
+expect 0 "" "$LATHE" run r.yaml -o out $QUICK --json
+[ "$(states)" = ' 13 "state": "done before" ' ] || fail "after discarding: $(states)"
+
+# killed anywhere, the same command ends with the same bytes
+"$LATHE" run r.yaml -o killed $QUICK >/dev/null 2>&1 &
+pid=$!
+sleep 0.4
+kill -9 $pid 2>/dev/null
+wait $pid 2>/dev/null
+expect 0 "" "$LATHE" run r.yaml -o killed $QUICK
+expect 0 "" "$LATHE" run r.yaml -o whole $QUICK
+for f in tiny.stats.safetensors "method=weight_svd,keep=0.6/plan.json" "method=weight_svd,keep=0.6/small/model/model.safetensors"; do
+    cmp -s "killed/$f" "whole/$f" || fail "$f differs after a kill"
+done
+
+# refused
+bad() {
+    printf '%b' "$1" >bad.yaml
+    expect "$2" "$3" "$LATHE" run bad.yaml -o o
+    one_error_line
+}
+bad 'steps:\n  - name: a\n   verb: x\n' 3 "bad.yaml: line 3"
+bad 'steps: []\n' 3 "no list of steps"
+bad 'steps:\n  - {name: a, verb: lisst}\n' 3 "step a: lisst"
+bad 'steps:\n  - {name: a, verb: list, model: x}\n' 3 'under "with"'
+bad 'steps:\n  - {name: a, verb: list, with: {nonsense: 1}}\n' 2 "step a: list: unknown option --nonsense"
+bad 'steps:\n  - {name: a, verb: inspect, with: {path: "${b}"}}\n' 3 '${b}'
+bad 'steps:\n  - {name: a, verb: run}\n' 3 "cannot run recipes"
+bad 'matrix: {k: 3}\nsteps:\n  - {name: a, verb: list}\n' 3 "list of values"
+bad 'steps:\n  - {name: a, verb: list}\n  - {name: a, verb: list}\n' 3 "there twice"
+bad 'steps:\n  - {name: a, verb: inspect, with: {path: /nowhere}}\n' 4 "step a"
+expect 2 "I/N" "$LATHE" run r.yaml -o out --shard 3/2
+expect 2 "--set" "$LATHE" run r.yaml -o out --set nowhere.x=1
+done_testing
