@@ -7,7 +7,7 @@ set(LT_WARNINGS -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-pro
 add_library(lt_flags INTERFACE)
 target_include_directories(lt_flags INTERFACE ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/include)
 target_compile_definitions(lt_flags INTERFACE _GNU_SOURCE LT_VERSION="${PROJECT_VERSION}"
-                           $<$<BOOL:${LT_REF_ONLY}>:LT_REF_ONLY>)
+                           $<$<BOOL:${LT_REF_ONLY}>:LT_REF_ONLY> $<$<BOOL:${LT_HUB}>:LT_HUB>)
 target_compile_options(lt_flags INTERFACE ${LT_WARNINGS} -fvisibility=hidden -fno-math-errno -ffp-contract=off)
 if(LT_SANITIZE)
   target_compile_options(lt_flags INTERFACE -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
@@ -42,6 +42,9 @@ function(lt_room name)
   endif()
   if(NOT CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64" OR LT_REF_ONLY)
     list(FILTER sources EXCLUDE REGEX "isa_neon")
+  endif()
+  if(NOT LT_HUB)
+    list(FILTER sources EXCLUDE REGEX "/hub/net/|/cmd_pull\\.c$")
   endif()
   if(NOT sources)
     return()
@@ -83,7 +86,7 @@ function(lt_library)
   set_target_properties(liblathe PROPERTIES OUTPUT_NAME lathe VERSION ${PROJECT_VERSION} SOVERSION 0)
   target_include_directories(liblathe INTERFACE ${PROJECT_SOURCE_DIR}/include)
   target_link_libraries(liblathe PRIVATE lt_flags lt_openblas OpenMP::OpenMP_C PkgConfig::JANSSON PkgConfig::PCRE2
-                        PkgConfig::UTF8PROC PkgConfig::CRYPTO PkgConfig::ZLIB PkgConfig::ZSTD PkgConfig::YAML
+                        PkgConfig::UTF8PROC PkgConfig::CRYPTO PkgConfig::ZLIB PkgConfig::ZSTD PkgConfig::YAML ${LT_CURL}
                         Threads::Threads m)
   # relative, so that `cmake --install --prefix` and moved trees work
   file(RELATIVE_PATH LT_PC_TO_PREFIX "/prefix/${CMAKE_INSTALL_LIBDIR}/pkgconfig" "/prefix")

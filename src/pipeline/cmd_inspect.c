@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "hub/hub.h"
 #include "io/file.h"
 #include "pipeline/inspect.h"
 #include "pipeline/result.h"
@@ -56,14 +57,11 @@ static lt_status inspect_file(const lt_inspect *in, lt_err *err) {
 }
 
 static lt_status run(lt_call_ctx *c, json_t **result, lt_err *err) {
-    const lt_inspect in = {
-        .c = c, .result = lt_result_new(c), .path = lt_arg_string(c->args, "path"), .all = lt_arg_flag(c->args, "all")
-    };
-    lt_status st;
-    if (!lt_path_exists(in.path))
-        st = lt_fail(err, LT_EIO, "%s: no such file or folder", in.path);
-    else
-        st = lt_path_is_dir(in.path) ? inspect_folder(&in, err) : inspect_file(&in, err);
+    char *path;
+    LT_TRY(lt_hub_find(&path, lt_arg_string(c->args, "path"), err));
+    const lt_inspect in = { .c = c, .result = lt_result_new(c), .path = path, .all = lt_arg_flag(c->args, "all") };
+    const lt_status st = lt_path_is_dir(in.path) ? inspect_folder(&in, err) : inspect_file(&in, err);
+    lt_free(path);
     if (st == LT_OK) return lt_result_finish(result, in.result, err);
     json_decref(in.result);
     return st;

@@ -22,6 +22,9 @@ const lt_command *const lt_commands[] = {
     &lt_cmd_list,
     &lt_cmd_merge_lora,
     &lt_cmd_plan,
+#ifdef LT_HUB
+    &lt_cmd_pull,
+#endif
     &lt_cmd_run,
     &lt_cmd_stats_import,
     &lt_cmd_stats_merge,

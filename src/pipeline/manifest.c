@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "hub/hub.h"
 #include "io/file.h"
 #include "pipeline/args.h"
 #include "pipeline/result.h"
@@ -16,6 +17,8 @@ static lt_status no_memory(const char *what, lt_err *err) {
 
 /* ---- names ---- */
 char *lt_model_id(const lt_model *m) {
+    char *known = NULL;
+    if (lt_hub_id_of(&known, m->path, NULL) != LT_OK || known) return known;
     char *path = lt_strdup(m->path);
     if (!path) return NULL;
     size_t n = strlen(path);

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "hub/hub.h"
 #include "io/file.h"
 
 static bool has_suffix(const char *text, const char *suffix) {
@@ -17,10 +18,6 @@ static lt_status holds(bool *there, const char *folder, const char *name, lt_err
     *there = lt_path_exists(path);
     lt_free(path);
     return LT_OK;
-}
-
-static lt_status need_path(const char *path, lt_err *err) {
-    return lt_path_exists(path) ? LT_OK : lt_fail(err, LT_EIO, "%s: no such file or folder", path);
 }
 
 static lt_status folder_tokenizer(lt_tokenizer **out, const char *folder, lt_err *err) {
@@ -39,10 +36,12 @@ lt_status lt_model_tokenizer(lt_tokenizer **out, const lt_model *m, lt_err *err)
     return lt_model_is_gguf(m) ? gguf_tokenizer(out, lt_model_gguf(m), err) : folder_tokenizer(out, m->path, err);
 }
 
-lt_status lt_open_model(lt_opened *out, const char *path, lt_with_tokenizer with, lt_err *err) {
+lt_status lt_open_model(lt_opened *out, const char *name, lt_with_tokenizer with, lt_err *err) {
+    char *path;
     *out = (lt_opened){ 0 };
-    LT_TRY(need_path(path, err));
+    LT_TRY(lt_hub_find(&path, name, err));
     lt_status st = lt_model_open(&out->model, path, err);
+    lt_free(path);
     if (st == LT_OK && with != LT_TOKENIZER_NO) st = lt_model_tokenizer(&out->tokenizer, out->model, err);
     if (st == LT_OK && with == LT_TOKENIZER_NEEDED && !out->tokenizer)
         st = lt_fail(err, LT_EDATA, "%s: the model has no tokenizer (tokenizer.json)", out->model->path);
@@ -101,18 +100,16 @@ static lt_status tokenizer_of_folder(lt_tokenizer **out, const char *path, lt_er
     return st;
 }
 
-lt_status lt_open_tokenizer(lt_tokenizer **out, const char *path, lt_err *err) {
+lt_status lt_open_tokenizer(lt_tokenizer **out, const char *name, lt_err *err) {
+    char *path;
     *out = NULL;
-    LT_TRY(need_path(path, err));
-    if (lt_path_is_dir(path))
-        LT_TRY(tokenizer_of_folder(out, path, err));
-    else if (has_suffix(path, ".json"))
-        LT_TRY(tokenizer_of_json(out, path, err));
-    else
-        LT_TRY(tokenizer_of_gguf(out, path, err));
-    return *out
-               ? LT_OK
-               : lt_fail(err, LT_EDATA, "%s: no tokenizer there (looked for tokenizer.json and a GGUF's tokens)", path);
+    LT_TRY(lt_hub_find(&path, name, err));
+    lt_status st = lt_path_is_dir(path)        ? tokenizer_of_folder(out, path, err)
+                   : has_suffix(path, ".json") ? tokenizer_of_json(out, path, err)
+                                               : tokenizer_of_gguf(out, path, err);
+    lt_free(path);
+    if (st != LT_OK || *out) return st;
+    return lt_fail(err, LT_EDATA, "%s: no tokenizer there (looked for tokenizer.json and a GGUF's tokens)", name);
 }
 
 /* ---- chat templates ---- */
@@ -154,9 +151,14 @@ static lt_status chat_of_folder(lt_chat **out, const char *path, const lt_tokeni
     return st;
 }
 
-lt_status lt_open_chat(lt_chat **out, const char *path, const lt_tokenizer *tok, const char *file, lt_err *err) {
-    if (lt_path_is_dir(path)) return chat_of_folder(out, path, tok, file, err);
-    return has_suffix(path, ".json") ? chat_beside(out, path, tok, file, err) : chat_of_gguf(out, path, tok, file, err);
+lt_status lt_open_chat(lt_chat **out, const char *name, const lt_tokenizer *tok, const char *file, lt_err *err) {
+    char *path;
+    LT_TRY(lt_hub_find(&path, name, err));
+    const lt_status st = lt_path_is_dir(path)        ? chat_of_folder(out, path, tok, file, err)
+                         : has_suffix(path, ".json") ? chat_beside(out, path, tok, file, err)
+                                                     : chat_of_gguf(out, path, tok, file, err);
+    lt_free(path);
+    return st;
 }
 
 lt_status lt_need_memory(const lt_call_ctx *c, size_t bytes, lt_err *err) {

@@ -2,7 +2,8 @@
 /* pipeline/open_model.h - what a user names when a verb asks for a model or a tokenizer.
  *
  *   model:     a Hugging Face folder, a .gguf file, an output folder (DIR/model or DIR/model.gguf)
- *   tokenizer: any of these, a folder that holds tokenizer.json alone, or a tokenizer.json by name */
+ *   tokenizer: any of these, a folder that holds tokenizer.json alone, or a tokenizer.json by name
+ * What is no path is looked for in the cache of the hub (hub/hub.h): ORG/NAME[@REVISION][/FILE]. */
 #ifndef LT_PIPELINE_OPEN_MODEL_H
 #define LT_PIPELINE_OPEN_MODEL_H
 
@@ -18,7 +19,7 @@ typedef struct lt_opened {
 } lt_opened;
 typedef enum lt_with_tokenizer { LT_TOKENIZER_NO, LT_TOKENIZER_IF_THERE, LT_TOKENIZER_NEEDED } lt_with_tokenizer;
 /* A path that is not there is LT_EIO; a folder that holds no model LT_EDATA saying what was looked for. */
-lt_status lt_open_model(lt_opened *out, const char *path, lt_with_tokenizer with, lt_err *err);
+lt_status lt_open_model(lt_opened *out, const char *name, lt_with_tokenizer with, lt_err *err);
 void lt_opened_clear(lt_opened *o);
 
 /* Row of every verb that runs or reads a model; on a model that other verbs compare with it has no effect. */
@@ -29,12 +30,12 @@ void lt_opened_clear(lt_opened *o);
 typedef enum lt_adapt { LT_ADAPT_NO, LT_ADAPT_RUN, LT_ADAPT_MERGE } lt_adapt;
 /* Nothing when --adapter is not given. On failure o is cleared. */
 lt_status lt_opened_adapt(lt_opened *o, const lt_call_ctx *c, lt_adapt how, lt_err *err);
-lt_status lt_open_tokenizer(lt_tokenizer **out, const char *path, lt_err *err);
+lt_status lt_open_tokenizer(lt_tokenizer **out, const char *name, lt_err *err);
 
 /* The chat template of a model or of what lt_open_tokenizer takes, or of `file` where it is not NULL; *out NULL: there
  * is none. */
 lt_status lt_model_chat(lt_chat **out, const lt_model *m, const lt_tokenizer *tok, const char *file, lt_err *err);
-lt_status lt_open_chat(lt_chat **out, const char *path, const lt_tokenizer *tok, const char *file, lt_err *err);
+lt_status lt_open_chat(lt_chat **out, const char *name, const lt_tokenizer *tok, const char *file, lt_err *err);
 /* The option that names such a file. */
 #define LT_TEMPLATE_OPTION(use)                                                                                        \
     {                                                                                                                  \
