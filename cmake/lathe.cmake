@@ -7,7 +7,7 @@ set(LT_WARNINGS -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-pro
 add_library(lt_flags INTERFACE)
 target_include_directories(lt_flags INTERFACE ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/include)
 target_compile_definitions(lt_flags INTERFACE _GNU_SOURCE LT_VERSION="${PROJECT_VERSION}"
-                           $<$<BOOL:${LT_REF_ONLY}>:LT_REF_ONLY> $<$<BOOL:${LT_HUB}>:LT_HUB>)
+                           $<$<BOOL:${LT_REF_ONLY}>:LT_REF_ONLY>)
 target_compile_options(lt_flags INTERFACE ${LT_WARNINGS} -fvisibility=hidden -fno-math-errno -ffp-contract=off)
 if(LT_SANITIZE)
   target_compile_options(lt_flags INTERFACE -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
