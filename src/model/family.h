@@ -136,6 +136,7 @@ typedef struct lt_family {
     const char *gguf_arch;                                 /* what it is written as (save_gguf.c); NULL: not written */
     const char *architecture;                              /* "LlamaForCausalLM": what a stock loader builds */
     const char *lowrank_model_type, *lowrank_architecture; /* "lowrank_llama", "LowRankLlamaForCausalLM" */
+    const char *lowrank_config;   /* its configuration class in share/modeling: "LowRankLlamaConfig" */
     const char *prefix;           /* that checkpoints of the bare model leave off ("transformer."); NULL: none */
     const char *const *leftovers; /* NULL-terminated ends of names of buffers that nothing reads; NULL: none */
     bool residual_init; /* fresh matrices that end a residual branch are 1 / sqrt(2 n_layers) as wide (Radford 2019) */

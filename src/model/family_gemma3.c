@@ -55,6 +55,7 @@ const lt_family lt_family_gemma3 = {
     .architecture = "Gemma3ForCausalLM",
     .lowrank_model_type = "lowrank_gemma3_text",
     .lowrank_architecture = "LowRankGemma3ForCausalLM",
+    .lowrank_config = "LowRankGemma3TextConfig",
     .prefix = "model.",
     .block = { .norm = LT_NORM_RMS_PLUS1, .place = LT_NORM_SANDWICH, .gated_mlp = true, .qk_norm = LT_QK_NORM_HEAD },
     .tensors = tensors,

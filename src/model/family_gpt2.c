@@ -66,6 +66,7 @@ const lt_family lt_family_gpt2 = {
     .architecture = "GPT2LMHeadModel",
     .lowrank_model_type = "lowrank_gpt2",
     .lowrank_architecture = "LowRankGPT2LMHeadModel",
+    .lowrank_config = "LowRankGPT2Config",
     .prefix = "transformer.",
     .leftovers = leftovers,
     .residual_init = true,

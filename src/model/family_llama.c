@@ -27,6 +27,7 @@ const lt_family lt_family_llama = {
     .architecture = "LlamaForCausalLM",
     .lowrank_model_type = "lowrank_llama",
     .lowrank_architecture = "LowRankLlamaForCausalLM",
+    .lowrank_config = "LowRankLlamaConfig",
     .prefix = "model.",
     .block = { .norm = LT_NORM_RMS, .place = LT_NORM_PRE, .gated_mlp = true },
     .tensors = tensors,

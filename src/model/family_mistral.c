@@ -28,6 +28,7 @@ const lt_family lt_family_mistral = {
     .architecture = "MistralForCausalLM",
     .lowrank_model_type = "lowrank_mistral",
     .lowrank_architecture = "LowRankMistralForCausalLM",
+    .lowrank_config = "LowRankMistralConfig",
     .prefix = "model.",
     .block = { .norm = LT_NORM_RMS, .place = LT_NORM_PRE, .gated_mlp = true },
     .tensors = tensors,

@@ -70,6 +70,7 @@ const lt_family lt_family_neox = {
     .architecture = "GPTNeoXForCausalLM",
     .lowrank_model_type = "lowrank_gpt_neox",
     .lowrank_architecture = "LowRankGPTNeoXForCausalLM",
+    .lowrank_config = "LowRankGPTNeoXConfig",
     .prefix = "gpt_neox.",
     .leftovers = leftovers,
     .block = { .norm = LT_NORM_LAYER, .place = LT_NORM_PRE, .parallel = true },

@@ -26,6 +26,7 @@ const lt_family lt_family_olmo2 = {
     .architecture = "Olmo2ForCausalLM",
     .lowrank_model_type = "lowrank_olmo2",
     .lowrank_architecture = "LowRankOlmo2ForCausalLM",
+    .lowrank_config = "LowRankOlmo2Config",
     .prefix = "model.",
     .block = { .norm = LT_NORM_RMS, .place = LT_NORM_POST, .gated_mlp = true, .qk_norm = LT_QK_NORM_WHOLE },
     .tensors = tensors,

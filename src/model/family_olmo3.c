@@ -26,6 +26,7 @@ const lt_family lt_family_olmo3 = {
     .architecture = "Olmo3ForCausalLM",
     .lowrank_model_type = "lowrank_olmo3",
     .lowrank_architecture = "LowRankOlmo3ForCausalLM",
+    .lowrank_config = "LowRankOlmo3Config",
     .prefix = "model.",
     .block = { .norm = LT_NORM_RMS, .place = LT_NORM_POST, .gated_mlp = true, .qk_norm = LT_QK_NORM_WHOLE },
     .tensors = tensors,

@@ -54,6 +54,7 @@ const lt_family lt_family_opt = {
     .architecture = "OPTForCausalLM",
     .lowrank_model_type = "lowrank_opt",
     .lowrank_architecture = "LowRankOPTForCausalLM",
+    .lowrank_config = "LowRankOPTConfig",
     .prefix = "model.",
     .block = { .norm = LT_NORM_LAYER, .place = LT_NORM_PRE },
     .tensors = tensors,

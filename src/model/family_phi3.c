@@ -26,6 +26,7 @@ const lt_family lt_family_phi3 = {
     .architecture = "Phi3ForCausalLM",
     .lowrank_model_type = "lowrank_phi3",
     .lowrank_architecture = "LowRankPhi3ForCausalLM",
+    .lowrank_config = "LowRankPhi3Config",
     .prefix = "model.",
     .block = { .norm = LT_NORM_RMS, .place = LT_NORM_PRE, .gated_mlp = true },
     .tensors = tensors,

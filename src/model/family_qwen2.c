@@ -27,6 +27,7 @@ const lt_family lt_family_qwen2 = {
     .architecture = "Qwen2ForCausalLM",
     .lowrank_model_type = "lowrank_qwen2",
     .lowrank_architecture = "LowRankQwen2ForCausalLM",
+    .lowrank_config = "LowRankQwen2Config",
     .prefix = "model.",
     .block = { .norm = LT_NORM_RMS, .place = LT_NORM_PRE, .gated_mlp = true },
     .tensors = tensors,

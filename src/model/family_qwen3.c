@@ -28,6 +28,7 @@ const lt_family lt_family_qwen3 = {
     .architecture = "Qwen3ForCausalLM",
     .lowrank_model_type = "lowrank_qwen3",
     .lowrank_architecture = "LowRankQwen3ForCausalLM",
+    .lowrank_config = "LowRankQwen3Config",
     .prefix = "model.",
     .block = { .norm = LT_NORM_RMS, .place = LT_NORM_PRE, .gated_mlp = true, .qk_norm = LT_QK_NORM_HEAD },
     .tensors = tensors,

@@ -9,6 +9,7 @@
 #include "io/file.h"
 #include "io/safetensors.h"
 #include "model/save_list.h"
+#include "model/shipped.h"
 
 typedef struct saver {
     lt_save_list list;
@@ -133,6 +134,24 @@ static lt_dtype main_dtype(const saver *s) {
     return s->list.item[0].dtype;
 }
 
+/* Which classes of the shipped Python load the folder; of the form "ab" there are none. */
+static int set_auto_map(const saver *s, json_t *j) {
+    const lt_family *f = s->list.m->family;
+    char config[96], model[96];
+    (void)json_object_del(j, "auto_map");
+    if (s->o->form != LT_FORM_ABLINEAR) return 0;
+    snprintf(config, sizeof config, "configuration_lowrank.%s", f->lowrank_config);
+    snprintf(model, sizeof model, "modeling_lowrank.%s", f->lowrank_architecture);
+    return json_object_set_new(j, "auto_map",
+                               json_pack("{s:s, s:s}", "AutoConfig", config, "AutoModelForCausalLM", model));
+}
+
+/* The bias is told: a fit may add one where the stock module has none. */
+static json_t *lowrank_record(const saver *s, const lt_module *mod) {
+    return json_pack("{s:I, s:b}", "rank", (json_int_t)lt_linear_rank(mod->linear), "bias",
+                     lt_save_has_bias(&s->list, mod));
+}
+
 static int set_lowrank(const saver *s, json_t *j) {
     lt_module mod;
     json_t *modules = json_object(), *ranks = json_object();
@@ -140,7 +159,7 @@ static int set_lowrank(const saver *s, json_t *j) {
     for (size_t i = 0; lt_model_module(s->list.m, i, &mod); i++) {
         const size_t r = lt_linear_rank(mod.linear);
         if (r == 0) continue;
-        bad |= json_object_set_new(modules, mod.linear->name, json_pack("{s:I}", "rank", (json_int_t)r));
+        bad |= json_object_set_new(modules, mod.linear->name, lowrank_record(s, &mod));
         bad |= json_object_set_new(ranks, mod.linear->name, json_integer((json_int_t)r));
     }
     bad |= json_object_set_new(j, "model_type", json_string(s->list.m->family->lowrank_model_type));
@@ -149,6 +168,7 @@ static int set_lowrank(const saver *s, json_t *j) {
     bad |= json_object_set_new(j, "low_rank_format_version", json_integer(1));
     bad |= json_object_set_new(j, "low_rank_method", json_string(s->o->method ? s->o->method : ""));
     bad |= json_object_set_new(j, "low_rank_modules", modules);
+    bad |= set_auto_map(s, j);
     return bad | json_object_set_new(j, "truncation_ranks", ranks);
 }
 
@@ -230,6 +250,17 @@ static lt_status make_generation_config(saver *s, lt_err *err) {
     return st;
 }
 
+static lt_status write_shipped(saver *s, const lt_shipped_file *files, lt_err *err) {
+    for (const lt_shipped_file *f = files; f->name; f++) {
+        char *path = lt_path_join(s->dir, f->name);
+        const lt_status st = path ? lt_file_write(path, f->bytes, f->size, err)
+                                  : lt_fail(err, LT_ENOMEM, "out of memory (save: %s)", f->name);
+        lt_free(path);
+        LT_TRY(st);
+    }
+    return LT_OK;
+}
+
 static lt_status write_all(saver *s, lt_err *err) {
     bool has_generation = false;
     LT_TRY(lt_make_dirs(s->dir, err));
@@ -237,6 +268,7 @@ static lt_status write_all(saver *s, lt_err *err) {
     if (s->n_shards > 1) LT_TRY(write_index(s, err));
     if (!lt_model_is_gguf(s->list.m)) LT_TRY(copy_parent_files(s, &has_generation, err));
     if (!has_generation) LT_TRY(make_generation_config(s, err));
+    if (s->list.factored && s->o->form == LT_FORM_ABLINEAR) LT_TRY(write_shipped(s, lt_lowrank_files, err));
     LT_TRY(write_config(s, err));
     if (s->blocks)
         lt_log(s->list.ctx, LT_LOG_INFO, "block-quantised tensors were written as bf16 (%s)", s->list.m->path);

@@ -78,6 +78,10 @@ static bool must_have_bias(const lt_save_list *s, const lt_map_row *row) {
             (row->bias == LT_IF_MLP_BIAS && s->mlp_bias));
 }
 
+bool lt_save_has_bias(const lt_save_list *s, const lt_module *mod) {
+    return mod->linear->bias.name || must_have_bias(s, mod->row);
+}
+
 static lt_status add_bias(lt_save_list *s, const lt_module *mod, const char *suffix, lt_err *err) {
     const lt_linear *l = mod->linear;
     const bool expected = must_have_bias(s, mod->row);

@@ -37,6 +37,8 @@ typedef struct lt_save_list {
 } lt_save_list;
 /* m, form and ctx are set, the rest zero. Items have dtype as stored. */
 lt_status lt_save_list_make(lt_save_list *s, lt_err *err);
+/* A bias is written for the module: its own, or zeros because a sibling has one. */
+bool lt_save_has_bias(const lt_save_list *s, const lt_module *mod);
 void lt_save_list_clear(lt_save_list *s);
 /* LT_EUNSUPPORTED naming the tensor where rows cannot be stored so. */
 lt_status lt_save_item_set_dtype(lt_save_item *it, lt_dtype t, lt_err *err);

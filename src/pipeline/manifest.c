@@ -259,7 +259,9 @@ static void put_loading(FILE *f, const lt_model *made) {
     fputs(
         "Factored linears y = A(Bx) + b are stored as two plain ones, `<module>.BLinear.weight` and "
         "`<module>.ALinear.weight`; `config.json`\n"
-        "names them under `low_rank_modules`. lathe opens this folder. For loaders that do not know the form,\n"
+        "names them under `low_rank_modules`. lathe opens this folder, and so does transformers with "
+        "`trust_remote_code=True`: the\n"
+        "classes are in `modeling_lowrank.py`. For other loaders,\n"
         "`lathe export THIS --to hf-dense -o DIR` multiplies the factors out: the same function, without the saving.\n",
         f);
 }

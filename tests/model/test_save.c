@@ -6,6 +6,9 @@
 #include <sys/resource.h>
 
 #include "core/hash.h"
+#include "io/file.h"
+#include "model/family.h"
+#include "model/shipped.h"
 
 static const char up0[] = "model.layers.0.mlp.up_proj", q1[] = "model.layers.1.self_attn.q_proj";
 static const int32_t ids[7] = { 3, 1, 4, 15, 9, 26, 50 };
@@ -111,6 +114,59 @@ static void factored_models_come_back_in_every_form(void **state) {
             lt_model_destroy(again);
         }
         bench_free(&b);
+    }
+}
+
+/* transformers opens the folder with the shipped Python, which the form "ab" and stock folders go without. */
+static void factored_folders_bring_the_python_that_loads_them(void **state) {
+    (void)state;
+    bench b = bench_make(TM_ODD, 4);
+    lt_err err = { 0 };
+    factor(&b, up0, 5, false, LT_F32);
+    for (int form = LT_FORM_ABLINEAR; form <= LT_FORM_DENSE; form++) {
+        const char *path =
+            save(lt_overlay_model(b.o), "code", (lt_save_opts){ .form = (lt_save_form)form, .dtype = LT_N_DTYPES });
+        lt_model *again = tm_open(path);
+        const json_t *map = json_object_get(again->config.raw, "auto_map");
+        assert_true((map != NULL) == (form == LT_FORM_ABLINEAR));
+        for (const lt_shipped_file *f = lt_lowrank_files; f->name; f++) {
+            char *file = lt_path_join(path, f->name), *text = NULL;
+            size_t n = 0;
+            assert_true(lt_path_exists(file) == (map != NULL));
+            if (map) assert_ok(lt_file_read(&text, &n, file, 1 << 20, &err), &err);
+            if (map) assert_int_equal(n, f->size);
+            if (map) assert_memory_equal(text, f->bytes, n);
+            lt_free(text);
+            lt_free(file);
+        }
+        if (map) {
+            assert_string_equal(json_string_value(json_object_get(map, "AutoConfig")),
+                                "configuration_lowrank.LowRankLlamaConfig");
+            assert_string_equal(json_string_value(json_object_get(map, "AutoModelForCausalLM")),
+                                "modeling_lowrank.LowRankLlamaForCausalLM");
+        }
+        lt_model_destroy(again);
+    }
+    bench_free(&b);
+}
+
+static bool shipped_names(const lt_shipped_file *f, const char *class) {
+    char quoted[96];
+    snprintf(quoted, sizeof quoted, "\"%s\"", class);
+    return memmem(f->bytes, f->size, quoted, strlen(quoted)) != NULL;
+}
+
+/* Classes are named LowRank<stock class>; the shipped files list the stock names. */
+static void every_family_has_its_classes_in_the_shipped_python(void **state) {
+    (void)state;
+    const size_t skip = strlen("LowRank");
+    assert_string_equal(lt_lowrank_files[0].name, "configuration_lowrank.py");
+    assert_string_equal(lt_lowrank_files[1].name, "modeling_lowrank.py");
+    for (const lt_family *const *f = lt_families; *f; f++) {
+        assert_string_equal((*f)->lowrank_architecture + skip, (*f)->architecture);
+        assert_true(shipped_names(&lt_lowrank_files[0], (*f)->lowrank_config + skip));
+        assert_true(shipped_names(&lt_lowrank_files[1], (*f)->lowrank_config + skip));
+        assert_true(shipped_names(&lt_lowrank_files[1], (*f)->architecture));
     }
 }
 
@@ -447,6 +503,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_unchanged_model_saves_its_bytes),
         cmocka_unit_test(factored_models_come_back_in_every_form),
+        cmocka_unit_test(factored_folders_bring_the_python_that_loads_them),
+        cmocka_unit_test(every_family_has_its_classes_in_the_shipped_python),
         cmocka_unit_test(a_saved_factored_model_saves_again),
         cmocka_unit_test(a_new_bias_turns_the_switch_on_in_the_dense_form),
         cmocka_unit_test(shards_are_cut_and_indexed),
