@@ -251,11 +251,11 @@ static void a_folder_says_its_template_in_three_ways(void **state) {
     assert_null(chat);
     put_file(folder, "special_tokens_map.json", "{\"bos_token\": {\"content\": \"<b>\"}, \"eos_token\": \"<x>\"}");
     put_file(folder, "tokenizer_config.json",
-          "{\"chat_template\": \"{{ bos_token ~ eos_token }}\", \"eos_token\": \"<e>\"}");
+             "{\"chat_template\": \"{{ bos_token ~ eos_token }}\", \"eos_token\": \"<e>\"}");
     opens_to(folder, "{\"messages\": []}", "<b><e>");
     put_file(folder, "tokenizer_config.json",
-          "{\"chat_template\": [{\"name\": \"tool_use\", \"template\": \"T{{ tools | length }}\"}, "
-          "{\"name\": \"default\", \"template\": \"D\"}]}");
+             "{\"chat_template\": [{\"name\": \"tool_use\", \"template\": \"T{{ tools | length }}\"}, "
+             "{\"name\": \"default\", \"template\": \"D\"}]}");
     opens_to(folder, "{\"messages\": []}", "D");
     opens_to(folder, "{\"messages\": [], \"tools\": [1, 2]}", "T2");
     put_file(folder, "chat_template.jinja", "J{{ x }}{{ add_generation_prompt }}\n");
