@@ -25,6 +25,7 @@ const lt_command *const lt_commands[] = {
 #ifdef LT_HUB
     &lt_cmd_pull,
 #endif
+    &lt_cmd_report,
     &lt_cmd_run,
     &lt_cmd_stats_import,
     &lt_cmd_stats_merge,

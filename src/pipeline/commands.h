@@ -23,6 +23,7 @@ extern const lt_command lt_cmd_list;
 extern const lt_command lt_cmd_merge_lora;
 extern const lt_command lt_cmd_plan;
 extern const lt_command lt_cmd_pull; /* with LT_HUB */
+extern const lt_command lt_cmd_report;
 extern const lt_command lt_cmd_run;
 extern const lt_command lt_cmd_stats_import;
 extern const lt_command lt_cmd_stats_merge;

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+# Reports: every format from the results of a recipe, what they must say, and what is refused.
+. "$REPO/tests/cli/common.sh"
+cd "$TMP" || exit 1
+sed -e "s|share/|$REPO/share/|" "$REPO/share/recipes/methods.yaml" >r.yaml
+expect 0 "" "$LATHE" run r.yaml -o study --set set.rows=4 --set set.windows=2
+
+# Markdown: one table of quality, its conditions over it, the parent once
+expect 0 "report.md" "$LATHE" report study -o report.md
+check grep -q '^## block, 2 windows of 128, 254 tokens, wikitext2-test-slice.txt' report.md
+[ "$(grep -c '^| tiny-llama | *| *| .*±' report.md)" -eq 1 ] || fail "the parent is not there once: $(cat report.md)"
+[ "$(grep -c '^| small .*±' report.md)" -eq 4 ] || fail "not four models with a perplexity"
+
+# tidy CSV: a row for each value, with all that a perplexity needs
+expect 0 "" "$LATHE" report study -o report.csv
+[ "$(head -1 report.csv)" = "source,model,method,keep,metric,protocol,data,window,windows,tokens,value,uncertainty" ] || fail "heading: $(head -1 report.csv)"
+[ "$(grep -c ',ppl,block,wikitext2-test-slice.txt#........,128,2,254,[0-9.]*,[0-9.]*$' report.csv)" -eq 5 ] || fail "not five perplexities"
+[ "$(awk -F, 'NF != 12' report.csv)" = "" ] || fail "rows of another length"
+
+# what it wrote it reads, as published values; the same inputs give the same bytes
+expect 0 "" "$LATHE" report study/stats.step.json --published report.csv -o again.csv
+check cmp report.csv again.csv
+expect 2 "--overwrite" "$LATHE" report study -o report.csv
+expect 0 "" "$LATHE" report study -o report.csv --overwrite
+check cmp report.csv again.csv
+
+# results of lm-eval-harness, axes called like columns, quotes
+cat >lm.json <<'J'
+{"results": {"hellaswag": {"alias": "hellaswag", "acc,none": 0.41, "acc_stderr,none": 0.005, "em,strict": 0.5, "em_stderr,strict": "N/A"}},
+ "n-shot": {"hellaswag": 5}, "model_name": "a, \"b\" <c>"}
+J
+printf 'model,metric,value,protocol,window,axis_model\nx,ppl,7.5,block,2048,0.8\n' >published.csv
+expect 0 '"a, ""b"" <c>",,acc,"lm-eval, 5-shot",hellaswag,,,,0.41,0.005' "$LATHE" report lm.json --published published.csv -o - --format csv
+expect 0 'published,x,0.8,ppl,block,,2048,,,7.5,' "$LATHE" report lm.json --published published.csv -o - --format csv
+expect 0 'source,model,axis_model,metric' "$LATHE" report lm.json --published published.csv -o - --format csv
+expect 0 'a, "b" \<c\>' "$LATHE" report lm.json -o - --format md
+expect 0 'a, \textquotedbl{}b\textquotedbl{} \textless{}c\textgreater{}' "$LATHE" report lm.json -o - --format latex
+
+# refused, by name
+bad() {
+    printf '%b' "$1" >bad.json
+    expect 3 "$2" "$LATHE" report bad.json -o - --format md
+    one_error_line
+    check grep -q 'bad\.json' stderr
+}
+bad '{"a": 1}' "no result"
+bad '[]' "no result"
+bad 'no json' "not valid JSON"
+bad '{"format": "lathe-step/1", "done": true}' "step or axes"
+bad '{"format": "lathe-result/1", "models": [{"model": "m", "ppl": 3.5}]}' "a perplexity without its protocol"
+bad '{"format": "lathe-result/1", "models": [{"model": "m", "params": "many"}]}' "no number"
+bad '{"format": "lathe-result/1", "models": [{"ppl": 3.5}]}' "has no name"
+bad '{"format": "lathe-result/1", "models": [{"model": "m", "ppl": 3.5}], "protocol": {"name": "block", "window": -1}}' "no count"
+mkdir empty
+expect 3 "empty" "$LATHE" report empty -o - --format md
+expect 4 "nowhere" "$LATHE" report nowhere -o - --format md
+printf '{"loss": 3}\n' >bad.jsonl
+expect 3 "bad.jsonl: line 1" "$LATHE" report bad.jsonl -o - --format md
+expect 2 "--format" "$LATHE" report lm.json -o report.xyz
+badcsv() {
+    printf '%b' "$1" >bad.csv
+    expect 3 "$2" "$LATHE" report lm.json --published bad.csv -o - --format md
+    check grep -q 'bad\.csv' stderr
+}
+badcsv 'model,metric,value\nx,y\n' "line 2"
+badcsv 'model,metric,value\nx,"y,1\n' "not closed"
+badcsv 'model,metric,value\nx,,1\n' "no model, metric or value"
+badcsv 'model,metric,value\nx,params,much\n' "no number"
+badcsv 'model,metric,value\nx,ppl,3\n' "without its protocol"
+badcsv 'model,metric,value\n' "no rows"
+done_testing
