@@ -217,6 +217,21 @@ static lt_status check_bytes(const cursor *c, const char *name, const lt_tensor 
     return LT_OK;
 }
 
+/* What ggml calls the types that have no dtype row (ggml.h, enum ggml_type; the missing numbers were given up). */
+static const char *const other_types[] = {
+    [9] = "q8_1",     [10] = "q2_k",  [11] = "q3_k",   [15] = "q8_k",  [16] = "iq2_xxs", [17] = "iq2_xs",
+    [18] = "iq3_xxs", [19] = "iq1_s", [20] = "iq4_nl", [21] = "iq3_s", [22] = "iq2_s",   [23] = "iq4_xs",
+    [25] = "i16",     [29] = "iq1_m", [34] = "tq1_0",  [35] = "tq2_0", [39] = "mxfp4",   [40] = "nvfp4",
+};
+
+static lt_status refuse_type(const cursor *c, const char *tensor, uint32_t type) {
+    const char *name = type < LT_COUNTOF(other_types) ? other_types[type] : NULL;
+    if (name)
+        return lt_fail(c->err, LT_EUNSUPPORTED, "ggml type is not supported (%s: %s: %s)", c->g->path, tensor, name);
+    return lt_fail(c->err, LT_EUNSUPPORTED, "ggml type is not supported (%s: %s: %u)", c->g->path, tensor,
+                   (unsigned)type);
+}
+
 static lt_status take_tensor(cursor *c, lt_gguf_entry *e) {
     size_t size[MAX_DIMS] = { 0 }, bytes;
     uint64_t type, offset;
@@ -228,9 +243,7 @@ static lt_status take_tensor(cursor *c, lt_gguf_entry *e) {
     LT_TRY(take_sizes(c, name, size, &rank));
     LT_TRY(take(c, 4, &type, "type of a tensor"));
     LT_TRY(take(c, 8, &offset, "offset of a tensor"));
-    if (!lt_dtype_find_gguf((uint32_t)type, &dtype))
-        return lt_fail(c->err, LT_EUNSUPPORTED, "ggml type is not supported (%s: %s: %u)", c->g->path, name,
-                       (unsigned)type);
+    if (!lt_dtype_find_gguf((uint32_t)type, &dtype)) return refuse_type(c, name, (uint32_t)type);
     if (offset > SIZE_MAX / 2)
         return lt_fail(c->err, LT_EDATA, "offset is too large (%s: %s: %llu)", c->g->path, name,
                        (unsigned long long)offset);

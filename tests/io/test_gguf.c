@@ -269,7 +269,15 @@ static void bad_tensors_are_refused_by_name(void **state) {
     (void)state;
     const uint64_t two[] = { 4, 2 };
     image m = one_tensor("t", 16, 2, two, 0, 64);
-    refused(&m, LT_EUNSUPPORTED, "ggml type is not supported (bad.gguf: t: 16)");
+    refused(&m, LT_EUNSUPPORTED, "ggml type is not supported (bad.gguf: t: iq2_xxs)");
+    m = one_tensor("t", 10, 2, two, 0, 64);
+    refused(&m, LT_EUNSUPPORTED, "ggml type is not supported (bad.gguf: t: q2_k)");
+    m = one_tensor("t", 39, 2, two, 0, 64);
+    refused(&m, LT_EUNSUPPORTED, "ggml type is not supported (bad.gguf: t: mxfp4)");
+    m = one_tensor("t", 4, 2, two, 0, 64); /* given up by ggml */
+    refused(&m, LT_EUNSUPPORTED, "ggml type is not supported (bad.gguf: t: 4)");
+    m = one_tensor("t", UINT32_MAX, 2, two, 0, 64);
+    refused(&m, LT_EUNSUPPORTED, "ggml type is not supported (bad.gguf: t: 4294967295)");
     m = one_tensor("t", 0, 5, (uint64_t[]){ 1, 1, 1, 1, 1 }, 0, 64);
     refused(&m, LT_EDATA, "rank above 4 (bad.gguf: t: 5)");
     m = one_tensor("t", 0, 2, two, 16, 64);
