@@ -225,19 +225,25 @@ static lt_status read_window(const lt_family *f, lt_config *c, size_t *window, r
     return LT_OK;
 }
 
+/* ---- the head ---- */
+
+static lt_status read_softcap(const lt_family *f, lt_config *c, reader *r, lt_err *err) {
+    double cap = 0.0;
+    const char *key = key_of(r, "final_logit_softcapping");
+    if (lt_gguf_has(r->g, key) && !(lt_gguf_f64(r->g, key, &cap) && cap >= 0.0 && isfinite(cap)))
+        return lt_fail(err, LT_EDATA, "%s is not a positive number (%s: %g)", key, r->path, cap);
+    if (cap > 0.0 && !f->config.logit_softcap)
+        return lt_fail(err, LT_EUNSUPPORTED, "%s is not supported in this family (%s: %g)", key, r->path, cap);
+    c->logit_softcap = shortest(cap);
+    return LT_OK;
+}
+
 /* ---- what is not done ---- */
 
 static lt_status refuse(const lt_family *f, reader *r, lt_err *err) {
-    static const char *const ends[] = { "expert_count",
-                                        "attn_logit_softcapping",
-                                        "final_logit_softcapping",
-                                        "logit_scale",
-                                        "embedding_scale",
-                                        "residual_scale",
-                                        "attention.scale",
-                                        "attention.clamp_kqv",
-                                        "attention.max_alibi_bias",
-                                        "rope.dimension_count_swa" };
+    static const char *const ends[] = { "expert_count",        "attn_logit_softcapping",   "logit_scale",
+                                        "embedding_scale",     "residual_scale",           "attention.scale",
+                                        "attention.clamp_kqv", "attention.max_alibi_bias", "rope.dimension_count_swa" };
     for (size_t i = 0; i < LT_COUNTOF(ends); i++) {
         double v = 0.0;
         if (lt_gguf_has(r->g, key_of(r, ends[i])) && (!lt_gguf_f64(r->g, r->key, &v) || v != 0.0))
@@ -298,6 +304,7 @@ static json_t *make_raw(const lt_family *f, const lt_config *c, size_t window, c
     int bad = j == NULL;
     if (r->theta) bad |= set_rope(j, f, c);
     if (r->window) bad |= set_window(j, r, window);
+    if (c->logit_softcap > 0.0) bad |= json_object_set_new(j, r->logit_softcap, json_real(c->logit_softcap));
     if (!bad) return j;
     json_decref(j);
     return NULL;
@@ -332,6 +339,7 @@ lt_status lt_family_read_gguf(const lt_family *f, lt_config *c, const lt_gguf *g
                  row->missing_eps, err));
     if (!lt_act_find(row->missing_act, &c->act))
         return lt_fail(err, LT_EINTERNAL, "family %s has no activation", f->name);
+    LT_TRY(read_softcap(f, c, &r, err));
     c->tied = !tensor_of(f, &r, LT_SLOT_HEAD, ".weight");
     c->attn_bias = has_biases(f, &r, LT_IF_ATTN_BIAS, row->missing_attn_bias);
     c->mlp_bias = has_biases(f, &r, LT_IF_MLP_BIAS, row->missing_mlp_bias);

@@ -54,6 +54,13 @@ static lt_status read_mathematics(lt_config *c, const lt_config_row *r, const js
     return lt_fail(err, LT_EDATA, "%s is not a number >= 0 (%s: %g)", r->norm_eps, where, c->norm_eps);
 }
 
+static lt_status read_softcap(lt_config *c, const lt_config_row *r, const json_t *j, const char *where, lt_err *err) {
+    if (!r->logit_softcap) return LT_OK;
+    LT_TRY(lt_json_double(&c->logit_softcap, j, r->logit_softcap, 0.0, where, err));
+    if (c->logit_softcap >= 0.0 && isfinite(c->logit_softcap)) return LT_OK;
+    return lt_fail(err, LT_EDATA, "%s is not a positive number (%s: %g)", r->logit_softcap, where, c->logit_softcap);
+}
+
 static lt_status read_widths(lt_config *c, lt_layer_config *l, const lt_config_row *r, const json_t *j,
                              const char *where, lt_err *err) {
     LT_TRY(lt_config_width(&c->d_model, j, r->d_model, 0, where, err));
@@ -202,6 +209,7 @@ lt_status lt_family_read_config(const lt_family *f, lt_config *c, const json_t *
     c->final_norm = true;
     LT_TRY(refuse_all(r, j, where, err));
     LT_TRY(read_mathematics(c, r, j, where, err));
+    LT_TRY(read_softcap(c, r, j, where, err));
     LT_TRY(read_widths(c, &l, r, j, where, err));
     LT_TRY(read_heads(&l, c, r, j, where, err));
     LT_TRY(lt_json_bool(&c->tied, j, "tie_word_embeddings", r->missing_tied, where, err));

@@ -126,6 +126,7 @@ typedef struct lt_config_row {
     bool local_rope;         /* sliding layers rotate by a default row of their own */
     const char *local_theta; /* its base; NULL: that of the full layers */
     double missing_local_theta;
+    const char *logit_softcap;  /* logits are cap tanh(l / cap) where it is there and not 0; NULL: never */
     const char *const *refused; /* NULL-terminated: members that must be missing, null or false */
 } lt_config_row;
 

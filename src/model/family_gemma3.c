@@ -21,16 +21,13 @@ static const lt_map_row tensors[] = {
 };
 
 static lt_status read_rest(lt_config *c, const json_t *j, const char *where, lt_err *err) {
-    double scalar, cap;
+    double scalar;
     LT_TRY(lt_json_double(&scalar, j, "query_pre_attn_scalar", 256.0, where, err));
     if (!(scalar > 0.0 && isfinite(scalar)))
         return lt_fail(err, LT_EDATA, "query_pre_attn_scalar is not a positive number (%s: %g)", where, scalar);
     for (size_t i = 0; i < c->n_layers; i++) c->layer[i].qk_scale = 1.0 / sqrt(scalar);
     c->embed_scale = sqrt((double)c->d_model);
-    LT_TRY(lt_json_double(&cap, j, "final_logit_softcapping", 0.0, where, err));
-    c->logit_softcap = cap;
-    if (cap >= 0.0 && isfinite(cap)) return LT_OK;
-    return lt_fail(err, LT_EDATA, "final_logit_softcapping is not a positive number (%s: %g)", where, cap);
+    return LT_OK;
 }
 
 /* GGUF does not hold the scalar: llama.cpp takes the width of a head, but for the 27B model (62 layers), where it is
@@ -81,6 +78,7 @@ const lt_family lt_family_gemma3 = {
                 .local_rope = true,
                 .local_theta = "rope_local_base_freq",
                 .missing_local_theta = 10000.0,
+                .logit_softcap = "final_logit_softcapping",
                 .refused = refused },
     .read_rest = read_rest,
     .gguf_rest = gguf_rest,

@@ -20,6 +20,7 @@ typedef struct gguf_case {
     size_t heads, head_dim;
     float norms_plus;
     number numbers[16];
+    double softcap;   /* of the logits */
     bool flag;        /* gptneox.use_parallel_residual */
     bool same_logits; /* nothing that the metadata cannot say */
 } gguf_case;
@@ -171,6 +172,8 @@ static void is_the_checkpoint(void **state) {
     assert_string_equal(gguf->family->name, hf->family->name);
     assert_true(gguf->config.tied == hf->config.tied && gguf->config.act == hf->config.act &&
                 gguf->config.norm_eps == hf->config.norm_eps && gguf->config.rope[0].dim == hf->config.rope[0].dim);
+    assert_true(gguf->config.logit_softcap == c->softcap &&
+                json_number_value(json_object_get(gguf->config.raw, "final_logit_softcapping")) == c->softcap);
     same_parameters(c, hf, gguf);
     if (c->same_logits) same_logits(gguf, dir);
     saved_as_the_folder(gguf, st);
@@ -307,7 +310,9 @@ static const gguf_case cases[] = {
                    { "attention.value_length", 16, false },
                    { "attention.layer_norm_rms_epsilon", 1e-6, true },
                    { "attention.sliding_window", 8, false },
-                   { "rope.freq_base", 100000.0, true } } },
+                   { "rope.freq_base", 100000.0, true },
+                   { "final_logit_softcapping", 28.7, true } },
+      .softcap = 28.7 },
 };
 
 int main(void) {

@@ -422,6 +422,7 @@ static void a_gguf_that_we_cannot_run_is_refused_by_key(void **state) {
     } cases[] = {
         { "llama.rope.scaling.type", "longrope", 0, LT_EUNSUPPORTED, "llama.rope.scaling.type" },
         { "llama.final_logit_softcapping", NULL, 30, LT_EUNSUPPORTED, "llama.final_logit_softcapping" },
+        { "llama.final_logit_softcapping", "much", 0, LT_EDATA, "llama.final_logit_softcapping" },
         { "llama.attention.sliding_window", "all", 0, LT_EUNSUPPORTED, "sliding_window" },
         { "llama.attention.sliding_window_pattern", NULL, 3, LT_EUNSUPPORTED, "sliding_window_pattern" },
         { "llama.expert_count", NULL, 8, LT_EUNSUPPORTED, "expert" },
