@@ -43,6 +43,7 @@ lt_status lt_ids_add(lt_ids *ids, const int32_t *more, size_t n, lt_err *err);
 typedef struct lt_recipe {
     const char *name, *summary;
     bool isolated;
+    bool in_order; /* rows are the text's from its beginning: asking for more adds to them */
     /* appends whole rows of o->seq_len ids; *seen: ids of the text before cutting, for messages */
     lt_status (*make)(lt_ids *out, size_t *seen, const lt_docs *docs, const lt_tokenizer *tok, const lt_tokens_opts *o,
                       lt_err *err);

@@ -95,7 +95,7 @@ static lt_status make_wikitext(lt_ids *out, size_t *seen, const lt_docs *docs, c
 }
 
 extern const lt_recipe lt_recipe_svdllm, lt_recipe_wikitext;
-const lt_recipe lt_recipe_svdllm = { "svdllm", "256 windows at random characters (SVD-LLM's calibration)", true,
+const lt_recipe lt_recipe_svdllm = { "svdllm", "256 windows at random characters (SVD-LLM's calibration)", true, false,
                                      make_svdllm };
 const lt_recipe lt_recipe_wikitext = { "wikitext", "one tokenisation, whole windows (the papers' perplexity)", false,
-                                       make_wikitext };
+                                       true, make_wikitext };

@@ -45,5 +45,5 @@ static lt_status make_minitron(lt_ids *out, size_t *seen, const lt_docs *docs, c
 
 extern const lt_recipe lt_recipe_plain, lt_recipe_minitron;
 const lt_recipe lt_recipe_minitron = { "minitron", "documents with an end-of-text id after each, 1024 rows", false,
-                                       make_minitron };
-const lt_recipe lt_recipe_plain = { "plain", "documents one after the other, cut into rows", false, make };
+                                       false, make_minitron };
+const lt_recipe lt_recipe_plain = { "plain", "documents one after the other, cut into rows", false, true, make };

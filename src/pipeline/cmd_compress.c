@@ -8,6 +8,7 @@
 #include "io/file.h"
 #include "pipeline/calibration.h"
 #include "pipeline/compare.h"
+#include "pipeline/healing_step.h"
 #include "pipeline/outdir.h"
 #include "pipeline/planning.h"
 #include "pipeline/produce.h"
@@ -18,54 +19,81 @@ typedef struct compressing {
     lt_call_ctx *c;
     const lt_method *method;
     bool needs_stats, compare;
+    bool heal;
+    lt_train_budget heal_budget;
     lt_subject source;
-    lt_tokens tokens, eval; /* to calibrate with; to compare with */
+    lt_tokens tokens, eval, heal_rows; /* to calibrate with; to compare with; to heal with, empty: as calibrated */
     size_t window;
     json_t *settings, *result;
     lt_outdir out;
-    char *stats_path, *plan_path, *folder, *journal;
+    char *stats_path, *plan_path, *folder, *cut_folder, *journal;
     lt_stats *stats;
     lt_plan plan;
     char plan_hash[LT_HASH_HEX];
-    lt_produced made;
+    lt_produced cut, made; /* cut: before healing; else made alone */
+    json_t *training;
     double started;
 } compressing;
 
 /* ---- text ---- */
-/* Rows [first, first + n) of t as a set of its own. */
-static lt_status take_rows(lt_tokens *out, const lt_tokens *t, size_t first, size_t n, lt_err *err) {
-    const size_t begin = t->row_start[first], end = t->row_start[first + n];
-    *out = (lt_tokens){ .n_ids = end - begin, .n_rows = n, .isolated = t->isolated };
+typedef struct row_range {
+    size_t first, n;
+} row_range;
+
+/* Rows of a, then of b, as a set of its own. */
+static lt_status take_rows(lt_tokens *out, const lt_tokens *t, row_range a, row_range b, lt_err *err) {
+    const size_t n = a.n + b.n, n_a = t->row_start[a.first + a.n] - t->row_start[a.first],
+                 n_b = t->row_start[b.first + b.n] - t->row_start[b.first];
+    *out = (lt_tokens){ .n_ids = n_a + n_b, .n_rows = n, .isolated = t->isolated };
     memcpy(out->tokenizer_hash, t->tokenizer_hash, sizeof out->tokenizer_hash);
-    out->ids = lt_malloc((end - begin) * sizeof *out->ids);
+    out->ids = lt_malloc((n_a + n_b) * sizeof *out->ids);
     out->row_start = lt_malloc((n + 1) * sizeof *out->row_start);
     out->content_id = lt_malloc(n * sizeof *out->content_id);
     out->source = t->source ? lt_strdup(t->source) : NULL;
     out->recipe = t->recipe ? lt_strdup(t->recipe) : NULL;
     if (!out->ids || !out->row_start || !out->content_id) return lt_fail(err, LT_ENOMEM, "compress: out of memory");
-    memcpy(out->ids, t->ids + begin, (end - begin) * sizeof *out->ids);
-    for (size_t i = 0; i <= n; i++) out->row_start[i] = t->row_start[first + i] - begin;
+    memcpy(out->ids, t->ids + t->row_start[a.first], n_a * sizeof *out->ids);
+    memcpy(out->ids + n_a, t->ids + t->row_start[b.first], n_b * sizeof *out->ids);
+    for (size_t i = 0; i < a.n; i++) out->row_start[i] = t->row_start[a.first + i] - t->row_start[a.first];
+    for (size_t i = 0; i <= b.n; i++) out->row_start[a.n + i] = n_a + t->row_start[b.first + i] - t->row_start[b.first];
     return lt_tokens_seal(out, err);
+}
+
+/* Rows [0, calibrated) are calibrated with, [calibrated, calibrated + n) compared on; all others are healed with. */
+static lt_status share_out(compressing *x, const lt_tokens *all, size_t calibrated, size_t n, lt_err *err) {
+    const size_t rest = calibrated + n;
+    const row_range none = { 0, 0 }, seen = { 0, calibrated };
+    LT_TRY(take_rows(&x->tokens, all, seen, none, err));
+    LT_TRY(take_rows(&x->eval, all, (row_range){ calibrated, n }, none, err));
+    x->window = x->eval.row_start[1];
+    return rest < all->n_rows ? take_rows(&x->heal_rows, all, seen, (row_range){ rest, all->n_rows - rest }, err)
+                              : LT_OK;
+}
+
+/* Whether rows beyond --max-rows are there for the asking. */
+static bool all_rows_follow(const lt_args *a) {
+    for (size_t i = 0; lt_recipes[i]; i++)
+        if (strcmp(lt_recipes[i]->name, lt_arg_string(a, "recipe")) == 0) return lt_recipes[i]->in_order;
+    return false;
 }
 
 /* The last rows are not calibrated with: what is compared on them has not been seen. */
 static lt_status split_rows(compressing *x, lt_err *err) {
     const lt_args *a = x->c->args;
-    const size_t asked = (size_t)lt_arg_int(a, "eval-rows"), most = (size_t)lt_arg_int(a, "max-rows");
+    const size_t asked = (size_t)lt_arg_int(a, "eval-rows"), max = (size_t)lt_arg_int(a, "max-rows"),
+                 most = max ? max + asked : 0;
     lt_tokens all = { 0 };
     LT_REQUIRE(
         err, strcmp(lt_arg_string(a, "recipe"), "svdllm") != 0,
         "compress: recipe svdllm draws rows at random, none can be kept apart: give --eval-data, or --no-compare");
-    LT_TRY(lt_calibration_tokens(&all, x->c, &x->source, most ? most + asked : 0, err));
-    const size_t n = lt_min_size(asked, all.n_rows / 2);
+    LT_TRY(lt_calibration_tokens(&all, x->c, &x->source, x->heal && all_rows_follow(a) ? SIZE_MAX : most, err));
+    const size_t used = most ? lt_min_size(most, all.n_rows) : all.n_rows, n = lt_min_size(asked, used / 2);
     lt_status st =
         n > 0 ? LT_OK
               : lt_fail(err, LT_EDATA,
                         "text for one row only, none to keep apart: give more, or --eval-data, or --no-compare (%s)",
                         lt_arg_string(a, "data"));
-    if (st == LT_OK) st = take_rows(&x->tokens, &all, 0, all.n_rows - n, err);
-    if (st == LT_OK) st = take_rows(&x->eval, &all, all.n_rows - n, n, err);
-    if (st == LT_OK) x->window = x->eval.row_start[1];
+    if (st == LT_OK) st = share_out(x, &all, used - n, n, err);
     lt_tokens_clear(&all);
     return st;
 }
@@ -83,10 +111,15 @@ static lt_status read_eval_data(compressing *x, lt_err *err) {
 static lt_status read_text(compressing *x, lt_err *err) {
     const lt_args *a = x->c->args;
     const bool apart = x->compare && !lt_arg_string(a, "eval-data");
-    LT_REQUIRE(err, lt_arg_string(a, "data") || !(x->needs_stats || apart), "compress: --data is missing");
+    const bool read = x->needs_stats || x->heal;
+    LT_REQUIRE(err, lt_arg_string(a, "data") || !(read || apart), "compress: --data is missing");
     if (apart) return split_rows(x, err);
-    if (x->needs_stats) LT_TRY(lt_calibration_tokens(&x->tokens, x->c, &x->source, 0, err));
+    if (read) LT_TRY(lt_calibration_tokens(&x->tokens, x->c, &x->source, 0, err));
     return x->compare ? read_eval_data(x, err) : LT_OK;
+}
+
+static const lt_tokens *heal_rows(const compressing *x) {
+    return x->heal_rows.n_rows ? &x->heal_rows : &x->tokens;
 }
 
 static lt_compare_in compare_in(const compressing *x, const lt_subject *const *model, size_t n) {
@@ -146,19 +179,31 @@ static lt_lineage lineage_of(const compressing *x) {
                          .plan = &x->plan,
                          .plan_hash = x->plan_hash,
                          .stats = x->stats,
+                         .training = x->training,
                          .form = "ablinear" };
 }
 
 static lt_status step_apply(compressing *x, lt_err *err) {
     const json_t *before = lt_outdir_step(&x->out, "apply");
     const lt_lineage l = lineage_of(x);
-    if (before)
-        return lt_produced_open(&x->made, x->c, json_number_value(json_object_get(before, "logit_gap")), x->folder,
-                                err);
-    const lt_status st =
-        lt_produce_cut(&x->made, &l, lt_dtype_option(x->c->args), x->folder, &x->tokens, x->journal, err);
+    lt_produced *made = x->heal ? &x->cut : &x->made;
+    const char *folder = x->heal ? x->cut_folder : x->folder;
+    if (json_is_object(before))
+        return lt_produced_open(made, x->c, json_number_value(json_object_get(before, "logit_gap")), folder, err);
+    const lt_status st = lt_produce_cut(made, &l, lt_dtype_option(x->c->args), folder, &x->tokens, x->journal, err);
     if (st != LT_OK) return st == LT_EVERIFY ? lt_context(err, st, "kept for inspection in %s", x->out.work) : st;
-    return lt_outdir_mark(&x->out, "apply", json_pack("{s:f}", "logit_gap", x->made.gap), err);
+    return lt_outdir_mark(&x->out, "apply", json_pack("{s:f}", "logit_gap", made->gap), err);
+}
+
+static lt_status step_heal(compressing *x, lt_err *err) {
+    const lt_lineage l = lineage_of(x);
+    const lt_heal_step in = { .c = x->c,
+                              .out = &x->out,
+                              .lineage = &l,
+                              .model = x->cut.model,
+                              .tokens = heal_rows(x),
+                              .budget = x->heal_budget };
+    return x->heal ? lt_heal_step_run(&x->made, &x->training, &in, x->folder, err) : LT_OK;
 }
 
 static lt_status step_compare(compressing *x, lt_err *err) {
@@ -167,7 +212,11 @@ static lt_status step_compare(compressing *x, lt_err *err) {
                         .id = (char *)lt_path_name(x->out.path) };
     const lt_subject *model = &made;
     memcpy(made.hash, x->made.hash, sizeof made.hash);
-    const lt_compare_in in = compare_in(x, &model, 1);
+    lt_subject cut = made;
+    cut.o.model = x->cut.model;
+    memcpy(cut.hash, x->cut.hash, sizeof cut.hash);
+    lt_compare_in in = compare_in(x, &model, 1);
+    if (x->heal) in.unhealed = &cut;
     LT_TRY(lt_compare(x->result, &in, err));
     const lt_lineage l = lineage_of(x);
     json_t *measured = lt_compare_card(x->result);
@@ -180,12 +229,14 @@ static lt_status run_steps(compressing *x, lt_err *err) {
     LT_TRY(lt_outdir_file(&x->stats_path, &x->out, "stats.safetensors", err));
     LT_TRY(lt_outdir_file(&x->plan_path, &x->out, "plan.json", err));
     LT_TRY(lt_outdir_file(&x->folder, &x->out, "model", err));
+    LT_TRY(lt_outdir_file(&x->cut_folder, &x->out, "compressed", err));
     LT_TRY(lt_outdir_file(&x->journal, &x->out, "layers", err));
     x->result = lt_result_new(x->c);
     if (!x->result) return lt_fail(err, LT_ENOMEM, "compress: out of memory");
     LT_TRY(step_stats(x, err));
     LT_TRY(step_plan(x, err));
     LT_TRY(step_apply(x, err));
+    LT_TRY(step_heal(x, err));
     return step_compare(x, err);
 }
 
@@ -200,9 +251,19 @@ static void add_facts(compressing *x) {
                         x->stats ? json_pack("{s:s, s:s, s:I}", "hash", lt_stats_hash(x->stats), "tokens_hash",
                                              x->tokens.hash, "tokens", (json_int_t)x->tokens.n_ids)
                                  : json_null());
+    if (x->training) json_object_set(r, "training", x->training);
     json_object_set_new(r, "verified",
                         json_pack("{s:s, s:o}", "by", "lathe's reader: every tensor, logits of a fixed batch",
                                   "logit_gap", lt_result_real(x->made.gap)));
+}
+
+/* What only healing needed. The mark goes first: a call that finds compressed/ half removed makes it again. */
+static lt_status sweep(compressing *x, lt_err *err) {
+    if (!x->heal) return LT_OK;
+    lt_produced_clear(&x->cut);
+    LT_TRY(lt_outdir_mark(&x->out, "apply", json_null(), err));
+    LT_TRY(lt_remove_tree(x->cut_folder, err));
+    return lt_heal_sweep(&x->out, err);
 }
 
 static lt_status finish(compressing *x, json_t **result, lt_err *err) {
@@ -211,6 +272,7 @@ static lt_status finish(compressing *x, json_t **result, lt_err *err) {
     x->stats = NULL;
     if (x->needs_stats && !lt_arg_flag(x->c->args, "keep-stats")) LT_TRY(lt_remove_tree(x->stats_path, err));
     LT_TRY(lt_remove_tree(x->journal, err));
+    LT_TRY(sweep(x, err));
     json_t *r = NULL;
     LT_TRY(lt_result_finish(&r, json_incref(x->result), err));
     const lt_status st = lt_outdir_commit(&x->out, x->c, r, x->started, err);
@@ -251,6 +313,7 @@ static lt_status estimate(compressing *x, json_t **result, lt_err *err) {
         sum.read_bytes += e.read_bytes;
         sum.memory_bytes = lt_max_size(sum.memory_bytes, e.memory_bytes);
     }
+    if (x->heal) LT_TRY(lt_heal_step_estimate(&sum, x->source.o.model, heal_rows(x), &x->heal_budget, err));
     return lt_estimate_result(result, x->c, &sum, err);
 }
 
@@ -259,6 +322,7 @@ static lt_status make_settings(compressing *x, lt_err *err) {
     const int failed =
         !x->settings || json_object_set_new(x->settings, "model_hash", json_string(x->source.hash)) ||
         json_object_set_new(x->settings, "tokens_hash", x->needs_stats ? json_string(x->tokens.hash) : json_null()) ||
+        (x->heal && json_object_set_new(x->settings, "heal_rows_hash", json_string(heal_rows(x)->hash))) ||
         json_object_set_new(x->settings, "eval_tokens_hash", x->compare ? json_string(x->eval.hash) : json_null());
     return failed ? lt_fail(err, LT_ENOMEM, "compress: out of memory") : LT_OK;
 }
@@ -269,11 +333,13 @@ static lt_status compress(compressing *x, json_t **result, lt_err *err) {
     lt_status st = run_steps(x, err);
     if (st == LT_OK) st = finish(x, result, err);
     lt_produced_clear(&x->made);
+    lt_produced_clear(&x->cut);
     lt_stats_close(x->stats);
     lt_plan_clear(&x->plan);
     lt_free(x->stats_path);
     lt_free(x->plan_path);
     lt_free(x->folder);
+    lt_free(x->cut_folder);
     lt_free(x->journal);
     lt_outdir_close(&x->out);
     return st;
@@ -289,6 +355,8 @@ static lt_status check(compressing *x, lt_err *err) {
     LT_TRY(lt_method_find(&x->method, lt_arg_string(a, "method"), err));
     x->needs_stats = x->method->needs.stats && x->method->needs.stats[0];
     x->compare = lt_arg_flag(a, "compare");
+    x->heal = lt_arg_string(a, "heal") != NULL;
+    if (x->heal) LT_TRY(lt_heal_budget_parse(&x->heal_budget, lt_arg_string(a, "heal"), err));
     LT_REQUIRE(err, x->compare || lt_arg_count(a, "require") == 0,
                "compress: --require needs the comparison that --no-compare leaves out");
     return lt_arg_flag(a, "estimate") ? LT_OK : lt_output_check(x->c, lt_arg_string(a, "output"), err);
@@ -302,6 +370,8 @@ static lt_status run(lt_call_ctx *c, json_t **result, lt_err *err) {
     if (st == LT_OK) st = lt_arg_flag(c->args, "estimate") ? estimate(&x, result, err) : compress(&x, result, err);
     json_decref(x.settings);
     json_decref(x.result);
+    json_decref(x.training);
+    lt_tokens_clear(&x.heal_rows);
     lt_tokens_clear(&x.tokens);
     lt_tokens_clear(&x.eval);
     lt_subject_clear(&x.source);
@@ -325,6 +395,10 @@ static const lt_option options[] = {
     LT_PLANNING_OPTIONS,
     { "dtype", LT_OPT_STRING, NULL, 0, 0, LT_DTYPE_CHOICES, false, NULL,
       "of the written weights; default: as stored, GGUF block types as bf16" },
+    { "heal", LT_OPT_STRING, NULL, 0, 0, NULL, false, "BUDGET",
+      "after the cut, LoRA on the text of --data for so many tokens (200k, 2M) or so long (90s, 30m), merged; rows "
+      "that "
+      "are compared on stay apart" },
     { "keep-stats", LT_OPT_FLAG, "false", 0, 0, NULL, false, NULL, "leave stats.safetensors in DIR" },
     { "compare", LT_OPT_FLAG, "true", 0, 0, NULL, false, NULL, "compare the result with the model at the end" },
     { "eval-data", LT_OPT_PATH, NULL, 0, 0, NULL, false, "FILE",

@@ -87,7 +87,7 @@ static const lt_option options[] = {
     { "dtype", LT_OPT_STRING, NULL, 0, 0, LT_DTYPE_CHOICES, false, NULL,
       "of the written weights; default: as stored, GGUF block types as bf16" },
     { "output", LT_OPT_PATH, lt_required, 0, 0, NULL, false, "DIR",
-      "folder to make: model/, adapter/ (LoRA), metrics.jsonl, speed.jsonl, result.json, command.txt" },
+      "folder to make: model/, adapter/ (LoRA), metrics.jsonl, events, speed.jsonl, result.json, command.txt" },
     { NULL, LT_OPT_STRING, NULL, 0, 0, NULL, false, NULL, NULL },
 };
 

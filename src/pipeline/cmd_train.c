@@ -81,7 +81,7 @@ static const lt_option options[] = {
       "tokenizer.json, or a model's folder or GGUF; default: the config folder's" },
     { "dtype", LT_OPT_STRING, NULL, 0, 0, LT_DTYPE_CHOICES, false, NULL, "of the written weights; default: f32" },
     { "output", LT_OPT_PATH, lt_required, 0, 0, NULL, false, "DIR",
-      "folder to make: model/, metrics.jsonl, speed.jsonl, result.json, command.txt" },
+      "folder to make: model/, metrics.jsonl, events, speed.jsonl, result.json, command.txt" },
     { NULL, LT_OPT_STRING, NULL, 0, 0, NULL, false, NULL, NULL },
 };
 

@@ -121,6 +121,10 @@ static lt_status against(verifying *v, const lt_model *source, lt_err *err) {
     const char *verb = json_string_value(json_object_get(v->manifest, "verb"));
     bool keeps = verb == NULL;
     for (size_t i = 0; i < LT_COUNTOF(keeping) && !keeps; i++) keeps = strcmp(verb, keeping[i]) == 0;
+    if (json_object_get(v->manifest, "training")) {
+        keeps = false;
+        verb = "training";
+    }
     if (!keeps) {
         lt_result_row(v->rows, "ssj", "against the source", "-",
                       json_sprintf("not compared: %s changes weights", verb));

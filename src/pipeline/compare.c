@@ -14,7 +14,7 @@ const char *const lt_compare_names[] = { "ppl",  "kld.mean", "kld.median", "kld.
                                          "top1", "params",   "bytes",      NULL };
 
 typedef struct row {
-    const char *id, *role, *hash; /* role: "base", "base q8_0", "model" */
+    const char *id, *role, *hash; /* role: "base", "base q8_0", "unhealed", "model" */
     const lt_model *model;
     lt_kld_out kld;
     lt_speed speed;
@@ -51,9 +51,13 @@ static lt_status make_q8(lt_overlay **out, const lt_compare_in *in, lt_err *err)
 static lt_status make_rows(comparison *k, lt_err *err) {
     const lt_compare_in *in = k->in;
     LT_REQUIRE(err, in->n_models > 0 || in->q8, "compare: a model to compare with the base is needed");
-    k->row = lt_calloc(2 + in->n_models, sizeof *k->row);
+    k->row = lt_calloc(3 + in->n_models, sizeof *k->row);
     if (!k->row) return lt_fail(err, LT_ENOMEM, "compare: out of memory");
     k->row[k->n++] = (row){ .id = in->base->id, .role = "base", .hash = in->base->hash, .model = in->base->o.model };
+    if (in->unhealed)
+        k->row[k->n++] = (row){
+            .id = in->unhealed->id, .role = "unhealed", .hash = in->unhealed->hash, .model = in->unhealed->o.model
+        };
     for (size_t i = 0; i < in->n_models; i++)
         k->row[k->n++] = (row){
             .id = in->models[i]->id, .role = "model", .hash = in->models[i]->hash, .model = in->models[i]->o.model
@@ -106,7 +110,7 @@ static lt_status time_row(comparison *k, size_t i, lt_err *err) {
                                 .prompt = lt_min_size(in->prompt, in->tokens->n_ids),
                                 .new_tokens = in->new_tokens,
                                 .at = i,
-                                .of = 1 + in->n_models + in->q8 };
+                                .of = 1 + in->n_models + in->q8 + (in->unhealed != NULL) };
     return in->speed ? lt_speed_measure(&k->row[i].speed, &speed, err) : LT_OK;
 }
 
@@ -128,6 +132,12 @@ static json_t *speed_json(const row *r) {
                      (json_int_t)s->new_tokens, "peak_memory_bytes", (json_int_t)s->peak_bytes);
 }
 
+static const char *name_note(const comparison *k, const row *r) {
+    if (strcmp(r->role, "base q8_0") == 0) return " as q8_0";
+    if (strcmp(r->role, "unhealed") == 0) return ", compressed";
+    return k->in->unhealed && strcmp(r->role, "model") == 0 ? ", healed" : "";
+}
+
 static void add_table(json_t *result, const comparison *k) {
     char title[256], label[32], name[160];
     const lt_compare_in *in = k->in;
@@ -142,7 +152,7 @@ static void add_table(json_t *result, const comparison *k) {
         const row *r = &k->row[i];
         const lt_kld_out *v = &r->kld;
         const size_t params = lt_model_n_params(r->model), bytes = lt_model_bytes(r->model);
-        snprintf(name, sizeof name, "%.120s%s", r->id, strcmp(r->role, "base q8_0") == 0 ? " as q8_0" : "");
+        snprintf(name, sizeof name, "%.120s%s", r->id, name_note(k, r));
         if (in->speed)
             lt_result_row(rows, "szzddddddz", name, params, bytes, v->ppl_model, v->mean, v->p99, v->top1,
                           r->speed.prefill_tok_s, r->speed.decode_tok_s, r->speed.peak_bytes);
@@ -215,19 +225,21 @@ json_t *lt_compare_card(const json_t *result) {
 
 lt_status lt_compare_estimate(lt_estimate *e, const lt_compare_in *in, lt_err *err) {
     double flops;
-    const size_t runs = in->q8 ? 2 : 1, base_bytes = lt_model_bytes(in->base->o.model);
+    const size_t runs = in->q8 ? 2 : 1, base_bytes = lt_model_bytes(in->base->o.model),
+                 n_others = in->n_models + (in->unhealed != NULL);
     LT_TRY(lt_tokens_flops(&flops, in->base->o.model, in->tokens, true, err));
     *e = (lt_estimate){ .flops = flops * (double)runs, .memory_bytes = base_bytes + (in->q8 ? base_bytes / 2 : 0) };
-    for (size_t i = 0; i < in->n_models; i++) {
-        LT_TRY(lt_tokens_flops(&flops, in->models[i]->o.model, in->tokens, true, err));
+    for (size_t i = 0; i < n_others; i++) {
+        const lt_model *m = i < in->n_models ? in->models[i]->o.model : in->unhealed->o.model;
+        LT_TRY(lt_tokens_flops(&flops, m, in->tokens, true, err));
         e->flops += flops;
-        e->memory_bytes += lt_model_bytes(in->models[i]->o.model);
+        e->memory_bytes += lt_model_bytes(m);
     }
     e->memory_bytes += 2 * lt_model_exec_bytes(in->base->o.model, lt_min_size(in->tokens->n_ids, 2048));
     if (in->speed) {
-        e->flops += (double)(in->n_models + runs) * 3.0 * 2.0 * (double)lt_model_n_params(in->base->o.model) *
-                    (double)in->prompt;
-        e->read_bytes = (double)(in->n_models + runs) * 3.0 * (double)(in->new_tokens * base_bytes);
+        e->flops +=
+            (double)(n_others + runs) * 3.0 * 2.0 * (double)lt_model_n_params(in->base->o.model) * (double)in->prompt;
+        e->read_bytes = (double)(n_others + runs) * 3.0 * (double)(in->new_tokens * base_bytes);
     }
     return LT_OK;
 }

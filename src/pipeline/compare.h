@@ -12,6 +12,7 @@ typedef struct lt_compare_in {
     const lt_subject *base;
     const lt_subject *const *models; /* [n_models] of the base's vocabulary */
     size_t n_models;
+    const lt_subject *unhealed; /* what the only model was before it was healed: a row, and no target; NULL: none */
     const lt_tokens *tokens;
     size_t window;
     bool q8; /* a row for the base with its weights as q8_0 */

@@ -4,16 +4,10 @@
 #include <math.h>
 
 #include "io/file.h"
+#include "pipeline/healing_step.h"
 #include "pipeline/result.h"
 
 /* ---- what is written ---- */
-
-/* Weights are written as they came, unless that was in blocks. */
-static lt_dtype written_dtype(const lt_healing *x) {
-    const lt_dtype asked = lt_dtype_option(x->c->args), stored = x->source.o.model->embed.t.dtype;
-    if (asked != LT_N_DTYPES) return asked;
-    return lt_dtype_get(stored)->block > 1 || stored == LT_F64 ? LT_BF16 : stored;
-}
 
 static lt_status save_adapter(lt_healing *x, lt_err *err) {
     char *folder;
@@ -38,7 +32,8 @@ static lt_status save_model(lt_healing *x, lt_err *err) {
     LT_TRY(lt_export_find(&target, "ablinear", err));
     LT_TRY(lt_trainee_merge(x->h.trainee, LT_F32, x->c->team, err));
     LT_TRY(lt_outdir_file(&folder, &x->out, "model", err));
-    const lt_status st = lt_produce(&x->made, &l, &x->h.trainee->model, target, written_dtype(x), folder, err);
+    const lt_status st = lt_produce(&x->made, &l, &x->h.trainee->model, target,
+                                    lt_heal_dtype(x->c->args, x->source.o.model), folder, err);
     lt_free(folder);
     return st == LT_EVERIFY ? lt_context(err, st, "kept for inspection in %s", x->out.work) : st;
 }

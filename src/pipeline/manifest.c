@@ -231,7 +231,7 @@ static void put_training(FILE *f, const lt_lineage *l) {
     const char *key;
     json_t *v;
     if (!l->training) return;
-    fprintf(f, "\nTrained on from the parent:\n\n");
+    fprintf(f, "\nTrained on from %s:\n\n", l->plan ? "what the cuts left" : "the parent");
     json_object_foreach((json_t *)l->training, key, v) {
         fprintf(f, "- %s: ", key);
         put_value(f, v);

@@ -6,9 +6,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "io/file.h"
+#include "io/tfevents.h"
 #include "train/checkpoint.h"
 
 enum { RECENT = 20 }; /* losses that a spike is measured against */
@@ -26,6 +28,7 @@ typedef struct running {
     size_t *order, epoch;                           /* of the epoch in order; SIZE_MAX: none yet */
     size_t *which;                                  /* [per_step] */
     log_file metrics, speed;
+    lt_tfevents *events;
     double recent[RECENT];
     size_t n_recent;
     double saved_at, started;
@@ -66,6 +69,29 @@ static lt_status log_line(log_file *l, json_t *line, lt_err *err) {
 static void log_close(log_file *l) {
     if (l->f) fclose(l->f);
     lt_free(l->path);
+}
+
+/* ---- events ---- */
+
+static const char events_name[] = "events.out.tfevents.0.lathe";
+
+static double wall_time(void) {
+    struct timespec t;
+    return clock_gettime(CLOCK_REALTIME, &t) == 0 ? (double)t.tv_sec + 1e-9 * (double)t.tv_nsec : 0;
+}
+
+/* Events of step s are written before the checkpoint of s is: a resumed run keeps those up to it. */
+static lt_status events_open(running *r, lt_err *err) {
+    char *path = lt_path_join(r->in->folder, events_name);
+    if (!path) return lt_fail(err, LT_ENOMEM, "train: out of memory");
+    lt_status st = r->done.resumed ? LT_OK : lt_remove_tree(path, err);
+    if (st == LT_OK) st = lt_tfevents_open(&r->events, path, (int64_t)r->step + 1, wall_time(), err);
+    lt_free(path);
+    return st;
+}
+
+static lt_status event(running *r, const char *tag, double value, lt_err *err) {
+    return lt_tfevents_append(r->events, tag, (int64_t)r->step, wall_time(), value, err);
 }
 
 static json_t *real(double v) {
@@ -154,7 +180,8 @@ static lt_status resume(running *r, lt_err *err) {
     }
     r->first_step = r->step;
     if (st == LT_OK) st = log_open(&r->metrics, r->in->folder, "metrics.jsonl", metrics, err);
-    return st == LT_OK ? log_open(&r->speed, r->in->folder, "speed.jsonl", speed, err) : st;
+    if (st == LT_OK) st = log_open(&r->speed, r->in->folder, "speed.jsonl", speed, err);
+    return st == LT_OK ? events_open(r, err) : st;
 }
 
 /* ---- rows of a step ---- */
@@ -260,6 +287,9 @@ static lt_status report_step(running *r, const lt_step *s, double seconds, lt_er
                               s->lr, "grad_norm", s->grad_norm, "targets", (json_int_t)s->targets, "tokens",
                               (json_int_t)s->tokens, "epoch", epoch),
                     err));
+    LT_TRY(event(r, "train/loss", s->loss, err));
+    LT_TRY(event(r, "train/lr", s->lr, err));
+    LT_TRY(event(r, "train/grad_norm", s->grad_norm, err));
     return log_line(&r->speed,
                     json_pack("{s:I, s:f, s:f, s:I, s:I}", "step", (json_int_t)r->step, "seconds", seconds,
                               "tokens_per_s", (double)s->tokens / seconds, "rss_bytes",
@@ -307,6 +337,7 @@ static lt_status validate(running *r, lt_err *err) {
                     json_pack("{s:I, s:o, s:o}", "step", (json_int_t)r->step, "valid_loss", real(loss), "valid_ppl",
                               real(exp(loss))),
                     err));
+    LT_TRY(event(r, "validation/ppl", exp(loss), err));
     lt_log(in->ctx, LT_LOG_INFO, "step %zu: validation perplexity %.4f", r->step, exp(loss));
     if (has_best(r) && !(loss < r->done.valid_best)) return LT_OK;
     r->done.valid_best = loss;
@@ -385,6 +416,7 @@ lt_status lt_run_train_all(lt_run_done *out, const lt_run_train *in, lt_err *err
     *out = r.done;
     log_close(&r.metrics);
     log_close(&r.speed);
+    lt_tfevents_close(r.events);
     lt_trainer_destroy(r.trainer);
     lt_free(r.order);
     lt_free(r.which);

@@ -4,10 +4,10 @@
  *   FOLDER/checkpoint-*    train/checkpoint.h
  *   FOLDER/metrics.jsonl   a line per step and per validation: the same bytes however often it was interrupted
  *   FOLDER/speed.jsonl     seconds, tokens per second and memory per step: this machine's, these hours'
- *   FOLDER/budget.json     steps that a time budget was worth, when it was measured
- * Rows come epoch after epoch in the order of (seed, epoch); step n takes rows [n S, (n + 1) S), S = batch x
- * accumulate, of that stream. Every draw is keyed by seed and step, so a step depends on the checkpoint before it
- * alone. */
+ *   FOLDER/events.out.tfevents.0.lathe    the numbers of metrics.jsonl for TensorBoard; wall times are those of this
+ * run FOLDER/budget.json     steps that a time budget was worth, when it was measured Rows come epoch after epoch in
+ * the order of (seed, epoch); step n takes rows [n S, (n + 1) S), S = batch x accumulate, of that stream. Every draw is
+ * keyed by seed and step, so a step depends on the checkpoint before it alone. */
 #ifndef LT_TRAIN_RUN_H
 #define LT_TRAIN_RUN_H
 

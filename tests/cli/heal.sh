@@ -32,6 +32,7 @@ same() { # name of the folder aside
     sed -i "s/$2/$1/g" "$2/result.json" "$2/model/README.md"
     diff -r "$1/model" "$2/model" && cmp "$1/metrics.jsonl" "$2/metrics.jsonl" &&
         diff <("$HELPER" strip "$1/result.json") <("$HELPER" strip "$2/result.json") &&
+        diff <("$HELPER" events "$1"/*.tfevents.*) <("$HELPER" events "$2"/*.tfevents.*) &&
         { [ ! -e "$1/adapter" ] || diff -r "$1/adapter" "$2/adapter"; }
 }
 for preset in lora full freeze simple; do
@@ -43,6 +44,9 @@ done
 echo "$kills kills"
 for f in *.partial; do [ ! -e "$f" ] || fail "$f is left"; done
 expect 0 "" "$LATHE" inspect whole-lora
+# the version, three scalars a step, and perplexity before, and after every step of so few
+records=$("$HELPER" events whole-lora/events.out.tfevents.0.lathe | wc -l)
+[ "$records" -eq $((1 + 3 * 5 + 6)) ] || fail "$records events"
 expect 0 "" "$LATHE" finetune "$TINY" --preset full --data text.txt "${small[@]}" --threads 2 -o threads
 check cmp whole-full/metrics.jsonl threads/metrics.jsonl
 check cmp whole-full/model/model.safetensors threads/model/model.safetensors

@@ -202,6 +202,25 @@ static int poke(char **argv) {
     return !(file && fclose(file) == 0 && ok);
 }
 
+/* An event file without its wall times: of every record the bytes behind "\x09" and eight of time, as hex. */
+static int events(char **argv) {
+    enum { HEAD = 12, FOOT = 4, TIME = 9 };
+    lt_err err = { 0 };
+    char *data;
+    size_t n, at = 0;
+    if (lt_file_read(&data, &n, argv[0], 0, &err) != LT_OK) return complain(&err);
+    while (n - at >= HEAD + TIME + FOOT) {
+        uint64_t length;
+        memcpy(&length, data + at, sizeof length);
+        if (length < TIME || length > n - at - HEAD - FOOT) break;
+        for (size_t i = TIME; i < length; i++) printf("%02x", (unsigned)(unsigned char)data[at + HEAD + i]);
+        putchar('\n');
+        at += HEAD + FOOT + length;
+    }
+    lt_free(data);
+    return at != n && fprintf(stderr, "helper: %s ends within a record\n", argv[0]);
+}
+
 int main(int argc, char **argv) {
     const char *what = argc > 1 ? argv[1] : "";
     if (strcmp(what, "pick") == 0 && argc > 4) return pick(argc - 2, argv + 2);
@@ -210,6 +229,7 @@ int main(int argc, char **argv) {
     if (strcmp(what, "jsonl") == 0 && argc == 6) return jsonl(argv + 2);
     if (strcmp(what, "get") == 0 && argc == 4) return get(argv + 2);
     if (strcmp(what, "strip") == 0 && argc == 3) return strip(argv + 2);
+    if (strcmp(what, "events") == 0 && argc == 3) return events(argv + 2);
     if (strcmp(what, "poke") == 0 && argc == 6) return poke(argv + 2);
     if (strcmp(what, "ids") == 0 && argc == 4) return print_ids(argv + 2);
     fprintf(stderr, "helper: wrong arguments\n");
