@@ -140,8 +140,7 @@ static lt_status check_head(const lt_module *mod, const lt_model *m, lt_err *err
 static lt_status rank_check(const lt_cut *cut, const lt_model *m, lt_err *err) {
     const rank_cut *c = cut->parsed;
     lt_module mod;
-    if (!lt_model_find_module(m, c->module, &mod))
-        return lt_fail(err, LT_EDATA, "the model has no such linear (plan: %s)", c->module);
+    LT_TRY(lt_find_linear(&mod, m, c->module, "plan", err));
     LT_TRY(check_head(&mod, m, err));
     if (c->drift && mod.layer < 0)
         return lt_fail(err, LT_EUNSUPPORTED, "only modules of the layers can be fitted to drifted inputs (plan: %s)",

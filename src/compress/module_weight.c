@@ -1,8 +1,33 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "compress/module_weight.h"
 
+#include <string.h>
+
 bool lt_has_bias(const lt_linear *l) {
     return l->bias.name != NULL;
+}
+
+static bool has_part(const lt_linear *l, const char *part) {
+    for (size_t i = 0; l->layout && i < l->layout->n_parts; i++)
+        if (strcmp(l->layout->parts[i].name, part) == 0) return true;
+    return false;
+}
+
+lt_status lt_find_linear(lt_module *out, const lt_model *m, const char *name, const char *where, lt_err *err) {
+    const char *part = strchr(name, '#');
+    bool fused = false;
+    if (lt_model_find_module(m, name, out)) return LT_OK;
+    if (part) {
+        char *whole = lt_asprintf("%.*s", (int)(part - name), name);
+        if (!whole) return lt_fail(err, LT_ENOMEM, "out of memory (%s: %s)", where, name);
+        fused = lt_model_find_module(m, whole, out) && has_part(out->linear, part + 1);
+        lt_free(whole);
+    }
+    if (fused)
+        return lt_fail(err, LT_EUNSUPPORTED,
+                       "a part of a fused matrix cannot be cut alone: name the whole, %s (%s: %s)", out->linear->name,
+                       where, name);
+    return lt_fail(err, LT_EDATA, "the model has no such linear (%s: %s)", where, name);
 }
 
 lt_status lt_check_dense(const lt_linear *l, lt_err *err) {

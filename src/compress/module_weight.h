@@ -6,6 +6,9 @@
 
 #include "model/model.h"
 
+/* The linear of that name; else LT_EDATA, or LT_EUNSUPPORTED for a part of a fused matrix ("…c_attn#q"): its rows share
+ * one weight, which is stored, and so factored, whole. where: "plan", "rank file". */
+lt_status lt_find_linear(lt_module *out, const lt_model *m, const char *name, const char *where, lt_err *err);
 /* Dense and without adapters; else LT_EUNSUPPORTED naming it. */
 lt_status lt_check_dense(const lt_linear *l, lt_err *err);
 /* w [out * in]; Conv1D is transposed. Mapped pages of the tensor are given back. */

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "compress/method.h"
+#include "compress/module_weight.h"
 #include "io/file.h"
 
 enum { MAX_BYTES = 64 << 20 };
@@ -74,10 +75,7 @@ lt_status lt_ranks_check(const json_t *ranks, const lt_model *m, lt_err *err) {
     json_t *rank;
     lt_module mod;
     if (json_object_size(ranks) == 0) return lt_fail(err, LT_EDATA, "the rank file names no module");
-    json_object_foreach((json_t *)ranks, module, rank) {
-        if (!lt_model_find_module(m, module, &mod))
-            return lt_fail(err, LT_EDATA, "the model has no such linear (rank file: %s)", module);
-    }
+    json_object_foreach((json_t *)ranks, module, rank) LT_TRY(lt_find_linear(&mod, m, module, "rank file", err));
     return LT_OK;
 }
 

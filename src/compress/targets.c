@@ -2,6 +2,7 @@
 #include "compress/targets.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "compress/module_weight.h"
 #include "core/patterns.h"
@@ -21,6 +22,16 @@ static size_t count_modules(const lt_model *m) {
     return n;
 }
 
+/* No name of a linear has a "#": such a pattern asks for parts of fused matrices. */
+static lt_status check_no_parts(const char *const *pattern, lt_err *err) {
+    for (; pattern && *pattern; pattern++)
+        if (strchr(*pattern, '#'))
+            return lt_fail(err, LT_EUNSUPPORTED,
+                           "a part of a fused matrix cannot be cut or spared alone: name the whole (pattern: %s)",
+                           *pattern);
+    return LT_OK;
+}
+
 lt_status lt_targets_select(lt_targets *out, const lt_plan_in *in, lt_err *err) {
     lt_patterns include = { 0 }, exclude = { 0 };
     lt_targets t = { 0 };
@@ -30,6 +41,8 @@ lt_status lt_targets_select(lt_targets *out, const lt_plan_in *in, lt_err *err) 
         return lt_fail(err, LT_EUNSUPPORTED,
                        "the head is tied to the embedding: factoring it would add parameters (%s)",
                        in->model->head.name);
+    LT_TRY(check_no_parts(in->include, err));
+    LT_TRY(check_no_parts(in->exclude, err));
     LT_GO(lt_patterns_init(&include, in->include, err));
     LT_GO(lt_patterns_init(&exclude, in->exclude, err));
     t.module = lt_calloc(count_modules(in->model) + 1, sizeof *t.module);

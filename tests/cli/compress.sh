@@ -33,6 +33,10 @@ done
 check cmp -s "$TINY/tokenizer.json" small/model/tokenizer.json
 check cmp -s p.json small/plan.json
 check test "$(cat small/command.txt)" = "lathe apply $TINY --plan p.json --stats s.safetensors --output small"
+for f in configuration_lowrank.py modeling_lowrank.py; do
+    check cmp -s "$REPO/share/modeling/$f" "small/model/$f"
+done
+check test "$(value small/model/config.json auto_map.AutoModelForCausalLM)" = modeling_lowrank.LowRankLlamaForCausalLM
 [ ! -e small.partial ] && [ ! -e small.partial.lock ] || fail "something unfinished is left"
 expect 2 "--overwrite" "$LATHE" apply "$TINY" --plan p.json --stats s.safetensors -o small
 expect 2 "give --stats" "$LATHE" apply "$TINY" --plan p.json -o other
@@ -56,6 +60,7 @@ expect 0 "hf-dense" "$LATHE" export small --to hf-dense -o dense
 expect 0 "ablinear" "$LATHE" export small --to ablinear -o ab
 check cmp -s small/model/model.safetensors ab/model/model.safetensors
 grep -q '"model_type": "llama"' dense/model/config.json || fail "hf-dense is not a stock model"
+grep -q auto_map dense/model/config.json && fail "a stock model asks for remote code"
 expect 0 "every tensor; logits within" "$LATHE" verify dense --source small
 expect 0 "" "$LATHE" evaluate kld dense --base small --data "$test" --window 256 --max-windows 1 --require 'kld.max<1e-6'
 expect 8 "made from another model" "$LATHE" verify dense --source "$TINY"
