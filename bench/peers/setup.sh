@@ -3,4 +3,4 @@
 set -euo pipefail
 folder=${1:?usage: setup.sh FOLDER}
 python3 -m venv "$folder"
-"$folder/bin/pip" -q install torch transformers==4.57.6 safetensors gguf llama-cpp-python
+"$folder/bin/pip" -q install torch transformers==4.57.6 peft safetensors gguf llama-cpp-python
