@@ -10,7 +10,7 @@ static size_t use_site(const lt_stats *s, lt_stats_site site) {
     lt_stats_site found;
     size_t doubles = 0;
     for (size_t i = 0; i < site.n_modules; i++)
-        if (!lt_stats_site_of(s, site.modules[i], &found) || found.name != site.name) abort();
+        if (!lt_stats_find(s, site.kind, site.modules[i], &found) || found.name != site.name) abort();
     for (size_t k = 0; k < LT_N_STATS; k++) {
         const double *v;
         if (lt_stats_values(&v, s, site.name, lt_stat_rows[k]->name, NULL) != LT_OK) continue;
