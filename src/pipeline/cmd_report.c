@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* pipeline/cmd_report.c - results as tables and tidy data. */
+/* pipeline/cmd_report.c - results as tables, tidy data and a page with drawings. */
 #include "pipeline/commands.h"
 
 #include <stdio.h>
@@ -10,7 +10,8 @@
 #include "pipeline/report.h"
 #include "pipeline/result.h"
 
-const lt_report_format *const lt_report_formats[] = { &lt_report_md, &lt_report_csv, &lt_report_latex, NULL };
+const lt_report_format *const lt_report_formats[] = { &lt_report_md, &lt_report_csv, &lt_report_latex, &lt_report_html,
+                                                      NULL };
 
 static bool ends_with(const char *text, const char *end) {
     const size_t n = strlen(text), m = strlen(end);
@@ -30,6 +31,7 @@ static lt_status write_one(const lt_call_ctx *c, const lt_report *r, const lt_re
                            json_t *result, json_t *rows, lt_err *err) {
     lt_report_out o = { .path = path };
     const bool file = strcmp(path, "-") != 0;
+    LT_REQUIRE(err, file || !f->needs_file, "report: %s needs a file, drawings are made beside it", f->name);
     if (file) LT_TRY(lt_output_check(c, path, err));
     LT_TRY(lt_sink_open(&o.sink, c, path, err));
     const lt_status st = f->write(&o, r, err);
@@ -53,6 +55,7 @@ static lt_status folder_file(const lt_call_ctx *c, const lt_report *r, const lt_
     return st;
 }
 
+/* The page, last in the list, comes first: it is what may lack something. */
 static lt_status write_folder(const lt_call_ctx *c, const lt_report *r, json_t *result, json_t *rows, lt_err *err) {
     const char *folder = lt_arg_string(c->args, "output");
     const lt_report_format *only = lt_arg_given(c->args, "format") ? choose(c->args, folder) : NULL;
@@ -69,7 +72,7 @@ static lt_status write_all(const lt_call_ctx *c, const lt_report *r, json_t **re
     const char *path = lt_arg_string(c->args, "output");
     const lt_report_format *f = choose(c->args, path);
     const bool folder = lt_path_is_dir(path) || path[strlen(path) - 1] == '/';
-    LT_REQUIRE(err, folder || f, "report: --format, or a name that ends with .md, .csv or .tex (%s)", path);
+    LT_REQUIRE(err, folder || f, "report: --format, or a name that ends with .md, .csv, .tex or .html (%s)", path);
     json_t *j = lt_result_new(c);
     if (!j) return lt_fail(err, LT_ENOMEM, "report: out of memory");
     json_object_set_new(j, "values", json_integer((json_int_t)json_array_size(r->values)));
@@ -116,8 +119,8 @@ static const lt_positional positionals[] = {
 static const lt_option options[] = {
     { "output", LT_OPT_PATH, lt_required, 0, 0, NULL, false, "FILE|DIR",
       "what to write; a folder (there, or ending in /) gets every format; -: standard output" },
-    { "format", LT_OPT_STRING, NULL, 0, 0, "md|csv|latex", false, NULL,
-      "default: by the end of the name, .md .csv .tex" },
+    { "format", LT_OPT_STRING, NULL, 0, 0, "md|csv|latex|html", false, NULL,
+      "default: by the end of the name, .md .csv .tex .html" },
     { "published", LT_OPT_PATH, NULL, 0, 0, NULL, true, "FILE",
       "CSV of values from elsewhere: model, metric, value, and the other columns of the tidy CSV" },
     { NULL, LT_OPT_STRING, NULL, 0, 0, NULL, false, NULL, NULL },
@@ -125,11 +128,12 @@ static const lt_option options[] = {
 
 const lt_command lt_cmd_report = {
     .name = "report",
-    .summary = "results as Markdown, tidy CSV and LaTeX",
+    .summary = "results as Markdown, tidy CSV, LaTeX, and a page with drawings",
     .details =
         "Values measured under different conditions never share a table: protocol, window, tokens and text stand "
-        "over it.",
-    .example = "lathe report study -o study.md",
+        "over it. The page is one file; it draws quality against size, what a plan predicted against what was "
+        "measured, the ranks of each layer, and training curves (by gnuplot).",
+    .example = "lathe report study -o study.html",
     .positionals = positionals,
     .options = options,
     .run = run,

@@ -60,9 +60,10 @@ lt_status lt_report_put(lt_report_out *o, lt_err *err, const char *format, ...) 
 
 typedef struct lt_report_format {
     const char *name, *suffix; /* "latex", ".tex" */
+    bool needs_file;           /* draws beside it: cannot go to standard output */
     lt_status (*write)(lt_report_out *o, const lt_report *r, lt_err *err);
 } lt_report_format;
-extern const lt_report_format lt_report_md, lt_report_csv, lt_report_latex;
+extern const lt_report_format lt_report_md, lt_report_csv, lt_report_latex, lt_report_html;
 extern const lt_report_format *const lt_report_formats[]; /* NULL-terminated */
 
 #endif

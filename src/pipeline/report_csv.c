@@ -44,4 +44,4 @@ static lt_status write_csv(lt_report_out *o, const lt_report *r, lt_err *err) {
     return LT_OK;
 }
 
-const lt_report_format lt_report_csv = { "csv", ".csv", write_csv };
+const lt_report_format lt_report_csv = { "csv", ".csv", false, write_csv };

@@ -80,4 +80,4 @@ static lt_status write_latex(lt_report_out *o, const lt_report *r, lt_err *err) 
     return st;
 }
 
-const lt_report_format lt_report_latex = { "latex", ".tex", write_latex };
+const lt_report_format lt_report_latex = { "latex", ".tex", false, write_latex };

@@ -56,4 +56,4 @@ static lt_status write_md(lt_report_out *o, const lt_report *r, lt_err *err) {
     return st;
 }
 
-const lt_report_format lt_report_md = { "md", ".md", write_md };
+const lt_report_format lt_report_md = { "md", ".md", false, write_md };

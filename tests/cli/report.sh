@@ -36,6 +36,22 @@ expect 0 'source,model,axis_model,metric' "$LATHE" report lm.json --published pu
 expect 0 'a, "b" \<c\>' "$LATHE" report lm.json -o - --format md
 expect 0 'a, \textquotedbl{}b\textquotedbl{} \textless{}c\textgreater{}' "$LATHE" report lm.json -o - --format latex
 
+# the page: one file that links to nothing, everything escaped, the same bytes again; without gnuplot it says so
+expect 6 "gnuplot" env PATH="$TMP" "$LATHE" report study -o none.html
+[ -e none.html ] && fail "a page without its drawings"
+if command -v gnuplot >/dev/null; then
+    sed 's/<c>/<script>alert(1)<\/script>/' lm.json >evil.json
+    expect 0 "" "$LATHE" report study evil.json -o page.html
+    expect 0 "" "$LATHE" report study evil.json -o all/
+    check cmp page.html all/report.html
+    check test -s all/report.md -a -s all/report.csv -a -s all/report.tex
+    [ "$(ls all | wc -l)" -eq 4 ] || fail "left behind: $(ls all)"
+    grep -q '<script' page.html && fail "not escaped"
+    [ "$(grep -c '^<svg' page.html)" -eq 6 ] || fail "not six drawings: $(grep -c '^<svg' page.html)"
+    [ -z "$(grep -oE "id=['\"][^'\"]*" page.html | sort | uniq -d)" ] || fail "names of parts are there twice"
+fi
+expect 2 "needs a file" "$LATHE" report study -o - --format html
+
 # refused, by name
 bad() {
     printf '%b' "$1" >bad.json
