@@ -23,6 +23,15 @@ static const lt_export_target ablinear = {
     .max_logit_gap = 0.0,
     .write = lt_model_save,
 };
+static const lt_export_target ab = {
+    .name = "ab",
+    .summary = "factored linears as two tensors (A, B) of their module; for other low-rank tools, and read by lathe",
+    .output = "model",
+    .dtypes = "bf16|f16|f32",
+    .form = LT_FORM_AB,
+    .max_logit_gap = 0.0,
+    .write = lt_model_save,
+};
 /* Epsilon and rotary base are f32 there, llama3's rule is one f32 divisor per frequency. */
 static const lt_export_target gguf = {
     .name = "gguf",
@@ -37,7 +46,7 @@ static const lt_export_target gguf = {
     .check = lt_export_gguf_check,
 };
 
-const lt_export_target *const lt_export_targets[] = { &hf_dense, &ablinear, &gguf, NULL };
+const lt_export_target *const lt_export_targets[] = { &hf_dense, &ablinear, &ab, &gguf, NULL };
 
 lt_status lt_export_find(const lt_export_target **out, const char *name, lt_err *err) {
     char list[256] = "";

@@ -59,6 +59,8 @@ expect 2 "did you mean ppl?" "$LATHE" evaluate perplexity "$TINY" --data "$test"
 expect 0 "hf-dense" "$LATHE" export small --to hf-dense -o dense
 expect 0 "ablinear" "$LATHE" export small --to ablinear -o ab
 check cmp -s small/model/model.safetensors ab/model/model.safetensors
+expect 0 "ab" "$LATHE" export small --to ab -o pairs
+expect 0 "" "$LATHE" evaluate kld pairs --base small --data "$test" --window 256 --max-windows 1 --require 'kld.max<1e-6'
 grep -q '"model_type": "llama"' dense/model/config.json || fail "hf-dense is not a stock model"
 grep -q auto_map dense/model/config.json && fail "a stock model asks for remote code"
 expect 0 "every tensor; logits within" "$LATHE" verify dense --source small
