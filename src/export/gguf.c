@@ -14,14 +14,6 @@ static lt_status copy_keys(lt_gguf_writer *w, const lt_gguf *g) {
     return LT_OK;
 }
 
-static lt_status has_tokenizer(bool *there, const lt_model *m, lt_err *err) {
-    char *path = lt_path_join(m->path, "tokenizer.json");
-    if (!path) return lt_fail(err, LT_ENOMEM, "out of memory (%s)", m->path);
-    *there = lt_path_exists(path);
-    lt_free(path);
-    return LT_OK;
-}
-
 typedef struct putting {
     const lt_model *m;
     const lt_ctx *ctx;
@@ -34,7 +26,7 @@ static lt_status put_tokenizer(void *self, lt_gguf_writer *w, lt_err *err) {
     size_t n_plain = 0;
     bool there;
     if (lt_model_gguf(m)) return copy_keys(w, lt_model_gguf(m));
-    LT_TRY(has_tokenizer(&there, m, err));
+    LT_TRY(lt_tokenizer_there(&there, m->path, err));
     if (!there) {
         lt_gguf_put_text(w, "tokenizer.ggml.model", "no_vocab");
         return LT_OK;
@@ -61,7 +53,7 @@ static lt_status open_source(lt_tokenizer **out, const lt_model *m, lt_err *err)
         return lt_gguf_has(lt_model_gguf(m), "tokenizer.ggml.tokens")
                    ? lt_tokenizer_from_gguf(out, lt_model_gguf(m), err)
                    : LT_OK;
-    LT_TRY(has_tokenizer(&there, m, err));
+    LT_TRY(lt_tokenizer_there(&there, m->path, err));
     return there ? lt_tokenizer_open(out, m->path, err) : LT_OK;
 }
 

@@ -25,11 +25,11 @@ static lt_status inspect_folder(const lt_inspect *in, lt_err *err) {
     if (there) return lt_inspect_model(in, err);
     LT_TRY(holds(&there, in->path, "adapter_config.json", err));
     if (there) return lt_inspect_adapter(in, err);
-    LT_TRY(holds(&there, in->path, "tokenizer.json", err));
+    LT_TRY(lt_tokenizer_there(&there, in->path, err));
     if (there) return lt_inspect_tokenizer(in, err);
     return lt_fail(err, LT_EDATA,
                    "%s: neither a model, an adapter nor a tokenizer (no config.json, model/, model.gguf, "
-                   "adapter_config.json, tokenizer.json)",
+                   "adapter_config.json, tokenizer.json, vocab.json with merges.txt)",
                    in->path);
 }
 

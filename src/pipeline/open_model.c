@@ -23,7 +23,7 @@ static lt_status holds(bool *there, const char *folder, const char *name, lt_err
 static lt_status folder_tokenizer(lt_tokenizer **out, const char *folder, lt_err *err) {
     bool there;
     *out = NULL;
-    LT_TRY(holds(&there, folder, "tokenizer.json", err));
+    LT_TRY(lt_tokenizer_there(&there, folder, err));
     return there ? lt_tokenizer_open(out, folder, err) : LT_OK;
 }
 
@@ -44,7 +44,8 @@ lt_status lt_open_model(lt_opened *out, const char *name, lt_with_tokenizer with
     lt_free(path);
     if (st == LT_OK && with != LT_TOKENIZER_NO) st = lt_model_tokenizer(&out->tokenizer, out->model, err);
     if (st == LT_OK && with == LT_TOKENIZER_NEEDED && !out->tokenizer)
-        st = lt_fail(err, LT_EDATA, "%s: the model has no tokenizer (tokenizer.json)", out->model->path);
+        st = lt_fail(err, LT_EDATA, "%s: the model has no tokenizer (tokenizer.json, or vocab.json and merges.txt)",
+                     out->model->path);
     if (st != LT_OK) lt_opened_clear(out);
     return st;
 }
@@ -109,7 +110,9 @@ lt_status lt_open_tokenizer(lt_tokenizer **out, const char *name, lt_err *err) {
                                                : tokenizer_of_gguf(out, path, err);
     lt_free(path);
     if (st != LT_OK || *out) return st;
-    return lt_fail(err, LT_EDATA, "%s: no tokenizer there (looked for tokenizer.json and a GGUF's tokens)", name);
+    return lt_fail(
+        err, LT_EDATA,
+        "%s: no tokenizer there (looked for tokenizer.json, vocab.json with merges.txt, and a GGUF's tokens)", name);
 }
 
 /* ---- chat templates ---- */
@@ -140,7 +143,7 @@ static lt_status chat_beside(lt_chat **out, const char *path, const lt_tokenizer
 static lt_status chat_of_folder(lt_chat **out, const char *path, const lt_tokenizer *tok, const char *file,
                                 lt_err *err) {
     bool there, below, gguf;
-    LT_TRY(holds(&there, path, "tokenizer.json", err));
+    LT_TRY(lt_tokenizer_there(&there, path, err));
     LT_TRY(holds(&below, path, "model/tokenizer.json", err));
     LT_TRY(holds(&gguf, path, "model.gguf", err));
     if (there || (!below && !gguf)) return lt_chat_open(out, path, tok, file, err);

@@ -187,15 +187,89 @@ typedef struct folder_files {
     json_t *root, *config, *special, *generation;
 } folder_files;
 
-static lt_status load_files(folder_files *f, const char *folder, lt_err *err) {
-    char *path = lt_path_join(folder, "tokenizer.json");
+static lt_status holds(bool *there, const char *folder, const char *file, lt_err *err) {
+    char *path = lt_path_join(folder, file);
     if (!path) return lt_fail(err, LT_ENOMEM, "no memory for a path (%s)", folder);
-    const lt_status st = lt_json_load(&f->root, path, err);
+    *there = lt_path_exists(path);
     lt_free(path);
-    LT_TRY(st);
+    return LT_OK;
+}
+
+static lt_status is_old(bool *old, const char *folder, lt_err *err) {
+    bool whole, vocab, merges;
+    LT_TRY(holds(&whole, folder, "tokenizer.json", err));
+    LT_TRY(holds(&vocab, folder, "vocab.json", err));
+    LT_TRY(holds(&merges, folder, "merges.txt", err));
+    *old = !whole && vocab && merges;
+    return LT_OK;
+}
+
+lt_status lt_tokenizer_there(bool *there, const char *folder, lt_err *err) {
+    LT_TRY(holds(there, folder, "tokenizer.json", err));
+    return *there ? LT_OK : is_old(there, folder, err);
+}
+
+/* The roles that the class fills by default count as if the config named them. */
+static lt_status build_root(folder_files *f, const lt_tok_vocab_files *v, const char *folder, const char *where,
+                            lt_err *err) {
+    json_t *names;
+    LT_TRY(lt_tok_vocab_tree(&f->root, &names, v, folder, where, err));
+    if (!f->config) f->config = json_object();
+    const int failed = json_object_update(f->config, names);
+    json_decref(names);
+    return failed ? lt_fail(err, LT_ENOMEM, "no memory for a JSON value") : LT_OK;
+}
+
+static lt_status load_old(folder_files *f, const char *folder, const char *where, lt_err *err) {
+    json_t *vocab = NULL, *added = NULL, *model = NULL;
+    lt_status st = load_optional(&vocab, folder, "vocab.json", err);
+    if (st == LT_OK) st = load_optional(&added, folder, "added_tokens.json", err);
+    if (st == LT_OK) st = load_optional(&model, folder, "config.json", err);
+    if (st == LT_OK)
+        st = build_root(f, &(lt_tok_vocab_files){ vocab, added, f->config, f->special, model }, folder, where, err);
+    json_decref(vocab);
+    json_decref(added);
+    json_decref(model);
+    return st;
+}
+
+static lt_status load_files(folder_files *f, bool old, const char *folder, const char *where, lt_err *err) {
+    if (!old) LT_TRY(lt_json_load(&f->root, where, err));
     LT_TRY(load_optional(&f->config, folder, "tokenizer_config.json", err));
     LT_TRY(load_optional(&f->special, folder, "special_tokens_map.json", err));
-    return load_optional(&f->generation, folder, "generation_config.json", err);
+    LT_TRY(load_optional(&f->generation, folder, "generation_config.json", err));
+    return old ? load_old(f, folder, where, err) : LT_OK;
+}
+
+static void clear_files(folder_files *f) {
+    json_decref(f->root);
+    json_decref(f->config);
+    json_decref(f->special);
+    json_decref(f->generation);
+}
+
+/* *where: the file that messages name; lt_free. */
+static lt_status open_files(folder_files *f, char **where, const char *folder, lt_err *err) {
+    bool old;
+    *where = NULL;
+    LT_TRY(is_old(&old, folder, err));
+    *where = lt_path_join(folder, old ? "vocab.json" : "tokenizer.json");
+    if (!*where) return lt_fail(err, LT_ENOMEM, "no memory for a path (%s)", folder);
+    LT_TRY(load_files(f, old, folder, *where, err));
+    return overrule_prefix_space(f->root, f->config, err);
+}
+
+lt_status lt_tokenizer_folder_tree(json_t **root, json_t **config, const char *folder, lt_err *err) {
+    folder_files f = { 0 };
+    char *where;
+    const lt_status st = open_files(&f, &where, folder, err);
+    if (st == LT_OK) {
+        *root = json_incref(f.root);
+        *config = json_incref(f.config);
+    }
+    clear_files(&f);
+    lt_free(where);
+    return st;
 }
 
 static void find_ends(lt_tokenizer *t, const folder_files *f) {
@@ -208,18 +282,14 @@ static void find_ends(lt_tokenizer *t, const folder_files *f) {
 lt_status lt_tokenizer_open(lt_tokenizer **out, const char *folder, lt_err *err) {
     folder_files f = { 0 };
     lt_tokenizer *t = NULL;
-    char *where = lt_path_join(folder, "tokenizer.json");
-    lt_status st = where ? load_files(&f, folder, err) : lt_fail(err, LT_ENOMEM, "no memory for a path (%s)", folder);
-    if (st == LT_OK) st = overrule_prefix_space(f.root, f.config, err);
+    char *where;
+    lt_status st = open_files(&f, &where, folder, err);
     if (st == LT_OK) st = lt_tokenizer_from_tree(&t, f.root, where, err);
     if (st == LT_OK) {
         find_ends(t, &f);
         *out = t;
     }
-    json_decref(f.root);
-    json_decref(f.config);
-    json_decref(f.special);
-    json_decref(f.generation);
+    clear_files(&f);
     lt_free(where);
     return st;
 }

@@ -30,14 +30,6 @@ static lt_status no_form(const putting *p, const char *part) {
     return lt_fail(p->err, LT_EUNSUPPORTED, "a GGUF has no name for this %s (%s/tokenizer.json)", part, p->folder);
 }
 
-static lt_status load(json_t **out, const putting *p, const char *name, bool needed) {
-    char *path = lt_path_join(p->folder, name);
-    if (!path) return no_memory(p);
-    const lt_status st = needed || lt_path_exists(path) ? lt_json_load(out, path, p->err) : LT_OK;
-    lt_free(path);
-    return st;
-}
-
 /* ---- tokens ---- */
 
 /* "<0x0A>", a byte that characters outside the vocabulary fall back on. */
@@ -272,8 +264,7 @@ static lt_status put_chat_template(const putting *p) {
 static lt_status put_all(putting *p, int32_t bos, int32_t eos) {
     const json_t *model = NULL;
     LT_TRY(lt_tokenizer_open(&p->t, p->folder, p->err));
-    LT_TRY(load(&p->root, p, "tokenizer.json", true));
-    LT_TRY(load(&p->config, p, "tokenizer_config.json", false));
+    LT_TRY(lt_tokenizer_folder_tree(&p->root, &p->config, p->folder, p->err));
     model = json_object_get(p->root, "model");
     read_specials(p, bos, eos);
     LT_TRY(read_ends(p));

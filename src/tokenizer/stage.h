@@ -83,6 +83,20 @@ bool lt_tok_named(int32_t *id, const lt_tokenizer *t, const json_t *config, cons
 /* The tree of the tokenizer.json that a GGUF's vocabulary came from, in the members that from_tree reads; ids -1: none.
  */
 lt_status lt_tokenizer_gguf_tree(json_t **out, int32_t *bos, int32_t *eos, const struct lt_gguf *g, lt_err *err);
+/* What lies beside merges.txt in a folder without tokenizer.json; all but vocab may be NULL. */
+typedef struct lt_tok_vocab_files {
+    json_t *vocab, *added;                  /* vocab.json, added_tokens.json */
+    const json_t *config, *special, *model; /* tokenizer_config.json, special_tokens_map.json, config.json */
+} lt_tok_vocab_files;
+/* The tree of the tokenizer.json that transformers makes of them, and the special tokens by role ("bos_token"). Classes
+ * GPT2Tokenizer and Qwen2Tokenizer; what cannot be known is LT_EUNSUPPORTED. */
+lt_status lt_tok_vocab_tree(json_t **root, json_t **names, const lt_tok_vocab_files *f, const char *folder,
+                            const char *where, lt_err *err);
+/* The list of a merges.txt, [["t", "h"], ...]. Blank lines are no merges; any other that is not two tokens with a blank
+ * between them is LT_EDATA with its number. */
+lt_status lt_tok_merges_parse(json_t **out, const char *text, size_t bytes, const char *where, lt_err *err);
+/* The tree of a folder's tokenizer, and its tokenizer_config.json (NULL: none). */
+lt_status lt_tokenizer_folder_tree(json_t **root, json_t **config, const char *folder, lt_err *err);
 /* Replace is a row of two tables. */
 lt_status lt_tok_replace_parse(void **self, const json_t *j, const lt_tok_source *in, lt_err *err);
 void lt_tok_replace_destroy(void *self);

@@ -12,8 +12,11 @@
 struct lt_gguf;
 typedef struct lt_tokenizer lt_tokenizer;
 
-/* folder: holds tokenizer.json (tokenizer_config.json and generation_config.json are read for bos/eos when there). */
+/* folder: holds tokenizer.json, or else vocab.json and merges.txt of a byte-level BPE whose class is named
+ * (tokenizer_config.json and generation_config.json are read for bos/eos when there). */
 lt_status lt_tokenizer_open(lt_tokenizer **out, const char *folder, lt_err *err);
+/* Whether the folder holds those files. */
+lt_status lt_tokenizer_there(bool *there, const char *folder, lt_err *err);
 lt_status lt_tokenizer_from_json(lt_tokenizer **out, const char *text, size_t bytes, const char *name, lt_err *err);
 lt_status lt_tokenizer_from_gguf(lt_tokenizer **out, const struct lt_gguf *g, lt_err *err);
 void lt_tokenizer_destroy(lt_tokenizer *t);

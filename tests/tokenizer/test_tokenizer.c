@@ -387,6 +387,10 @@ static void bad_files_get_one_line_that_names_the_fault(void **state) {
         { "{" MODEL ",\"post_processor\":{\"type\":\"RobertaProcessing\",\"cls\":[\"a\",0],\"sep\":[\"b\",77]}}",
           LT_EDATA, "77" },
         { "{" MODEL ",\"decoder\":{\"type\":\"Guess\"}}", LT_EUNSUPPORTED, "Guess" },
+        { "{" MODEL ",\"decoder\":{\"type\":\"Sequence\",\"decoders\":[\"decoder\"]}}", LT_EDATA, "decoder" },
+        { "{" MODEL ",\"decoder\":{\"type\":\"Sequence\",\"decoders\":{\"type\":\"Fuse\"}}}", LT_EDATA, "decoders" },
+        { "{" MODEL ",\"normalizer\":{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"AAAA\"}}", LT_EUNSUPPORTED,
+          "Precompiled" },
     };
     for (size_t i = 0; i < LT_COUNTOF(bad); i++) {
         lt_tokenizer *t = NULL;
@@ -452,6 +456,97 @@ static void config_names_ends_and_overrules_the_prefix_space(void **state) {
     assert_int_equal(lt_tokenizer_eos(t), 7);
     assert_ids(t, "the", 3, (int32_t[]){ 257 }, 1);
     lt_tokenizer_destroy(t);
+}
+
+/* ---- vocab.json and merges.txt ---- */
+
+static const char *split_folder(const char *vocab, const char *merges, const char *config) {
+    lt_err err = { 0 };
+    assert_ok(lt_make_dirs(test_path("split"), &err), &err);
+    test_write_file(test_path("split/vocab.json"), vocab, strlen(vocab));
+    test_write_file(test_path("split/merges.txt"), merges, strlen(merges));
+    test_write_file(test_path("split/tokenizer_config.json"), config, strlen(config));
+    return test_path("split");
+}
+
+static text byte_vocab(void) {
+    text t = { 0 };
+    for (unsigned b = 0; b < 256; b++) {
+        char utf8[5] = "";
+        lt_utf8_put(utf8, lt_tok_symbol((unsigned char)b));
+        add(&t, "%s\"%s%s\":%u", b ? "," : "{", b == '"' || b == '\\' ? "\\" : "", utf8, b);
+    }
+    add(&t, ",\"th\":256,\"</s>\":257}");
+    return t;
+}
+
+#define ENDS "\"bos_token\":\"</s>\",\"eos_token\":\"</s>\",\"unk_token\":\"</s>\""
+#define GPT2 "{\"tokenizer_class\":\"GPT2Tokenizer\"," ENDS "}"
+
+static void split_files_need_no_tokenizer_json(void **state) {
+    (void)state;
+    lt_tokenizer *t;
+    lt_err err = { 0 };
+    text v = byte_vocab();
+    const char *path = split_folder(v.s, "#version: 0.2\r\nt h\r\n\r\n",
+                                    "{\"tokenizer_class\":\"GPT2Tokenizer\",\"add_bos_token\":true," ENDS "}");
+    assert_ok(lt_tokenizer_open(&t, path, &err), &err);
+    assert_int_equal(lt_tokenizer_bos(t), 257);
+    assert_int_equal(lt_tokenizer_eos(t), 257);
+    assert_true(lt_tokenizer_is_special(t, 257));
+    int32_t *ids;
+    size_t n;
+    assert_ok(lt_tokenizer_encode(t, "the</s>", 7, true, &ids, &n, &err), &err);
+    assert_int_equal(n, 4);
+    assert_memory_equal(ids, ((int32_t[]){ 257, 256, 'e', 257 }), 4 * sizeof *ids);
+    lt_free(ids);
+    lt_tokenizer_destroy(t);
+    /* no class is named: the model's family tells, also that of a factored model */
+    const char *family = "{\"model_type\":\"lowrank_gpt2\"}";
+    split_folder(v.s, "#version: 0.2\nt h\n", "{" ENDS "}");
+    test_write_file(test_path("split/config.json"), family, strlen(family));
+    assert_ok(lt_tokenizer_open(&t, test_path("split"), &err), &err);
+    assert_ids(t, "th", 2, (int32_t[]){ 256 }, 1);
+    lt_tokenizer_destroy(t);
+    assert_ok(lt_remove_tree(test_path("split"), &err), &err);
+    free(v.s);
+}
+
+static void bad_split_files_are_named(void **state) {
+    (void)state;
+    text v = byte_vocab();
+    const struct {
+        const char *vocab, *merges, *config;
+        lt_status code;
+        const char *says;
+    } bad[] = {
+        { v.s, "#version: 0.2\nt h\n", "{}", LT_EUNSUPPORTED, "none named" },
+        { v.s, "#version: 0.2\nt h\n", "{\"tokenizer_class\":\"CLIPTokenizer\"}", LT_EUNSUPPORTED, "CLIPTokenizer" },
+        { v.s, "#version: 0.2\nt h\n", "{\"tokenizer_class\":\"GPT2Tokenizer\"}", LT_EUNSUPPORTED, "<|endoftext|>" },
+        { v.s, "t h\n", GPT2, LT_EUNSUPPORTED, "#version" },
+        { v.s, "#version: 0.2\nt h", GPT2, LT_EUNSUPPORTED, "last line" },
+        { v.s, "#version: 0.2\nth\n", GPT2, LT_EDATA, "line 2" },
+        { v.s, "#version: 0.2\nt h e\n", GPT2, LT_EDATA, "line 2" },
+        { v.s, "#version: 0.2\n\xff h\n", GPT2, LT_EDATA, "UTF-8" },
+        { v.s, "#version: 0.2\nt nothing\n", GPT2, LT_EDATA, "nothing" },
+        { "{\"a\":0}", "#version: 0.2\n", GPT2, LT_EUNSUPPORTED, "byte 0x00" },
+        { "[]", "#version: 0.2\n", GPT2, LT_EDATA, "object" },
+        { v.s, "#version: 0.2\n",
+          "{\"tokenizer_class\":\"GPT2Tokenizer\"," ENDS ",\"added_tokens_decoder\":{\"x\":{}}}", LT_EDATA, "\"x\"" },
+        { v.s, "#version: 0.2\n",
+          "{\"tokenizer_class\":\"GPT2Tokenizer\"," ENDS ",\"added_tokens_decoder\":{\"900\":{\"content\":\"<x>\"}}}",
+          LT_EDATA, "900" },
+    };
+    for (size_t i = 0; i < LT_COUNTOF(bad); i++) {
+        lt_tokenizer *t = NULL;
+        lt_err err = { 0 };
+        const char *path = split_folder(bad[i].vocab, bad[i].merges, bad[i].config);
+        const lt_status st = lt_tokenizer_open(&t, path, &err);
+        if (st != bad[i].code || !strstr(err.message, bad[i].says) || strchr(err.message, '\n'))
+            fail_msg("%zu: status %d, \"%s\"", i, (int)st, err.message);
+        assert_null(t);
+    }
+    free(v.s);
 }
 
 /* ---- memory ---- */
@@ -618,6 +713,8 @@ int main(void) {
         cmocka_unit_test(truncated_files_are_refused),
         cmocka_unit_test(a_folder_without_tokenizer_is_named),
         cmocka_unit_test(config_names_ends_and_overrules_the_prefix_space),
+        cmocka_unit_test(split_files_need_no_tokenizer_json),
+        cmocka_unit_test(bad_split_files_are_named),
         cmocka_unit_test(every_allocation_may_fail),
         cmocka_unit_test(bad_gguf_vocabularies_are_named),
         cmocka_unit_test(every_known_pre_tokenizer_opens),

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Every record of the golden folders: ids, both decodings, and streamed pieces are those of the reference library. */
+#include "support/support.h"
 #include "tok_test.h"
 
 typedef struct check {
@@ -100,6 +101,62 @@ static void folder_gives_the_reference_ids(void **state) {
     lt_tokenizer_destroy(t);
 }
 
+/* ---- the same tokenizer as vocab.json and merges.txt ---- */
+
+static void copy_optional(const char *name, const char *file, const char *folder) {
+    char from[2048], to[2048];
+    snprintf(from, sizeof from, GOLDEN "%s/%s", name, file);
+    snprintf(to, sizeof to, "%s/%s", folder, file);
+    if (lt_path_exists(from)) assert_int_equal(lt_copy_file(from, to, NULL), LT_OK);
+}
+
+static void write_merges(const json_t *merges, const char *path) {
+    FILE *f = fopen(path, "w");
+    size_t i;
+    json_t *m;
+    assert_non_null(f);
+    fputs("#version: 0.2\n", f);
+    json_array_foreach(merges, i, m) {
+        if (json_is_string(m))
+            fprintf(f, "%s\n", json_string_value(m));
+        else
+            fprintf(f, "%s %s\n", json_string_value(json_array_get(m, 0)), json_string_value(json_array_get(m, 1)));
+    }
+    fclose(f);
+}
+
+static void split_folder(const char *name, const char *folder) {
+    char path[2048];
+    json_t *root;
+    lt_err err = { 0 };
+    assert_int_equal(lt_make_dirs(folder, &err), LT_OK);
+    snprintf(path, sizeof path, GOLDEN "%s/tokenizer.json", name);
+    if (lt_json_load(&root, path, &err) != LT_OK) fail_msg("%s", err.message);
+    const json_t *model = json_object_get(root, "model");
+    snprintf(path, sizeof path, "%s/vocab.json", folder);
+    assert_int_equal(lt_json_save(json_object_get(model, "vocab"), path, &err), LT_OK);
+    snprintf(path, sizeof path, "%s/merges.txt", folder);
+    write_merges(json_object_get(model, "merges"), path);
+    copy_optional(name, "tokenizer_config.json", folder);
+    copy_optional(name, "special_tokens_map.json", folder);
+    json_decref(root);
+}
+
+static void vocab_and_merges_give_the_reference_ids(void **state) {
+    char path[1024];
+    const char *name = *state;
+    snprintf(path, sizeof path, GOLDEN "%s", name);
+    if (!have(path)) skip();
+    snprintf(path, sizeof path, "%s", test_path(name));
+    split_folder(name, path);
+    lt_tokenizer *t = open_folder(path);
+    check c = { .t = t };
+    snprintf(path, sizeof path, GOLDEN "%s/cases.jsonl", name);
+    each_line(path, encode_line, &c);
+    finish(&c, name, 500);
+    lt_tokenizer_destroy(t);
+}
+
 static void gguf_gives_the_reference_ids(void **state) {
     char path[512];
     const char *name = *state;
@@ -132,11 +189,16 @@ static void released_gguf_gives_the_reference_ids(void **state) {
 
 #define FOLDER(name)                                                                                                   \
     { "folder " name, folder_gives_the_reference_ids, NULL, NULL, name }
+#define SPLIT(name)                                                                                                    \
+    { "vocab and merges " name, vocab_and_merges_give_the_reference_ids, NULL, NULL, name }
 #define GGUF(name)                                                                                                     \
     { "gguf " name, gguf_gives_the_reference_ids, NULL, NULL, name }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        SPLIT("gpt2"),
+        SPLIT("opt"),
+        SPLIT("qwen2"),
         FOLDER("gpt2"),
         FOLDER("llama3"),
         FOLDER("smollm_style"),
