@@ -34,8 +34,7 @@ static lt_status put_tokenizer(void *self, lt_gguf_writer *w, lt_err *err) {
     LT_TRY(lt_tokenizer_put_gguf(w, m->path, c->vocab_size, c->bos, c->n_eos ? c->eos[0] : -1, &n_plain, err));
     if (n_plain > 0)
         lt_log(p->ctx, LT_LOG_WARN,
-               "%zu added tokens lose lstrip, rstrip or single_word, which a GGUF cannot hold (%s/tokenizer.json)",
-               n_plain, m->path);
+               "%zu added tokens lose lstrip, rstrip or single_word, which a GGUF cannot hold (%s)", n_plain, m->path);
     return LT_OK;
 }
 
