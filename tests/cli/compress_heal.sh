@@ -37,7 +37,7 @@ while [ $ended = 0 ] && [ $kills -lt 100 ]; do
         wait $pid || fail "$(cat log)"
         ended=1
     fi
-    delay=$(awk "BEGIN { print $delay * 1.3 }")
+    delay=$(awk "BEGIN { print $delay * 1.6 }")
 done
 echo "$kills kills"
 sed -i 's/killed/whole/g' killed/result.json killed/model/README.md
