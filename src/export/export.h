@@ -34,7 +34,8 @@ lt_status lt_export_check_dtype(const lt_export_target *t, lt_dtype asked, lt_er
 lt_status lt_verify_model(double *gap, const lt_model *source, const char *path, double max_gap, lt_team *team,
                           lt_err *err);
 
-/* One stored tensor against its source: same dtype, same bytes; another, each number rounded once. LT_EVERIFY names it. */
+/* One stored tensor against its source: same dtype, same bytes; another, each number rounded once. LT_EVERIFY names it.
+ */
 lt_status lt_verify_values(const lt_param *source, const lt_param *made, lt_err *err);
 
 /* ---- the row "gguf" (gguf.c) ---- */

@@ -72,7 +72,7 @@ static void conversations_render_and_tokenize_as_recorded(void **state) {
         skip();
     }
     lt_tokenizer *tok;
-    lt_chat *chat;
+    lt_chat *chat = NULL;
     lt_err err = { 0 };
     if (lt_tokenizer_open(&tok, folder, &err) != LT_OK || lt_chat_open(&chat, folder, tok, NULL, &err) != LT_OK)
         fail_msg("%s", err.message);
