@@ -113,8 +113,9 @@ typedef struct lt_rng {
 enum { LT_RNG_TEST = 1, LT_RNG_SAMPLE = 2, LT_RNG_DATA = 3, LT_RNG_INIT = 4, LT_RNG_METHOD = 5, LT_RNG_DROPOUT = 6 };
 lt_rng lt_rng_at(uint64_t seed, uint32_t purpose, uint32_t step, uint32_t index);
 uint32_t lt_rng_u32(lt_rng *r);
-double lt_rng_uniform(lt_rng *r);             /* [0,1), 53 bits */
-double lt_rng_normal(lt_rng *r);              /* Box-Muller */
-uint64_t lt_rng_below(lt_rng *r, uint64_t n); /* [0,n), unbiased; n >= 1 */
+void lt_rng_fill(lt_rng *r, uint32_t *out, size_t n); /* n times lt_rng_u32 */
+double lt_rng_uniform(lt_rng *r);                     /* [0,1), 53 bits */
+double lt_rng_normal(lt_rng *r);                      /* Box-Muller */
+uint64_t lt_rng_below(lt_rng *r, uint64_t n);         /* [0,n), unbiased; n >= 1 */
 
 #endif

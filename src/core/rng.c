@@ -36,6 +36,13 @@ uint32_t lt_rng_u32(lt_rng *r) {
     return r->block[r->used++];
 }
 
+void lt_rng_fill(lt_rng *r, uint32_t *out, size_t n) {
+    size_t i = 0;
+    for (; i < n && r->used < 4; i++) out[i] = lt_rng_u32(r);
+    for (; i + 4 <= n; i += 4, r->counter[0]++) philox(out + i, r->counter, r->key);
+    for (; i < n; i++) out[i] = lt_rng_u32(r);
+}
+
 static uint64_t next_u64(lt_rng *r) {
     const uint64_t high = lt_rng_u32(r);
     return high << 32 | lt_rng_u32(r);

@@ -107,7 +107,22 @@ static lt_tensor weight_of(const lt_stage *s, lt_span span) {
     return s->in_out ? cols_of(&s->w.t, span) : rows_of(&s->w.t, span);
 }
 
-/* out = in ∘ mask / (1 - p), or added to out; [n, d]. 16 bits of the row's stream for each entry. */
+/* n entries of one row; 16 bits of its stream for each */
+static void drop_entries(lt_real *out, const lt_real *in, size_t n, lt_rng *r, uint32_t limit, lt_real keep, bool add) {
+    enum { WORDS = 64 };
+    uint32_t words[WORDS];
+    for (size_t from = 0; from < n; from += 2 * WORDS) {
+        const size_t part = lt_min_size(2 * WORDS, n - from);
+        lt_rng_fill(r, words, (part + 1) / 2);
+        for (size_t k = 0; k < part; k++) {
+            const uint32_t bits = words[k / 2] >> (k % 2 * 16) & 0xFFFF;
+            const lt_real v = in[from + k] * (bits < limit ? 0 : keep);
+            out[from + k] = add ? out[from + k] + v : v;
+        }
+    }
+}
+
+/* out = in ∘ mask / (1 - p), or added to out; [n, d] */
 static void drop_rows(lt_team *team, const lt_adapter *a, lt_real *out, const lt_real *in, size_t n, size_t d,
                       bool add) {
     const uint32_t limit = (uint32_t)(a->dropout * 65536.0);
@@ -115,12 +130,7 @@ static void drop_rows(lt_team *team, const lt_adapter *a, lt_real *out, const lt
 #pragma omp parallel for schedule(static) num_threads(lt_op_threads(team, n *d))
     for (size_t i = 0; i < n; i++) {
         lt_rng r = lt_rng_at(a->seed, LT_RNG_DROPOUT, a->step, (uint32_t)i);
-        uint32_t bits = 0;
-        for (size_t k = i * d; k < i * d + d; k++) {
-            bits = (k - i * d) % 2 ? bits >> 16 : lt_rng_u32(&r);
-            const lt_real v = (bits & 0xFFFF) < limit ? 0 : keep * in[k];
-            out[k] = add ? out[k] + v : v;
-        }
+        drop_entries(out + i * d, in + i * d, d, &r, limit, keep, add);
     }
 }
 

@@ -96,11 +96,24 @@ static void sha256_gives_the_published_digests(void **state) {
     lt_alloc_fail_after(SIZE_MAX);
 }
 
+static void filling_is_drawing_one_by_one(void **state) {
+    (void)state;
+    for (size_t skip = 0; skip < 5; skip++)
+        for (size_t n = 0; n < 14; n++) {
+            lt_rng a = lt_rng_at(7, 1, 2, 3), b = a;
+            uint32_t got[14];
+            for (size_t i = 0; i < skip; i++) assert_int_equal(lt_rng_u32(&a), lt_rng_u32(&b));
+            lt_rng_fill(&a, got, n);
+            for (size_t i = 0; i < n; i++) assert_int_equal(got[i], lt_rng_u32(&b));
+            assert_int_equal(lt_rng_u32(&a), lt_rng_u32(&b));
+        }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(philox_gives_the_published_vectors),  cmocka_unit_test(streams_are_named_by_what_not_when),
-        cmocka_unit_test(draws_have_the_moments_of_their_law), cmocka_unit_test(below_is_even_over_its_range),
-        cmocka_unit_test(sha256_gives_the_published_digests),
+        cmocka_unit_test(filling_is_drawing_one_by_one),      cmocka_unit_test(philox_gives_the_published_vectors),
+        cmocka_unit_test(streams_are_named_by_what_not_when), cmocka_unit_test(draws_have_the_moments_of_their_law),
+        cmocka_unit_test(below_is_even_over_its_range),       cmocka_unit_test(sha256_gives_the_published_digests),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
