@@ -52,10 +52,9 @@ static size_t counted_tokens(const work *w) {
     return n;
 }
 
-static lt_status check_tokens(const lt_calibrate_in *in, lt_err *err) {
-    const lt_tokens *t = in->tokens;
-    const size_t vocab = in->model->config.vocab_size, longest = in->model->config.max_positions;
-    if (t->n_rows == 0) return lt_fail(err, LT_EDATA, "calibrate: no rows of tokens");
+lt_status lt_tokens_check(const lt_tokens *t, const lt_model *m, const char *what, lt_err *err) {
+    const size_t vocab = m->config.vocab_size, longest = m->config.max_positions;
+    if (t->n_rows == 0) return lt_fail(err, LT_EDATA, "%s: no rows of tokens", what);
     for (size_t i = 0; i < t->n_ids; i++)
         if (t->ids[i] < 0 || (size_t)t->ids[i] >= vocab)
             return lt_fail(err, LT_EDATA, "id %zu is %d, outside the vocabulary of %zu", i, t->ids[i], vocab);
@@ -68,7 +67,7 @@ static lt_status check_tokens(const lt_calibrate_in *in, lt_err *err) {
 
 static lt_status work_init(work *w, const lt_calibrate_in *in, lt_err *err) {
     *w = (work){ .in = in, .layer = -1 };
-    LT_TRY(check_tokens(in, err));
+    LT_TRY(lt_tokens_check(in->tokens, in->model, "calibrate", err));
     const lt_calib_what what = { in->stats | (in->spectrum ? 1u << LT_STAT_GRAM : 0u), in->grads, in->include_head,
                                  in->first_rows, in->spectrum != NULL };
     LT_TRY(lt_calib_sites_init(&w->sites, in->model, &what, err));

@@ -40,4 +40,8 @@ lt_status lt_calibrate(lt_calibrate_out *out, const lt_calibrate_in *in, lt_err 
 /* Memory that the call would need (the `--estimate` of the verb). */
 lt_status lt_calibrate_predict(lt_run_plan *out, const lt_calibrate_in *in, lt_err *err);
 
+/* Can the model run these rows? LT_EDATA: there are none (what: who asks), an id is outside the vocabulary, or a row is
+ * longer than its positions. */
+lt_status lt_tokens_check(const lt_tokens *t, const lt_model *m, const char *what, lt_err *err);
+
 #endif

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "calib/calibrate.h"
 #include "compress/drift_journal.h"
 #include "compress/drift_pass.h"
 #include "compress/module_weight.h"
@@ -327,20 +328,6 @@ static lt_status check_memory(work *w, const lt_drift_streams_in *streams, lt_er
 
 /* ---- the run ---- */
 
-static lt_status check_tokens(const lt_drift_run *in, lt_err *err) {
-    const lt_tokens *t = in->tokens;
-    const size_t vocab = in->original->config.vocab_size, longest = in->original->config.max_positions;
-    if (t->n_rows == 0) return lt_fail(err, LT_EDATA, "drift: no rows of tokens");
-    for (size_t i = 0; i < t->n_ids; i++)
-        if (t->ids[i] < 0 || (size_t)t->ids[i] >= vocab)
-            return lt_fail(err, LT_EDATA, "id %zu is %d, outside the vocabulary of %zu", i, t->ids[i], vocab);
-    for (size_t r = 0; r < t->n_rows; r++)
-        if (longest && t->row_start[r + 1] - t->row_start[r] > longest)
-            return lt_fail(err, LT_EDATA, "row %zu has %zu tokens, the model takes %zu", r,
-                           t->row_start[r + 1] - t->row_start[r], longest);
-    return LT_OK;
-}
-
 static size_t last_layer(const work *w) {
     int last = 0;
     for (size_t i = 0; i < w->n_items; i++)
@@ -352,7 +339,7 @@ lt_status lt_drift_run_all(const lt_drift_item *items, size_t n, const lt_drift_
     work w = { .in = in, .items = items, .n_items = n };
     lt_status st;
     if (n == 0) return LT_OK;
-    LT_GO(check_tokens(in, err));
+    LT_GO(lt_tokens_check(in->tokens, in->original, "drift", err));
     LT_GO(lt_tokens_batches(&w.batches, &w.n_batches, in->tokens, in->batch_tokens ? in->batch_tokens : BATCH_TOKENS,
                             err));
     const lt_drift_streams_in streams = { in->original, lt_overlay_model(in->overlay), w.batches, w.n_batches, in->team,

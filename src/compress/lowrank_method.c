@@ -355,8 +355,9 @@ static lt_status base_ranks(work *w, lt_err *err) {
 }
 
 void lt_lowrank_mode_read(lt_lowrank_mode *mode, const lt_method *m, const lt_plan_in *in) {
-    const char *guard = lt_method_choice(m, in->params, "guard");
+    const char *guard = lt_method_choice(m, in->params, "guard"), *affine = lt_method_choice(m, in->params, "affine");
     const bool apart = guard && in->stats && lt_stats_have_kind(in->stats, LT_STATS_FIRST);
+    mode->affine = affine && strcmp(affine, "auto") == 0;
     mode->balance = lt_method_choice(m, in->params, "balance");
     mode->energy = lt_method_number(m, in->params, "energy");
     mode->r_min = (size_t)lt_method_number(m, in->params, "r_min");

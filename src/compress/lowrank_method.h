@@ -50,6 +50,12 @@ size_t lt_energy_rank(const double *lambda, size_t n, double e);
     {                                                                                                                  \
         "r_min", "int", "0", 0, 1 << 20, NULL, "with energy: no rank below it; 0: max(16, 2 % of the smaller side)"    \
     }
+/* For methods that may centre. */
+#define LT_LOWRANK_AFFINE                                                                                              \
+    {                                                                                                                  \
+        "affine", "choice", "auto", 0, 0, "auto|off",                                                                  \
+            "auto: modules with a bias get the optimal new one (their outputs are centred first)"                      \
+    }
 /* For methods whose ranks come from statistics. */
 #define LT_LOWRANK_GUARD                                                                                               \
     {                                                                                                                  \

@@ -259,8 +259,7 @@ static const lt_method_param params[] = {
     { "energy_min", "real", "0.8", 0, 1, NULL, "lowest energy of scopes joint and legacy" },
     { "energy_max", "real", "0.9999", 0, 1, NULL, "highest energy of scopes joint and legacy" },
     { "r_min", "int", "4", 1, 1 << 20, NULL, "lowest rank that is tried" },
-    { "affine", "choice", "auto", 0, 0, "auto|off",
-      "auto: modules with a bias get the optimal new one (their outputs are centred first)" },
+    LT_LOWRANK_AFFINE,
     { "balance", "choice", "auto", 0, 0, "auto|orth|balanced",
       "how A and B share the scale; auto: balanced for 16-bit factors, orth otherwise" },
     LT_LOWRANK_GUARD,
@@ -273,7 +272,6 @@ static lt_status plan(lt_plan *p, const lt_plan_in *in, lt_err *err) {
     lt_epsilon e;
     lt_lowrank_mode mode = { .ranks = { .metric = LT_METRIC_INPUT },
                              .fit = { .metric = LT_METRIC_INPUT },
-                             .affine = strcmp(lt_method_choice(self, in->params, "affine"), "auto") == 0,
                              .choose = choose };
     LT_TRY(lt_epsilon_parse(&e, lt_method_choice(self, in->params, "epsilon"), err));
     lt_lowrank_mode_read(&mode, self, in);

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Low rank, one site after another: ranks by the spectra of the original's outputs, factors fitted to the inputs that
  * the model changed so far gives (docs/methods/sequential.md). */
-#include <string.h>
-
 #include "compress/lowrank_method.h"
 
 extern const lt_method lt_method_sequential;
@@ -14,8 +12,7 @@ static const lt_method_param params[] = {
     { "target", "choice", "drift", 0, 0, "drift|residual",
       "drift: the original's outputs; residual: o and down also make up for what the residual stream has lost" },
     { "ridge", "real", "0", 0, 1, NULL, "pull to the original weight, relative to the inputs' mean square" },
-    { "affine", "choice", "auto", 0, 0, "auto|off",
-      "auto: modules with a bias get the optimal new one (their outputs are centred first)" },
+    LT_LOWRANK_AFFINE,
     LT_LOWRANK_PARAMS("0"),
     LT_LOWRANK_GUARD,
     { NULL, NULL, NULL, 0, 0, NULL, NULL },
@@ -26,7 +23,6 @@ static lt_status plan(lt_plan *p, const lt_plan_in *in, lt_err *err) {
     const lt_method *self = &lt_method_sequential;
     lt_lowrank_mode mode = { .ranks = { .metric = LT_METRIC_INPUT },
                              .fit = { .metric = LT_METRIC_INPUT },
-                             .affine = strcmp(lt_method_choice(self, in->params, "affine"), "auto") == 0,
                              .target = lt_method_choice(self, in->params, "target"),
                              .pass = lt_method_choice(self, in->params, "drift"),
                              .ridge = lt_method_number(self, in->params, "ridge") };

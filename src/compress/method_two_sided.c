@@ -1,15 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Whitened on both sides: inputs by their Gram, outputs by the Gram of their gradients, a Kronecker-factored
  * curvature (docs/methods/two_sided.md). */
-#include <string.h>
-
 #include "compress/lowrank_method.h"
 
 extern const lt_method lt_method_two_sided;
 
 static const lt_method_param params[] = {
-    { "affine", "choice", "auto", 0, 0, "auto|off",
-      "auto: modules with a bias get the optimal new one (their outputs are centred first)" },
+    LT_LOWRANK_AFFINE,
     { "damping", "real", "0.01", 0, 1000, NULL, "added to the gradients' Gram, times the mean of its diagonal" },
     LT_LOWRANK_PARAMS("0"),
     LT_LOWRANK_GUARD,
@@ -22,9 +19,7 @@ static lt_status plan(lt_plan *p, const lt_plan_in *in, lt_err *err) {
     const lt_lowrank_how how = { .metric = LT_METRIC_INPUT,
                                  .left = true,
                                  .damping = lt_method_number(self, in->params, "damping") };
-    lt_lowrank_mode mode = { .ranks = how,
-                             .fit = how,
-                             .affine = strcmp(lt_method_choice(self, in->params, "affine"), "auto") == 0 };
+    lt_lowrank_mode mode = { .ranks = how, .fit = how };
     lt_lowrank_mode_read(&mode, self, in);
     return lt_plan_lowrank(p, in, &mode, err);
 }

@@ -1,15 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Truncation in the metric of the inputs, C = XᵀX: the best rank-r map of the calibration outputs
  * (docs/methods/whitened.md). */
-#include <string.h>
-
 #include "compress/lowrank_method.h"
 
 extern const lt_method lt_method_whitened;
 
 static const lt_method_param params[] = {
-    { "affine", "choice", "auto", 0, 0, "auto|off",
-      "auto: modules with a bias get the optimal new one (their outputs are centred first)" },
+    LT_LOWRANK_AFFINE,
     LT_LOWRANK_PARAMS("0"),
     LT_LOWRANK_GUARD,
     { NULL, NULL, NULL, 0, 0, NULL, NULL },
@@ -18,9 +15,7 @@ static const char *const needs[] = { "count", "sum", "gram", NULL };
 
 static lt_status plan(lt_plan *p, const lt_plan_in *in, lt_err *err) {
     const lt_method *self = &lt_method_whitened;
-    lt_lowrank_mode mode = { .ranks = { .metric = LT_METRIC_INPUT },
-                             .fit = { .metric = LT_METRIC_INPUT },
-                             .affine = strcmp(lt_method_choice(self, in->params, "affine"), "auto") == 0 };
+    lt_lowrank_mode mode = { .ranks = { .metric = LT_METRIC_INPUT }, .fit = { .metric = LT_METRIC_INPUT } };
     lt_lowrank_mode_read(&mode, self, in);
     return lt_plan_lowrank(p, in, &mode, err);
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "linalg/blas.h"
+#include "linalg/layout.h"
 #include "linalg/packed.h"
 #include "linalg/parts.h"
 
@@ -56,23 +57,14 @@ typedef struct grid {
     size_t rows, cols, down, across;
 } grid;
 
-static size_t round_up(size_t a, size_t to) {
-    return (a + to - 1) / to * to;
-}
-
-/* 0 for nothing to cut */
-static size_t tiles_in(size_t length, size_t tile) {
-    return length ? (length + tile - 1) / tile : 0;
-}
-
 static grid grid_of(size_t m, size_t n, size_t k) {
     /* enough work to forget the call and its packing, enough tiles for some threads; wide tiles share packed rows */
     const double total = 2.0 * (double)m * (double)n * (double)k, tile = total / 16 > 4e7 ? total / 16 : 4e7;
     grid g = { .rows = lt_min_size(m, 512) };
     const double cols = tile / (2.0 * (double)lt_max_size(g.rows, 1) * (double)lt_max_size(k, 1));
-    g.cols = cols < (double)n ? lt_min_size(n, round_up((size_t)cols + 1, 32)) : n;
-    g.down = tiles_in(m, g.rows);
-    g.across = tiles_in(n, g.cols);
+    g.cols = cols < (double)n ? lt_min_size(n, lt_round_up((size_t)cols + 1, 32)) : n;
+    g.down = lt_parts_of(m, g.rows);
+    g.across = lt_parts_of(n, g.cols);
     return g;
 }
 
@@ -211,7 +203,7 @@ static void few_tile(void *arg, size_t t) {
 
 static void few(const product *p, bool by_rows) {
     few_job job = { p, by_rows };
-    const size_t tiles = tiles_in(by_rows ? p->rows : p->cols, by_rows ? ROW_TILE : COLUMN_TILE);
+    const size_t tiles = lt_parts_of(by_rows ? p->rows : p->cols, by_rows ? ROW_TILE : COLUMN_TILE);
     if (p->rows * p->cols > SMALL)
         lt_team_run(p->team, tiles, few_tile, &job);
     else
@@ -245,9 +237,9 @@ static void many_tile(const product *p, bool by_rows, size_t i0, size_t ni, size
 static void many(const product *p, bool by_rows) {
     const size_t out = by_rows ? p->rows : p->cols, inner = by_rows ? p->cols : p->rows;
     grid g = grid_of(p->n, out, inner);
-    if (!by_rows) g.cols = round_up(g.cols, COLUMN_TILE);
+    if (!by_rows) g.cols = lt_round_up(g.cols, COLUMN_TILE);
     g.cols = lt_min_size(g.cols, 1024);
-    g.across = tiles_in(out, g.cols);
+    g.across = lt_parts_of(out, g.cols);
     const size_t fits = p->team->scratch_bytes / sizeof(float) / g.cols / COLUMN_TILE * COLUMN_TILE;
     const size_t step = lt_min_size(lt_max_size(inner, 1), fits);
 #pragma omp parallel for num_threads(p->team->threads) schedule(static) if (g.down * g.across > 1)
@@ -314,10 +306,6 @@ void lt_matmul_w(lt_team *team, float *dx, size_t ldx, const float *dy, size_t l
 
 enum { GRAM_ROWS = 512, GRAM_TILE = 192 };
 
-static size_t packed_at(size_t i) {
-    return i * (i + 1) / 2;
-}
-
 /* Rows of the tile (i0, j0) of XᵀX over rows of x, in f32. */
 static void gram_products(float *tile, size_t ni, size_t nj, bool diagonal, const float *x, size_t ldx, size_t n,
                           size_t i0, size_t j0) {
@@ -339,7 +327,7 @@ static void gram_tile(lt_team *team, double *acc, const float *x, size_t ldx, si
     for (size_t r = 0; r < n; r += GRAM_ROWS) {
         gram_products(tile, ni, nj, i0 == j0, x + r * ldx, ldx, lt_min_size(GRAM_ROWS, n - r), i0, j0);
         for (size_t i = 0; i < ni; i++)
-            team->k->add_f64(acc + packed_at(i0 + i) + j0, tile + i * nj, i0 == j0 ? i + 1 : nj);
+            team->k->add_f64(acc + lt_packed_at(i0 + i) + j0, tile + i * nj, i0 == j0 ? i + 1 : nj);
     }
 }
 
@@ -352,18 +340,18 @@ void lt_gram_add(lt_team *team, double *acc, const float *x, size_t ldx, size_t 
         lt_packed_gram(team, acc, x, ldx, n, d);
         return;
     }
-    const size_t blocks = tiles_in(d, GRAM_TILE), tiles = blocks * (blocks + 1) / 2;
+    const size_t blocks = lt_parts_of(d, GRAM_TILE), tiles = blocks * (blocks + 1) / 2;
 #pragma omp parallel for num_threads(team->threads) schedule(static, 1) if (tiles > 1)
     for (size_t t = 0; t < tiles; t++) {
         size_t i = 0;
-        while (packed_at(i + 1) <= t) i++;
-        gram_tile(team, acc, x, ldx, n, d, i * GRAM_TILE, (t - packed_at(i)) * GRAM_TILE);
+        while (lt_packed_at(i + 1) <= t) i++;
+        gram_tile(team, acc, x, ldx, n, d, i * GRAM_TILE, (t - lt_packed_at(i)) * GRAM_TILE);
     }
 }
 
 void lt_column_sums_add(lt_team *team, double *sum, double *abssum, const float *x, size_t ldx, size_t n, size_t d) {
 #pragma omp parallel for num_threads(team->threads) schedule(static) if (n * d > SMALL)
-    for (size_t t = 0; t < tiles_in(d, COLUMN_TILE); t++) {
+    for (size_t t = 0; t < lt_parts_of(d, COLUMN_TILE); t++) {
         const size_t c = t * COLUMN_TILE, width = lt_min_size(COLUMN_TILE, d - c);
         for (size_t i = 0; i < n; i++) {
             const float *row = x + i * ldx + c;
@@ -378,7 +366,7 @@ void lt_unpack_lower(double *full, const double *packed, size_t n) {
     enum { BLOCK = 32 };
     for (size_t i0 = 0; i0 < n; i0 += BLOCK) {
         const size_t i1 = lt_min_size(i0 + BLOCK, n);
-        for (size_t i = i0; i < i1; i++) memcpy(full + i * n, packed + packed_at(i), (i + 1) * sizeof *full);
+        for (size_t i = i0; i < i1; i++) memcpy(full + i * n, packed + lt_packed_at(i), (i + 1) * sizeof *full);
         for (size_t j0 = 0; j0 <= i0; j0 += BLOCK)
             for (size_t j = j0; j < lt_min_size(j0 + BLOCK, i1); j++)
                 for (size_t i = lt_max_size(i0, j + 1); i < i1; i++) full[j * n + i] = full[i * n + j];
@@ -387,5 +375,5 @@ void lt_unpack_lower(double *full, const double *packed, size_t n) {
 
 void lt_pack_lower(double *packed, const double *full, size_t n) {
     for (size_t i = 0; i < n; i++)
-        for (size_t j = 0; j <= i; j++) packed[packed_at(i) + j] = full[i * n + j];
+        for (size_t j = 0; j <= i; j++) packed[lt_packed_at(i) + j] = full[i * n + j];
 }

@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "linalg/layout.h"
+
 enum {
     DEPTH = 768, /* of one pass over the inner dimension: eight rows of a this long fit an L1 cache of 32 KiB */
     FEW_OUTPUTS = 96,
@@ -15,13 +17,6 @@ enum {
     GRAM_COLUMNS = 288
 };
 
-static size_t round_up(size_t a, size_t to) {
-    return (a + to - 1) / to * to;
-}
-static size_t parts(size_t length, size_t part) {
-    return (length + part - 1) / part;
-}
-
 /* ---- packing: n outputs as panels one after the other, as wide as one register tile; the last may be narrower ---- */
 
 typedef struct panels {
@@ -30,18 +25,13 @@ typedef struct panels {
 
 /* 64 outputs of AVX-512 are 32 + 32, not 48 + 16: wide tiles of even width keep both multipliers busy */
 static panels panels_of(const lt_kernels *k, size_t n) {
-    const size_t vectors = parts(n, k->lanes);
-    return (panels){ n, vectors ? parts(vectors, parts(vectors, k->tile_vectors)) * k->lanes : k->lanes, k->lanes };
+    const size_t vectors = lt_parts_of(n, k->lanes);
+    return (panels){ n, vectors ? lt_parts_of(vectors, lt_parts_of(vectors, k->tile_vectors)) * k->lanes : k->lanes,
+                     k->lanes };
 }
 /* outputs of the panel at `from`, padded to whole vectors; lanes are a power of two, and this stands in inner loops */
 static size_t stride_at(panels p, size_t from) {
     return lt_min_size(p.wide, (p.n - from + p.lanes - 1) & ~(p.lanes - 1));
-}
-
-/* Address of element c of stored row r; c a multiple of the block. */
-static const void *stored_at(const lt_tensor *w, size_t r, size_t c) {
-    const lt_dtype_row *type = lt_dtype_get(w->dtype);
-    return (const char *)lt_tensor_row(w, r) + c / type->block * type->bytes;
 }
 
 /* Stored rows o .. o + rows, columns q0 .. q0 + nq, as columns of dst with stride ldd. */
@@ -49,12 +39,12 @@ static void pack_rows(const lt_kernels *k, float *dst, size_t ldd, const lt_tens
                       size_t nq) {
     float strip[MOST_LANES * STRIP];
     if (w->dtype == LT_F32 && w->rank == 2) { /* as it lies: nothing to widen */
-        k->pack(dst, ldd, stored_at(w, o, q0), w->stride[0], rows, nq);
+        k->pack(dst, ldd, lt_stored_at(w, o, q0), w->stride[0], rows, nq);
         return;
     }
     for (size_t q = 0; q < nq; q += STRIP) {
         const size_t n = lt_min_size(STRIP, nq - q);
-        for (size_t j = 0; j < rows; j++) k->widen(strip + j * STRIP, w->dtype, stored_at(w, o + j, q0 + q), n);
+        for (size_t j = 0; j < rows; j++) k->widen(strip + j * STRIP, w->dtype, lt_stored_at(w, o + j, q0 + q), n);
         k->pack(dst + q * ldd, ldd, strip, STRIP, rows, n);
     }
 }
@@ -82,10 +72,10 @@ static void spread(float *dst, panels to, const float *row, size_t q, size_t nq)
 /* o and the end of a tile may lie inside a block: the blocks around them are widened. */
 static void pack_by_columns(const lt_kernels *k, float *dst, panels to, const lt_tensor *w, size_t o, size_t q0,
                             size_t nq) {
-    const size_t block = lt_dtype_get(w->dtype)->block, first = o / block * block, end = round_up(o + to.n, block);
+    const size_t block = lt_dtype_get(w->dtype)->block, first = o / block * block, end = lt_round_up(o + to.n, block);
     float strip[MANY_OUTPUTS + 2 * STRIP];
     for (size_t q = 0; q < nq; q++) {
-        const void *row = stored_at(w, q0 + q, first);
+        const void *row = lt_stored_at(w, q0 + q, first);
         if (w->dtype == LT_F32) {
             spread(dst, to, row, q, nq);
             continue;
@@ -130,7 +120,7 @@ typedef struct block {
 
 /* A register tile whose last vector is only partly wanted goes through a buffer. */
 static void run_tile(const lt_kernels *k, const block *t, size_t at, const float *b, size_t ldb, size_t valid) {
-    const size_t vectors = parts(valid, k->lanes), wide = vectors * k->lanes;
+    const size_t vectors = lt_parts_of(valid, k->lanes), wide = vectors * k->lanes;
     if (valid == wide) {
         k->tile(t->c + at, t->ldc, t->alpha, t->beta, t->a, t->rs, t->cs, b, ldb, t->nq, t->rows, vectors);
         return;
@@ -157,7 +147,7 @@ typedef struct task {
 } task; /* rows i .. i + m, outputs o .. o + n */
 
 static size_t depth_of(size_t k) { /* equal passes, cut where blocks end */
-    return round_up(parts(k, parts(k, DEPTH)), STRIP);
+    return lt_round_up(lt_parts_of(k, lt_parts_of(k, DEPTH)), STRIP);
 }
 
 /* Inner indices q .. q + nq of a task; scratch: b, and the left matrix when it is packed too. */
@@ -165,7 +155,7 @@ static void run_pass(const lt_kernels *k, float *b, const lt_packed *p, task t, 
     const bool rows_apart = p->cs == 1;
     const float *a = p->a + t.i * p->rs + q * p->cs;
     const panels to = panels_of(k, t.n);
-    float *left = b + round_up(t.n, k->lanes) * nq;
+    float *left = b + lt_round_up(t.n, k->lanes) * nq;
     if (p->by_rows)
         pack_by_rows(k, b, to, p->w, t.o, q, nq);
     else
@@ -192,14 +182,14 @@ static size_t outputs_of(size_t n) {
 
 /* Rows of one task. Packing costs as much as about twelve rows, so tiles have many; but few outputs leave few tasks. */
 static size_t rows_of(const lt_packed *p) {
-    const size_t across = parts(p->n, outputs_of(p->n)), most = p->cs == 1 ? 2048 : GRAM_STEP;
-    const size_t down = lt_max_size(parts(8, across), parts(p->m, most));
-    return lt_max_size(256, round_up(parts(p->m, down), MOST_ROWS));
+    const size_t across = lt_parts_of(p->n, outputs_of(p->n)), most = p->cs == 1 ? 2048 : GRAM_STEP;
+    const size_t down = lt_max_size(lt_parts_of(8, across), lt_parts_of(p->m, most));
+    return lt_max_size(256, lt_round_up(lt_parts_of(p->m, down), MOST_ROWS));
 }
 
 void lt_packed_multiply(lt_team *team, const lt_packed *p) {
-    const size_t rows = rows_of(p), outputs = outputs_of(p->n), down = parts(p->m, rows),
-                 tasks = down * parts(p->n, outputs);
+    const size_t rows = rows_of(p), outputs = outputs_of(p->n), down = lt_parts_of(p->m, rows),
+                 tasks = down * lt_parts_of(p->n, outputs);
     const size_t depth = depth_of(p->k);
 #pragma omp parallel for num_threads(team->threads) schedule(dynamic, 1) if (tasks > 1)
     for (size_t s = 0; s < tasks; s++) {
@@ -230,7 +220,7 @@ static void run_in_place(const lt_kernels *k, const lt_small *s, size_t i, size_
 /* Columns from .. from + n of c over inner indices q .. q + nq, through a packed panel on the stack. */
 static void run_panel(const lt_kernels *k, const lt_small *s, size_t from, size_t n, size_t q, size_t nq) {
     _Alignas(64) float b[MOST_WIDE * STRIP];
-    const size_t stride = round_up(n, k->lanes);
+    const size_t stride = lt_round_up(n, k->lanes);
     for (size_t j = 0; s->tb && j < n; j += k->lanes)
         k->pack(b + j, stride, s->b + (from + j) * s->ldb + q, s->ldb, lt_min_size(k->lanes, n - j), nq);
     for (size_t r = 0; !s->tb && r < nq; r++)
@@ -260,22 +250,18 @@ void lt_small_multiply(const lt_kernels *k, const lt_small *s) {
 
 /* ---- Gram ---- */
 
-static size_t packed_at(size_t i) {
-    return i * (i + 1) / 2;
-}
-
 /* acc += a register tile of XᵀX with corner (i, j): what lies on and below the diagonal */
 static void add_tile(const lt_kernels *k, double *acc, const float *c, size_t ldc, size_t i, size_t rows, size_t j,
                      size_t cols) {
     for (size_t r = 0; r < rows; r++)
-        if (i + r >= j) k->add_f64(acc + packed_at(i + r) + j, c + r * ldc, lt_min_size(cols, i + r - j + 1));
+        if (i + r >= j) k->add_f64(acc + lt_packed_at(i + r) + j, c + r * ldc, lt_min_size(cols, i + r - j + 1));
 }
 
 /* The tile (i0, j0) of one step of at most GRAM_STEP rows. */
 static void gram_step(const lt_kernels *k, float *scratch, double *acc, const float *x, size_t ldx, size_t n, size_t i0,
                       size_t ni, size_t j0, size_t nj) {
     const panels to = panels_of(k, nj);
-    float *b = scratch, *left = b + round_up(nj, k->lanes) * n, c[MOST_ROWS * MOST_WIDE];
+    float *b = scratch, *left = b + lt_round_up(nj, k->lanes) * n, c[MOST_ROWS * MOST_WIDE];
     for (size_t q = 0; q < n; q++) spread(b, to, x + q * ldx + j0, q, n);
     pack_left(k, left, x + i0, ldx, ni, n);
     for (size_t i = 0; i < ni; i += k->tile_rows) {
@@ -291,12 +277,12 @@ static void gram_step(const lt_kernels *k, float *scratch, double *acc, const fl
 }
 
 void lt_packed_gram(lt_team *team, double *acc, const float *x, size_t ldx, size_t n, size_t d) {
-    const size_t blocks = parts(d, GRAM_COLUMNS), tasks = packed_at(blocks);
+    const size_t blocks = lt_parts_of(d, GRAM_COLUMNS), tasks = lt_packed_at(blocks);
 #pragma omp parallel for num_threads(team->threads) schedule(dynamic, 1) if (tasks > 1)
     for (size_t t = 0; t < tasks; t++) {
         size_t i = 0;
-        while (packed_at(i + 1) <= t) i++;
-        const size_t i0 = i * GRAM_COLUMNS, j0 = (t - packed_at(i)) * GRAM_COLUMNS;
+        while (lt_packed_at(i + 1) <= t) i++;
+        const size_t i0 = i * GRAM_COLUMNS, j0 = (t - lt_packed_at(i)) * GRAM_COLUMNS;
         for (size_t r = 0; r < n; r += GRAM_STEP) /* all steps of a tile in turn: its f64 sums stay in the cache */
             gram_step(team->k, team->scratch[lt_team_thread()], acc, x + r * ldx, ldx, lt_min_size(GRAM_STEP, n - r),
                       i0, lt_min_size(GRAM_COLUMNS, d - i0), j0, lt_min_size(GRAM_COLUMNS, d - j0));

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "linalg/parts.h"
 
+#include "linalg/layout.h"
+
 /* Tile loads must come from the L2 cache (2 MiB): the third runs them at two thirds of the speed, and what another core
  * has just written is slower still. So a thread splits some rows of the left matrix for itself, and multiplies them
  * with one panel of the right one after the other. */
@@ -17,13 +19,6 @@ enum {
 /* scratch of a thread: panels of the right matrix, then rows of the left */
 static const size_t right_bytes = (size_t)2 << 20;
 
-static size_t round_up(size_t a, size_t to) {
-    return (a + to - 1) / to * to;
-}
-static size_t parts_of(size_t length, size_t part) {
-    return (length + part - 1) / part;
-}
-
 /* ---- the right matrix: panels of LT_UNIT columns ---- */
 
 typedef struct panels {
@@ -32,14 +27,8 @@ typedef struct panels {
 } panels;
 
 static panels panels_at(void *data, size_t nq) {
-    const size_t steps = parts_of(nq, LT_UNIT), part = steps * LT_UNIT_STEP;
+    const size_t steps = lt_parts_of(nq, LT_UNIT), part = steps * LT_UNIT_STEP;
     return (panels){ .data = data, .part_stride = part, .stride = LT_UNIT_PARTS * part, .steps = steps };
-}
-
-/* Address of element c of stored row r; c a multiple of the block. */
-static const void *stored_at(const lt_tensor *w, size_t r, size_t c) {
-    const lt_dtype_row *type = lt_dtype_get(w->dtype);
-    return (const char *)lt_tensor_row(w, r) + c / type->block * type->bytes;
 }
 
 /* rows o .. o + cols of w, inner indices q .. q + nq: through f32 */
@@ -49,7 +38,7 @@ static size_t widen_rows(const lt_kernels *k, const panels *to, uint16_t *dst, c
     size_t most = 1;
     for (size_t at = 0; at < nq; at += STRIP) {
         const size_t n = lt_min_size(STRIP, nq - at);
-        for (size_t j = 0; j < cols; j++) k->widen(strip + j * STRIP, w->dtype, stored_at(w, o + j, q + at), n);
+        for (size_t j = 0; j < cols; j++) k->widen(strip + j * STRIP, w->dtype, lt_stored_at(w, o + j, q + at), n);
         const size_t parts =
             k->unit->right_rows(dst + at / LT_UNIT * LT_UNIT_STEP, to->part_stride, strip, STRIP, cols, n);
         most = lt_max_size(most, parts);
@@ -61,9 +50,9 @@ static size_t widen_rows(const lt_kernels *k, const panels *to, uint16_t *dst, c
 static size_t panel_by_rows(const lt_kernels *k, const panels *to, uint16_t *dst, const lt_tensor *w, size_t o,
                             size_t cols, size_t q, size_t nq) {
     if (w->rank == 2 && w->dtype == LT_F32)
-        return k->unit->right_rows(dst, to->part_stride, stored_at(w, o, q), w->stride[0], cols, nq);
+        return k->unit->right_rows(dst, to->part_stride, lt_stored_at(w, o, q), w->stride[0], cols, nq);
     if (w->rank != 2 || w->dtype != LT_BF16) return widen_rows(k, to, dst, w, o, cols, q, nq);
-    k->unit->right_bf16(dst, stored_at(w, o, q), w->stride[0], cols, nq);
+    k->unit->right_bf16(dst, lt_stored_at(w, o, q), w->stride[0], cols, nq);
     return 1;
 }
 
@@ -72,14 +61,14 @@ static size_t panel_by_columns(const lt_kernels *k, const panels *to, uint16_t *
                                size_t cols, size_t q, size_t nq) {
     enum { WIDEST = LT_UNIT + 2 * STRIP };
     if (w->rank == 2 && w->dtype == LT_F32)
-        return k->unit->right_columns(dst, to->part_stride, stored_at(w, q, o), w->stride[0], cols, nq);
-    const size_t block = lt_dtype_get(w->dtype)->block, first = o / block * block, end = round_up(o + cols, block);
+        return k->unit->right_columns(dst, to->part_stride, lt_stored_at(w, q, o), w->stride[0], cols, nq);
+    const size_t block = lt_dtype_get(w->dtype)->block, first = o / block * block, end = lt_round_up(o + cols, block);
     float rows[LT_UNIT * WIDEST];
     size_t most = 1;
     for (size_t at = 0; at < nq; at += LT_UNIT, dst += LT_UNIT_STEP) {
         const size_t n = lt_min_size(LT_UNIT, nq - at);
         for (size_t r = 0; r < n; r++)
-            k->widen(rows + r * WIDEST, w->dtype, stored_at(w, q + at + r, first), end - first);
+            k->widen(rows + r * WIDEST, w->dtype, lt_stored_at(w, q + at + r, first), end - first);
         most = lt_max_size(most, k->unit->right_columns(dst, to->part_stride, rows + (o - first), WIDEST, cols, n));
     }
     return most;
@@ -117,7 +106,7 @@ static void split_rows(const lt_kernels *k, uint16_t *left, size_t stride, const
 static void run_task(const lt_kernels *k, char *scratch, const lt_packed *p, task t, size_t depth, size_t *have) {
     uint16_t *left = (uint16_t *)(scratch + right_bytes);
     for (size_t q = 0; q < p->k; q += depth) {
-        const size_t nq = lt_min_size(depth, p->k - q), stride = round_up(nq, LT_UNIT) * LT_UNIT * LT_UNIT_PARTS;
+        const size_t nq = lt_min_size(depth, p->k - q), stride = lt_round_up(nq, LT_UNIT) * LT_UNIT * LT_UNIT_PARTS;
         if (*have != t.i || depth < p->k) split_rows(k, left, stride, p, t, q, nq);
         run_panels(k, scratch, p, t, q, nq, left, stride);
     }
@@ -129,17 +118,17 @@ typedef struct grid {
     size_t rows, outputs, down, across;
 } grid;
 static grid grid_of(const lt_packed *p, size_t depth) {
-    const size_t fits = LEFT_BYTES / (lt_min_size(depth, round_up(p->k, LT_UNIT)) * ROW_BYTES);
-    grid g = { .rows = round_up(parts_of(p->m, parts_of(p->m, lt_max_size(fits, LT_UNIT))), LT_UNIT) };
-    g.down = parts_of(p->m, g.rows);
+    const size_t fits = LEFT_BYTES / (lt_min_size(depth, lt_round_up(p->k, LT_UNIT)) * ROW_BYTES);
+    grid g = { .rows = lt_round_up(lt_parts_of(p->m, lt_parts_of(p->m, lt_max_size(fits, LT_UNIT))), LT_UNIT) };
+    g.down = lt_parts_of(p->m, g.rows);
     const size_t most = lt_max_size(p->n / FEW_OUTPUTS, 1);
-    g.outputs = round_up(parts_of(p->n, lt_min_size(parts_of(TASKS, g.down), most)), LT_UNIT);
-    g.across = parts_of(p->n, g.outputs);
+    g.outputs = lt_round_up(lt_parts_of(p->n, lt_min_size(lt_parts_of(TASKS, g.down), most)), LT_UNIT);
+    g.across = lt_parts_of(p->n, g.outputs);
     return g;
 }
 
 void lt_parts_multiply(lt_team *team, const lt_packed *p) {
-    const size_t depth = round_up(parts_of(p->k, parts_of(p->k, DEPTH)), STRIP);
+    const size_t depth = lt_round_up(lt_parts_of(p->k, lt_parts_of(p->k, DEPTH)), STRIP);
     const grid g = grid_of(p, depth);
 #pragma omp parallel num_threads(team->threads) if (g.down * g.across > 1)
     {
@@ -157,14 +146,10 @@ void lt_parts_multiply(lt_team *team, const lt_packed *p) {
 
 /* ---- Gram ---- */
 
-static size_t packed_at(size_t i) {
-    return i * (i + 1) / 2;
-}
-
 /* acc += what of a block with corner (i, j) lies on and below the diagonal */
 static void add_block(const lt_kernels *k, double *acc, const float *c, size_t i, size_t rows, size_t j, size_t cols) {
     for (size_t r = 0; r < rows; r++)
-        if (i + r >= j) k->add_f64(acc + packed_at(i + r) + j, c + r * LT_UNIT, lt_min_size(cols, i + r - j + 1));
+        if (i + r >= j) k->add_f64(acc + lt_packed_at(i + r) + j, c + r * LT_UNIT, lt_min_size(cols, i + r - j + 1));
 }
 
 /* Columns j .. j + n of the lower triangle; left: all d columns of these rows of x, split. */
@@ -185,9 +170,9 @@ static void gram_task(const lt_kernels *k, void *scratch, double *acc, const uin
 }
 
 void lt_parts_gram(lt_team *team, double *acc, const float *x, size_t ldx, size_t n, size_t d) {
-    const size_t fits = (team->scratch_bytes - right_bytes) / (round_up(d, LT_UNIT) * ROW_BYTES) / LT_UNIT * LT_UNIT,
+    const size_t fits = (team->scratch_bytes - right_bytes) / (lt_round_up(d, LT_UNIT) * ROW_BYTES) / LT_UNIT * LT_UNIT,
                  step = lt_min_size(GRAM_STEP, lt_max_size(fits, LT_UNIT)),
-                 stride = round_up(lt_min_size(step, n), LT_UNIT) * LT_UNIT * LT_UNIT_PARTS;
+                 stride = lt_round_up(lt_min_size(step, n), LT_UNIT) * LT_UNIT * LT_UNIT_PARTS;
     const size_t left_step = (size_t)LT_UNIT_PARTS * LT_UNIT_STEP;
     uint16_t *left = (uint16_t *)((char *)team->scratch[0] + right_bytes);
 #pragma omp parallel num_threads(team->threads)

@@ -3,17 +3,7 @@
  * 2025; transformers' Olmo2ForCausalLM; GGUF architecture "olmo2"). */
 #include "model/family_rows.h"
 
-static const lt_map_row tensors[] = {
-    LT_ROWS_EMBED,
-    LT_ROW_Q(LT_BIAS_IF(LT_IF_ATTN_BIAS)),
-    LT_ROW_K(LT_BIAS_IF(LT_IF_ATTN_BIAS)),
-    LT_ROW_V(LT_BIAS_IF(LT_IF_ATTN_BIAS)),
-    LT_ROWS_QK_NORM(LT_AXIS_Q_HEADS_QK, LT_AXIS_K_HEADS_QK),
-    LT_ROW_O(LT_BIAS_IF(LT_IF_ATTN_BIAS)),
-    LT_ROWS_GATED(LT_NO_BIAS),
-    LT_ROWS_NORMS_BEHIND,
-    LT_ROWS_END,
-};
+static const lt_map_row tensors[] = { LT_ROWS_OLMO };
 
 static const char *const model_types[] = { "olmo2", NULL };
 static const char *const gguf_archs[] = { "olmo2", NULL };

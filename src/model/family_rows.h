@@ -56,4 +56,10 @@
     .max_positions = "max_position_embeddings", .norm_eps = "rms_norm_eps", .theta = "rope_theta"
 #define LT_CONFIG_NAMES LT_CONFIG_NAMES_BUT_ACT, .act = "hidden_act", .missing_act = "silu", .missing_theta = 10000.0
 
+/* OLMo 2 and 3: norms behind attention and MLP, norms of q and k over their whole projections */
+#define LT_ROWS_OLMO                                                                                                   \
+    LT_ROWS_EMBED, LT_ROW_Q(LT_BIAS_IF(LT_IF_ATTN_BIAS)), LT_ROW_K(LT_BIAS_IF(LT_IF_ATTN_BIAS)),                       \
+        LT_ROW_V(LT_BIAS_IF(LT_IF_ATTN_BIAS)), LT_ROWS_QK_NORM(LT_AXIS_Q_HEADS_QK, LT_AXIS_K_HEADS_QK),                \
+        LT_ROW_O(LT_BIAS_IF(LT_IF_ATTN_BIAS)), LT_ROWS_GATED(LT_NO_BIAS), LT_ROWS_NORMS_BEHIND, LT_ROWS_END
+
 #endif

@@ -39,11 +39,11 @@ bool lt_model_linear(const lt_model *m, size_t i, const lt_linear **out) {
     const lt_linear *others[] = { &m->project_in, &m->project_out };
     lt_module mod;
     size_t n = 0;
-    for (; lt_model_module(m, n, &mod); n++) {
-        if (n < i) continue;
+    if (lt_model_module(m, i, &mod)) {
         *out = mod.linear;
         return true;
     }
+    while (lt_model_module(m, n, &mod)) n++;
     for (size_t k = 0; k < LT_COUNTOF(others); k++) {
         if (!lt_linear_present(others[k]) || n++ < i) continue;
         *out = others[k];

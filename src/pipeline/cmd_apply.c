@@ -104,13 +104,9 @@ static lt_status apply(applying *x, json_t **result, lt_err *err) {
     lt_free(plan);
     lt_free(folder);
     lt_free(journal);
-    if (st != LT_OK) return st == LT_EVERIFY ? lt_context(err, st, "kept for inspection in %s", x->out.work) : st;
+    if (st != LT_OK) return lt_outdir_kept(&x->out, st, err);
     st = report(x, &p, &r, err);
-    if (st == LT_OK) st = lt_outdir_commit(&x->out, x->c, r, x->started, err);
-    if (st == LT_OK)
-        *result = r;
-    else
-        json_decref(r);
+    if (st == LT_OK) st = lt_outdir_give(result, &x->out, x->c, r, x->started, err);
     lt_produced_clear(&p);
     return st;
 }

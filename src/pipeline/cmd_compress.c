@@ -191,7 +191,7 @@ static lt_status step_apply(compressing *x, lt_err *err) {
     if (json_is_object(before))
         return lt_produced_open(made, x->c, json_number_value(json_object_get(before, "logit_gap")), folder, err);
     const lt_status st = lt_produce_cut(made, &l, lt_dtype_option(x->c->args), folder, &x->tokens, x->journal, err);
-    if (st != LT_OK) return st == LT_EVERIFY ? lt_context(err, st, "kept for inspection in %s", x->out.work) : st;
+    if (st != LT_OK) return lt_outdir_kept(&x->out, st, err);
     return lt_outdir_mark(&x->out, "apply", json_pack("{s:f}", "logit_gap", made->gap), err);
 }
 
@@ -275,12 +275,7 @@ static lt_status finish(compressing *x, json_t **result, lt_err *err) {
     LT_TRY(sweep(x, err));
     json_t *r = NULL;
     LT_TRY(lt_result_finish(&r, json_incref(x->result), err));
-    const lt_status st = lt_outdir_commit(&x->out, x->c, r, x->started, err);
-    if (st != LT_OK) {
-        json_decref(r);
-        return st;
-    }
-    *result = r;
+    LT_TRY(lt_outdir_give(result, &x->out, x->c, r, x->started, err));
     return x->compare ? lt_compare_requires(r, x->c->args, err) : LT_OK;
 }
 

@@ -73,14 +73,10 @@ static lt_status export_model(exporting *x, json_t **result, lt_err *err) {
     LT_TRY(lt_outdir_file(&path, &x->out, x->target->output, err));
     lt_status st = lt_produce(&p, &l, x->source.o.model, x->target, lt_dtype_option(x->c->args), path, err);
     lt_free(path);
-    if (st != LT_OK) return st == LT_EVERIFY ? lt_context(err, st, "kept for inspection in %s", x->out.work) : st;
+    if (st != LT_OK) return lt_outdir_kept(&x->out, st, err);
     json_t *r = NULL;
     st = report(x, &p, &r, err);
-    if (st == LT_OK) st = lt_outdir_commit(&x->out, x->c, r, x->started, err);
-    if (st == LT_OK)
-        *result = r;
-    else
-        json_decref(r);
+    if (st == LT_OK) st = lt_outdir_give(result, &x->out, x->c, r, x->started, err);
     lt_produced_clear(&p);
     return st;
 }
@@ -115,7 +111,8 @@ static const lt_positional positionals[] = {
 
 static const lt_option options[] = {
     { "to", LT_OPT_STRING, lt_required, 0, 0, NULL, false, "TARGET",
-      "hf-dense: a stock folder, factors multiplied out; ablinear: factors as two linears; gguf: one file for "
+      "hf-dense: a stock folder, factors multiplied out; ablinear, ab: factors as two linears, or as two tensors; "
+      "gguf: one file for "
       "llama.cpp, factors multiplied out" },
     { "dtype", LT_OPT_STRING, NULL, 0, 0, LT_DTYPE_CHOICES "|q8_0|q4_0", false, NULL,
       "of the written weights; default: as stored (in a folder, GGUF block types as bf16). q8_0 and q4_0: gguf only" },

@@ -84,13 +84,8 @@ static lt_status report(const merging *x, const lt_produced *p, const char *form
 static lt_status finish(merging *x, const lt_produced *p, const char *form, json_t **result, lt_err *err) {
     json_t *r = NULL;
     LT_TRY(lt_verify_logits(&x->gap, x->source.o.model, p->model, allowed_gap(p->model), x->c->team, err));
-    lt_status st = report(x, p, form, &r, err);
-    if (st == LT_OK) st = lt_outdir_commit(&x->out, x->c, r, x->started, err);
-    if (st == LT_OK)
-        *result = r;
-    else
-        json_decref(r);
-    return st;
+    LT_TRY(report(x, p, form, &r, err));
+    return lt_outdir_give(result, &x->out, x->c, r, x->started, err);
 }
 
 static lt_status merge(merging *x, json_t **result, lt_err *err) {
@@ -116,7 +111,7 @@ static lt_status merge(merging *x, json_t **result, lt_err *err) {
         st = finish(x, &p, l.form, result, err);
         lt_produced_clear(&p);
     }
-    return st == LT_EVERIFY ? lt_context(err, st, "kept for inspection in %s", x->out.work) : st;
+    return lt_outdir_kept(&x->out, st, err);
 }
 
 static lt_status run(lt_call_ctx *c, json_t **result, lt_err *err) {

@@ -35,7 +35,7 @@ static lt_status save_model(lt_healing *x, lt_err *err) {
     const lt_status st = lt_produce(&x->made, &l, &x->h.trainee->model, target,
                                     lt_heal_dtype(x->c->args, x->source.o.model), folder, err);
     lt_free(folder);
-    return st == LT_EVERIFY ? lt_context(err, st, "kept for inspection in %s", x->out.work) : st;
+    return lt_outdir_kept(&x->out, st, err);
 }
 
 /* ---- what is told ---- */
@@ -80,12 +80,9 @@ lt_status lt_healing_run(lt_healing *x, json_t **result, lt_err *err) {
     LT_TRY(save_adapter(x, err));
     if (x->merge) LT_TRY(save_model(x, err));
     LT_TRY(report(x, &r, err));
-    lt_status st = lt_heal_sweep(&x->out, err);
-    if (st == LT_OK) st = lt_outdir_commit(&x->out, x->c, r, x->started, err);
-    if (st == LT_OK)
-        *result = r;
-    else
-        json_decref(r);
+    const lt_status st = lt_heal_sweep(&x->out, err);
+    if (st == LT_OK) return lt_outdir_give(result, &x->out, x->c, r, x->started, err);
+    json_decref(r);
     return st;
 }
 

@@ -107,5 +107,5 @@ lt_status lt_heal_step_run(lt_produced *made, json_t **training, const lt_heal_s
     if (st == LT_OK) st = train(made, training, in, &o, folder, err);
     if (st == LT_OK) st = lt_remove_tree(rows, err);
     lt_free(rows);
-    return st == LT_EVERIFY ? lt_context(err, st, "kept for inspection in %s", in->out->work) : st;
+    return lt_outdir_kept(in->out, st, err);
 }

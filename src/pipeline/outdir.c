@@ -238,6 +238,19 @@ lt_status lt_outdir_commit(lt_outdir *o, const lt_call_ctx *c, json_t *result, d
     return lt_rename(o->work, o->path, err);
 }
 
+lt_status lt_outdir_give(json_t **result, lt_outdir *o, const lt_call_ctx *c, json_t *r, double started, lt_err *err) {
+    const lt_status st = lt_outdir_commit(o, c, r, started, err);
+    if (st == LT_OK)
+        *result = r;
+    else
+        json_decref(r);
+    return st;
+}
+
+lt_status lt_outdir_kept(const lt_outdir *o, lt_status st, lt_err *err) {
+    return st == LT_EVERIFY ? lt_context(err, st, "kept for inspection in %s", o->work) : st;
+}
+
 void lt_outdir_close(lt_outdir *o) {
     if (o->work) lt_lock_release(o->lock);
     json_decref(o->state);

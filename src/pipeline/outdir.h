@@ -36,6 +36,10 @@ lt_status lt_outdir_mark(lt_outdir *o, const char *step, json_t *note, lt_err *e
 lt_status lt_outdir_file(char **out, const lt_outdir *o, const char *name, lt_err *err);
 /* Writes result.json (with its "run") and command.txt, then DIR.partial becomes DIR. */
 lt_status lt_outdir_commit(lt_outdir *o, const lt_call_ctx *c, json_t *result, double started, lt_err *err);
+/* Commits r (taken) and, where that works, gives it to *result. */
+lt_status lt_outdir_give(json_t **result, lt_outdir *o, const lt_call_ctx *c, json_t *r, double started, lt_err *err);
+/* What a verb ends with: LT_EVERIFY says where its work is kept. */
+lt_status lt_outdir_kept(const lt_outdir *o, lt_status st, lt_err *err);
 void lt_outdir_close(lt_outdir *o); /* unfinished work stays; zeroed memory is fine */
 
 #endif

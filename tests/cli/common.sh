@@ -49,3 +49,25 @@ done_testing() {
     [ "$failures" -eq 0 ] || { echo "$failures failures" >&2; exit 1; }
     exit 0
 }
+
+# until_done OUTPUT DELAY GROWTH COMMAND...: starts it again and again, killed after DELAY, GROWTH DELAY ... seconds, until it ends by itself
+kills=0
+until_done() {
+    local output=$1 delay=$2 growth=$3 pid
+    shift 3
+    for ((i = 0; i < 200; i++)); do
+        "$@" >log 2>&1 &
+        pid=$!
+        sleep "$delay"
+        if kill -9 "$pid" 2>/dev/null; then
+            wait "$pid" 2>/dev/null
+            [ -e "$output" ] && [ ! -e "$output.partial" ] && return
+            kills=$((kills + 1))
+        else
+            wait "$pid" || { fail "$(cat log)"; return; }
+            return
+        fi
+        delay=$(awk "BEGIN { print $delay * $growth }")
+    done
+    fail "never done: $*"
+}

@@ -24,21 +24,7 @@ expect 7 "not met" "$LATHE" "${compress[@]}" --heal 1000 --require 'ppl<2' -o mi
 # ---- kills ----
 heal=("${compress[@]}" --heal 1500)
 expect 0 "" "$LATHE" "${heal[@]}" --threads 1 -o whole
-kills=0 delay=0.05 ended=0
-while [ $ended = 0 ] && [ $kills -lt 100 ]; do
-    "$LATHE" "${heal[@]}" --threads 1 -o killed >log 2>&1 &
-    pid=$!
-    sleep $delay
-    if kill -9 $pid 2>/dev/null; then
-        wait $pid 2>/dev/null
-        kills=$((kills + 1))
-        [ -e killed ] && [ ! -e killed.partial ] && ended=1
-    else
-        wait $pid || fail "$(cat log)"
-        ended=1
-    fi
-    delay=$(awk "BEGIN { print $delay * 1.6 }")
-done
+until_done killed 0.05 1.6 "$LATHE" "${heal[@]}" --threads 1 -o killed
 echo "$kills kills"
 sed -i 's/killed/whole/g' killed/result.json killed/model/README.md
 check diff -r whole/model killed/model

@@ -4,42 +4,20 @@
 valid=$REPO/share/text/wikitext2-valid-slice.txt
 cd "$TMP" || exit 1
 
-# until_done OUTPUT DELAY COMMAND...: starts it again and again, killed after DELAY, 1.4 DELAY ... seconds, until it ends by itself
-kills=0
-until_done() {
-    local output=$1 delay=$2 pid
-    shift 2
-    for ((i = 0; i < 200; i++)); do
-        "$@" >log 2>&1 &
-        pid=$!
-        sleep "$delay"
-        if kill -9 "$pid" 2>/dev/null; then
-            wait "$pid" 2>/dev/null
-            [ -e "$output" ] && [ ! -e "$output.partial" ] && return
-            kills=$((kills + 1))
-        else
-            wait "$pid" || { fail "$(cat log)"; return; }
-            return
-        fi
-        delay=$(awk "BEGIN { print $delay * 1.4 }")
-    done
-    fail "never done: $*"
-}
-
 calibrate=(calibrate "$TINY" --data "$valid" --seq-len 128 --max-rows 32 --threads 1)
 expect 0 "" "$LATHE" "${calibrate[@]}" -o whole.safetensors
-until_done killed.safetensors 0.03 "$LATHE" "${calibrate[@]}" -o killed.safetensors
+until_done killed.safetensors 0.03 1.4 "$LATHE" "${calibrate[@]}" -o killed.safetensors
 check cmp whole.safetensors killed.safetensors
 expect 0 "" "$LATHE" plan "$TINY" --stats whole.safetensors --keep linears=0.6 -o p.json
 
 apply=(apply "$TINY" --plan p.json --stats whole.safetensors --threads 1)
 expect 0 "" "$LATHE" "${apply[@]}" -o whole
-until_done killed 0.01 "$LATHE" "${apply[@]}" -o killed
+until_done killed 0.01 1.4 "$LATHE" "${apply[@]}" -o killed
 check diff -r whole/model killed/model
 check cmp whole/plan.json killed/plan.json
 compress=(compress "$TINY" --data "$valid" --seq-len 128 --max-rows 24 --keep linears=0.6 --no-speed --no-q8)
 expect 0 "" "$LATHE" "${compress[@]}" -o whole-c
-until_done killed-c 0.03 "$LATHE" "${compress[@]}" -o killed-c
+until_done killed-c 0.03 1.4 "$LATHE" "${compress[@]}" -o killed-c
 check cmp whole-c/model/model.safetensors killed-c/model/model.safetensors
 check cmp whole-c/plan.json killed-c/plan.json
 same_values() { diff <("$HELPER" strip "$1") <("$HELPER" strip "$2"); }
@@ -49,7 +27,7 @@ check same_values whole-c/result.json killed-c/result.json
 check diff -r whole-c/model killed-c/model
 export=(export whole --to hf-dense --threads 1)
 expect 0 "" "$LATHE" "${export[@]}" -o whole-e
-until_done killed-e 0.01 "$LATHE" "${export[@]}" -o killed-e
+until_done killed-e 0.01 1.4 "$LATHE" "${export[@]}" -o killed-e
 check diff -r whole-e/model killed-e/model
 # a lock file may stay behind a kill, unlocked
 for f in *.partial; do [ ! -e "$f" ] || fail "$f is left"; done

@@ -8,26 +8,6 @@ small=(--steps 5 "${more[@]}")
 head -c 60000 "$valid" >text.txt
 
 # ---- kills: started again and again, killed after a time that grows, until it ends by itself ----
-kills=0
-until_done() {
-    local output=$1 delay=$2 pid
-    shift 2
-    for ((i = 0; i < 100; i++)); do
-        "$@" >log 2>&1 &
-        pid=$!
-        sleep "$delay"
-        if kill -9 "$pid" 2>/dev/null; then
-            wait "$pid" 2>/dev/null
-            [ -e "$output" ] && [ ! -e "$output.partial" ] && return
-            kills=$((kills + 1))
-        else
-            wait "$pid" || { fail "$(cat log)"; return; }
-            return
-        fi
-        delay=$(awk "BEGIN { print $delay * 1.5 }")
-    done
-    fail "never done: $*"
-}
 same() { # name of the folder aside
     sed -i "s/$2/$1/g" "$2/result.json" "$2/model/README.md"
     diff -r "$1/model" "$2/model" && cmp "$1/metrics.jsonl" "$2/metrics.jsonl" &&
@@ -38,7 +18,7 @@ same() { # name of the folder aside
 for preset in lora full freeze simple; do
     heal=(heal "$TINY" --preset "$preset" --data text.txt "${small[@]}" --save-every 1 --threads 1)
     expect 0 "" "$LATHE" "${heal[@]}" -o "whole-$preset"
-    until_done "killed-$preset" 0.1 "$LATHE" "${heal[@]}" -o "killed-$preset"
+    until_done "killed-$preset" 0.1 1.5 "$LATHE" "${heal[@]}" -o "killed-$preset"
     check same "whole-$preset" "killed-$preset"
 done
 echo "$kills kills"
@@ -54,7 +34,7 @@ check cmp whole-full/model/model.safetensors threads/model/model.safetensors
 # from a config alone; the same bytes after kills
 train=(train "$TINY" --data text.txt --steps 5 --batch 4 --seq-len 64 --threads 1)
 expect 0 "" "$LATHE" "${train[@]}" -o whole-train
-until_done killed-train 0.1 "$LATHE" "${train[@]}" -o killed-train
+until_done killed-train 0.1 1.5 "$LATHE" "${train[@]}" -o killed-train
 check same whole-train killed-train
 expect 0 "" "$LATHE" generate whole-train --prompt "The" --max-new 4
 
