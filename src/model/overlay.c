@@ -13,8 +13,9 @@ typedef struct part {
 } part; /* tensors point at buffer, so parts never move */
 enum { N_PARTS = 3 };
 typedef struct replaced {
-    part part[N_PARTS];
-} replaced; /* stage 0, stage 1, bias */
+    part part[N_PARTS]; /* stage 0, stage 1, bias */
+    lt_layout *layout;  /* of a fused matrix whose blocks have become narrower; NULL: the base's */
+} replaced;
 
 struct lt_overlay {
     const lt_model *base;
@@ -37,6 +38,8 @@ static void part_clear(part *p) {
 
 static void replaced_clear(replaced *r) {
     for (int i = 0; i < N_PARTS; i++) part_clear(&r->part[i]);
+    lt_free(r->layout);
+    r->layout = NULL;
 }
 
 lt_status lt_overlay_create(lt_overlay **out, const lt_model *base, lt_err *err) {
@@ -142,7 +145,11 @@ static lt_status part_fill(part *p, const lt_param *param, const double *values,
 
 /* The new linear is whole: it takes the place of the old one. */
 static void commit(place *p, const lt_linear *l, replaced *fresh) {
-    const replaced old = *p->parts;
+    replaced old = *p->parts;
+    if (old.layout && l->layout == old.layout) { /* the new linear is laid out alike */
+        fresh->layout = old.layout;
+        old.layout = NULL;
+    }
     *p->parts = *fresh;
     *p->linear = *l;
     lt_param *param[N_PARTS] = { &p->linear->stage[0].w, &p->linear->stage[1].w, &p->linear->bias };
@@ -173,7 +180,7 @@ lt_status lt_overlay_factor(lt_overlay *o, const char *module, size_t rank, cons
     lt_linear l = { .name = p.base->name,
                     .n_stages = 2,
                     .bias = p.linear->bias,
-                    .layout = p.base->layout,
+                    .layout = p.linear->layout,
                     .softcap = p.base->softcap };
     lt_status st;
     LT_GO(part_make(&fresh.part[0], &l.stage[0].w, lt_asprintf("%s.BLinear.weight", module), dtype, 2,
@@ -203,7 +210,7 @@ lt_status lt_overlay_dense(lt_overlay *o, const char *module, const double *w, l
     lt_linear l = { .name = p.base->name,
                     .n_stages = 1,
                     .bias = p.linear->bias,
-                    .layout = p.base->layout,
+                    .layout = p.linear->layout,
                     .softcap = p.base->softcap };
     l.stage[0].in_out = in_out;
     lt_status st;
@@ -252,6 +259,19 @@ static lt_status take(part *p, lt_param *param, const lt_tensor *src, const chan
     return st;
 }
 
+/* Blocks of d_ff rows that are of n rows now. */
+static lt_status narrow_layout(lt_layout **out, lt_linear *l, const channels *c, lt_err *err) {
+    const size_t n = l->layout->n_parts;
+    lt_layout *layout = lt_malloc(sizeof *layout + n * sizeof *layout->parts);
+    if (!layout) return lt_fail(err, LT_ENOMEM, "out of memory (overlay: %s)", l->name);
+    lt_layout_part *parts = (lt_layout_part *)(layout + 1);
+    for (size_t i = 0; i < n; i++)
+        parts[i] = (lt_layout_part){ l->layout->parts[i].name, l->layout->parts[i].rows / c->d_ff * c->n };
+    *layout = (lt_layout){ parts, n, l->layout->groups };
+    l->layout = *out = layout;
+    return LT_OK;
+}
+
 static lt_status keep_channels(lt_overlay *o, size_t layer, lt_slot slot, const channels *c, lt_err *err) {
     place p = place_of(o, &(lt_module){ .layer = (int)layer, .slot = slot });
     const bool down = slot == LT_SLOT_DOWN;
@@ -263,6 +283,7 @@ static lt_status keep_channels(lt_overlay *o, size_t layer, lt_slot slot, const 
     if (p.base->n_stages != 1 || p.linear->n_stages != 1)
         return lt_fail(err, LT_EUNSUPPORTED, "channels of a factored linear cannot be taken (%s)", p.base->name);
     LT_GO(take(&fresh.part[0], &l.stage[0].w, &p.base->stage[0].w.t, c, n, down != l.stage[0].in_out, err));
+    if (l.layout) LT_GO(narrow_layout(&fresh.layout, &l, c, err));
     if (l.bias.name && !down) LT_GO(take(&fresh.part[2], &l.bias, &p.base->bias.t, c, n, true, err));
     commit(&p, &l, &fresh);
 done:
