@@ -5,6 +5,7 @@
 #ifndef LT_LINALG_KERNEL_H
 #define LT_LINALG_KERNEL_H
 
+#include "core/core.h"
 #include "core/tensor.h"
 
 /* A unit that multiplies small matrices of bf16 and sums in f32 (Intel AMX). f32 operands come as three parts,
@@ -52,6 +53,12 @@ typedef struct lt_kernels {
     void (*rope)(float *y, const float *x, const float *cs, const float *sn, size_t r);
     /* acc[i] += x[i], f64 += f32 */
     void (*add_f64)(double *acc, const float *x, size_t n);
+    /* ---- dropout: entry j is kept where bit j % 8 of mask[j / 8] is set ---- */
+    /* Bit j: 16-bit number j of the stream, low halves first, is at least `below`; so are the last byte's bits past n.
+     * The stream is at its beginning. */
+    void (*mask_draw)(uint8_t *mask, const lt_rng *stream, uint32_t below, size_t n);
+    void (*mask_mul)(float *y, const float *x, const uint8_t *mask, float a, size_t n); /* y = a*x, or 0 */
+    void (*mask_add)(float *y, const float *x, const uint8_t *mask, float a, size_t n); /* y += a*x where kept */
     /* ---- products; all 0 in "ref", which leaves them to OpenBLAS ---- */
     size_t lanes, tile_rows, tile_vectors; /* a register tile is at most tile_rows x (tile_vectors * lanes) */
     /* c[r, j] = alpha sum_q a[r rs + q cs] b[q ldb + j] + beta c[r, j], r < rows, j < vectors lanes, q < k; beta 0: c

@@ -18,7 +18,7 @@ static lt_status check_logits(const lt_exec *x, const lt_node *node, lt_err *err
 }
 
 static size_t logits_saved(const lt_exec *x, const lt_node *node) {
-    return lt_rows(x, node->in[0]) * lt_linear_rank(((const logits_attr *)node->attr)->head) * sizeof(lt_real);
+    return lt_linear_saved_bytes(x, ((const logits_attr *)node->attr)->head, lt_rows(x, node->in[0]));
 }
 
 static void scale_rows(lt_team *team, lt_real *y, const lt_real *x, double scale, size_t n, size_t d) {
@@ -34,9 +34,8 @@ static void cap_rows(const lt_team *team, lt_real *y, double cap, size_t n, size
 static void forward_logits(lt_exec *x, const lt_node *node) {
     const logits_attr *a = node->attr;
     const size_t n = lt_rows(x, node->out), d = lt_cols(x, node->out);
-    lt_real *inner = node->saved ? node->saved : lt_exec_scratch(x, logits_saved(x, node)), *y = lt_data(x, node->out);
-    if (!inner) return;
-    lt_linear_run(x, a->head, y, inner, lt_data(x, node->in[0]), n);
+    lt_real *y = lt_data(x, node->out);
+    lt_linear_run(x, a->head, y, lt_data(x, node->in[0]), n, node->saved);
     if (a->scale != 1.0) scale_rows(lt_exec_team(x), y, y, a->scale, n, d);
     if (a->head->softcap > 0) cap_rows(lt_exec_team(x), y, a->head->softcap, n, d);
 }
@@ -52,7 +51,7 @@ static void backward_logits(lt_exec *x, const lt_node *node) {
         lt_k_mul(lt_exec_team(x), dy, dy, lt_grad(x, node->out), (lt_real)a->scale, n * d);
     } else
         scale_rows(lt_exec_team(x), dy, lt_grad(x, node->out), a->scale, n, d);
-    lt_linear_back(x, a->head, dx, dy, node->saved, lt_data(x, node->in[0]), n);
+    lt_linear_back(x, a->head, dx, dy, lt_data(x, node->in[0]), n, node->saved);
 }
 
 const lt_op lt_op_logits = { "logits", check_logits, forward_logits, backward_logits, logits_saved };

@@ -28,7 +28,7 @@ void lt_head_tile_rows(lt_exec *x, lt_head_tile *c, const lt_real *in, size_t ro
     c->n = n;
     c->in = c->last_in = in + row * lt_stage_in(first);
     if (c->head->n_stages < 2) return;
-    lt_stage_forward(x, first, (lt_span){ 0, lt_stage_out(first) }, c->inner, c->in, n);
+    lt_stage_forward(x, first, (lt_span){ 0, lt_stage_out(first) }, c->inner, c->in, n, NULL);
     c->last_in = c->inner;
 }
 
@@ -36,7 +36,7 @@ void lt_head_tile_rows(lt_exec *x, lt_head_tile *c, const lt_real *in, size_t ro
 void lt_head_tile_fill(lt_exec *x, const lt_head_tile *c, lt_span span) {
     lt_team *team = lt_exec_team(x);
     const lt_arena_mark mark = lt_arena_get_mark(x->values);
-    lt_stage_forward(x, c->last, span, c->tile, c->last_in, c->n);
+    lt_stage_forward(x, c->last, span, c->tile, c->last_in, c->n, NULL);
     lt_bias_add(x, &c->head->bias, span, c->tile, c->n);
     lt_arena_release(x->values, mark);
     const double cap = c->head->softcap;
@@ -72,7 +72,7 @@ static void back_chunk(lt_exec *x, const lt_head_tile *c, lt_real *dlast, lt_hea
         if (cap > 0.0) lt_softcap_slope(c->slope, c->tile, cap, c->n * span.n);
         gradient(x, c, span, arg);
         if (cap > 0.0) lt_k_mul(lt_exec_team(x), c->tile, c->tile, c->slope, 1, c->n * span.n);
-        lt_stage_backward(x, c->last, span, dlast, c->tile, c->last_in, c->n);
+        lt_stage_backward(x, c->last, span, dlast, c->tile, c->last_in, c->n, NULL);
         lt_bias_backward(x, &c->head->bias, span, c->tile, c->n);
         lt_arena_release(x->values, mark);
     }
@@ -89,6 +89,6 @@ void lt_head_tiles_back(lt_exec *x, lt_head_tile *c, const lt_real *in, lt_real 
         lt_head_tile_rows(x, c, in, row, lt_min_size(LT_HEAD_TOKENS, n - row));
         if (two) memset(dinner, 0, bytes);
         back_chunk(x, c, two ? dinner : dchunk, gradient, arg);
-        if (two) lt_stage_backward(x, first, (lt_span){ 0, lt_stage_out(first) }, dchunk, dinner, c->in, c->n);
+        if (two) lt_stage_backward(x, first, (lt_span){ 0, lt_stage_out(first) }, dchunk, dinner, c->in, c->n, NULL);
     }
 }

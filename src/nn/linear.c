@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "nn/linear.h"
 
+#include "nn/adapt.h"
 #include "nn/op.h"
-#include "nn/stage.h"
 
 typedef struct linear_attr {
     const lt_linear *l;
@@ -107,76 +107,21 @@ static lt_tensor weight_of(const lt_stage *s, lt_span span) {
     return s->in_out ? cols_of(&s->w.t, span) : rows_of(&s->w.t, span);
 }
 
-/* n entries of one row; 16 bits of its stream for each */
-static void drop_entries(lt_real *out, const lt_real *in, size_t n, lt_rng *r, uint32_t limit, lt_real keep, bool add) {
-    enum { WORDS = 64 };
-    uint32_t words[WORDS];
-    for (size_t from = 0; from < n; from += 2 * WORDS) {
-        const size_t part = lt_min_size(2 * WORDS, n - from);
-        lt_rng_fill(r, words, (part + 1) / 2);
-        for (size_t k = 0; k < part; k++) {
-            const uint32_t bits = words[k / 2] >> (k % 2 * 16) & 0xFFFF;
-            const lt_real v = in[from + k] * (bits < limit ? 0 : keep);
-            out[from + k] = add ? out[from + k] + v : v;
-        }
-    }
-}
-
-/* out = in ∘ mask / (1 - p), or added to out; [n, d] */
-static void drop_rows(lt_team *team, const lt_adapter *a, lt_real *out, const lt_real *in, size_t n, size_t d,
-                      bool add) {
-    const uint32_t limit = (uint32_t)(a->dropout * 65536.0);
-    const lt_real keep = (lt_real)(1.0 / (1.0 - a->dropout));
-#pragma omp parallel for schedule(static) num_threads(lt_op_threads(team, n *d))
-    for (size_t i = 0; i < n; i++) {
-        lt_rng r = lt_rng_at(a->seed, LT_RNG_DROPOUT, a->step, (uint32_t)i);
-        drop_entries(out + i * d, in + i * d, d, &r, limit, keep, add);
-    }
-}
-
-static bool drops(const lt_exec *x, const lt_adapter *a) {
-    return a->dropout > 0 && lt_exec_mode(x) == LT_RECORD;
-}
-
-/* what A sees of x: x itself, or a copy in scratch */
-static const lt_real *adapter_input(lt_exec *x, const lt_adapter *a, const lt_real *in, size_t n) {
-    const size_t d = lt_tensor_cols(&a->a.t);
-    if (!drops(x, a)) return in;
-    lt_real *out = lt_exec_scratch(x, n * d * sizeof *out);
-    if (out) drop_rows(lt_exec_team(x), a, out, in, n, d, false);
-    return out;
-}
-
 /* y = x wᵀ. In a batch of single rows (decoding) a row's bits do not depend on how many there are. */
 static void multiply(lt_exec *x, lt_real *y, size_t ldy, const lt_real *in, size_t ldx, size_t n, const lt_tensor *w,
-                     bool in_out, bool add) {
+                     bool in_out) {
     const lt_batch *b = lt_exec_batch(x);
     if (b->n_rows == b->n_pieces)
-        lt_k_matmul_wt_steps(lt_exec_team(x), y, ldy, in, ldx, n, w, in_out, add);
+        lt_k_matmul_wt_steps(lt_exec_team(x), y, ldy, in, ldx, n, w, in_out, false);
     else
-        lt_k_matmul_wt(lt_exec_team(x), y, ldy, in, ldx, n, w, in_out, add);
+        lt_k_matmul_wt(lt_exec_team(x), y, ldy, in, ldx, n, w, in_out, false);
 }
 
-/* s x Aᵀ [n, q], in scratch */
-static lt_real *adapter_inner(lt_exec *x, const lt_adapter *a, const lt_real *in, size_t n) {
-    lt_team *team = lt_exec_team(x);
-    const size_t q = lt_tensor_rows(&a->a.t);
-    lt_real *t = lt_exec_scratch(x, n * q * sizeof *t);
-    const lt_real *seen = t ? adapter_input(x, a, in, n) : NULL;
-    if (!seen) return NULL;
-    multiply(x, t, q, seen, lt_tensor_cols(&a->a.t), n, &a->a.t, false, false);
-    lt_k_scale(team, t, t, (lt_real)a->scale, n * q);
-    return t;
-}
-
-void lt_stage_forward(lt_exec *x, const lt_stage *s, lt_span span, lt_real *y, const lt_real *in, size_t n) {
+void lt_stage_forward(lt_exec *x, const lt_stage *s, lt_span span, lt_real *y, const lt_real *in, size_t n,
+                      void *kept) {
     const lt_tensor w = weight_of(s, span);
-    multiply(x, y, span.n, in, lt_stage_in(s), n, &w, s->in_out, false);
-    for (size_t i = 0; i < s->n_adapters; i++) {
-        const lt_tensor b = rows_of(&s->adapters[i].b.t, span);
-        const lt_real *t = adapter_inner(x, &s->adapters[i], in, n);
-        if (t) multiply(x, y, span.n, t, lt_tensor_cols(&b), n, &b, false, true);
-    }
+    multiply(x, y, span.n, in, lt_stage_in(s), n, &w, s->in_out);
+    lt_adapt_forward(x, s, span, y, in, n, kept);
 }
 
 static void weight_gradient(lt_team *team, const lt_stage *s, lt_span span, const lt_real *dy, const lt_real *in,
@@ -188,42 +133,13 @@ static void weight_gradient(lt_team *team, const lt_stage *s, lt_span span, cons
         lt_k_gemm(team, true, false, span.n, d, n, 1, dy, span.n, in, d, 1, s->w.grad + span.o0 * d, d);
 }
 
-static void adapter_backward(lt_exec *x, const lt_adapter *a, lt_span span, lt_real *dx, const lt_real *dy,
-                             const lt_real *in, size_t n) {
-    lt_team *team = lt_exec_team(x);
-    const size_t q = lt_tensor_rows(&a->a.t), d = lt_tensor_cols(&a->a.t);
-    if (lt_param_trainable(&a->b)) {
-        const lt_real *t = adapter_inner(x, a, in, n);
-        if (t) lt_k_gemm(team, true, false, span.n, q, n, 1, dy, span.n, t, q, 1, a->b.grad + span.o0 * q, q);
-    }
-    if (!dx && !lt_param_trainable(&a->a)) return;
-    lt_real *dt = lt_exec_scratch(x, n * q * sizeof *dt);
-    if (!dt) return;
-    const lt_tensor b = rows_of(&a->b.t, span);
-    lt_k_matmul_w(team, dt, q, dy, span.n, n, &b, false, false);
-    lt_k_scale(team, dt, dt, (lt_real)a->scale, n * q);
-    if (lt_param_trainable(&a->a)) {
-        const lt_real *seen = adapter_input(x, a, in, n);
-        if (seen) lt_k_gemm(team, true, false, q, d, n, 1, dt, q, seen, d, 1, a->a.grad, d);
-    }
-    if (!dx) return;
-    if (!drops(x, a)) {
-        lt_k_matmul_w(team, dx, d, dt, q, n, &a->a.t, false, true);
-        return;
-    }
-    lt_real *dseen = lt_exec_scratch(x, n * d * sizeof *dseen);
-    if (!dseen) return;
-    lt_k_matmul_w(team, dseen, d, dt, q, n, &a->a.t, false, false);
-    drop_rows(team, a, dx, dseen, n, d, true);
-}
-
 void lt_stage_backward(lt_exec *x, const lt_stage *s, lt_span span, lt_real *dx, const lt_real *dy, const lt_real *in,
-                       size_t n) {
+                       size_t n, void *kept) {
     lt_team *team = lt_exec_team(x);
     const lt_tensor w = weight_of(s, span);
     if (dx) lt_k_matmul_w(team, dx, lt_stage_in(s), dy, span.n, n, &w, s->in_out, true);
     if (lt_param_trainable(&s->w)) weight_gradient(team, s, span, dy, in, n);
-    for (size_t i = 0; i < s->n_adapters; i++) adapter_backward(x, &s->adapters[i], span, dx, dy, in, n);
+    lt_adapt_backward(x, s, span, dx, dy, in, n, kept);
 }
 
 void lt_bias_add(lt_exec *x, const lt_param *bias, lt_span span, lt_real *y, size_t n) {
@@ -242,13 +158,37 @@ void lt_bias_backward(lt_exec *x, const lt_param *bias, lt_span span, const lt_r
 
 /* ---- the whole ---- */
 
-void lt_linear_run(lt_exec *x, const lt_linear *l, lt_real *y, lt_real *inner, const lt_real *in, size_t n) {
+/* what forward leaves: [n, rank] between two stages, then what each stage's adapters keep */
+typedef struct saved {
+    lt_real *inner;
+    char *stage[2];
+} saved;
+
+static size_t between_bytes(const lt_linear *l, size_t n) {
+    return (n * lt_linear_rank(l) * sizeof(lt_real) + 63) / 64 * 64;
+}
+
+size_t lt_linear_saved_bytes(const lt_exec *x, const lt_linear *l, size_t n) {
+    size_t bytes = between_bytes(l, n);
+    for (int i = 0; i < l->n_stages; i++) bytes += lt_adapt_bytes(x, &l->stage[i], n);
+    return bytes;
+}
+
+static saved saved_at(const lt_exec *x, const lt_linear *l, size_t n, void *at) {
+    char *first = (char *)at + between_bytes(l, n);
+    return (saved){ at, { first, first + lt_adapt_bytes(x, &l->stage[0], n) } };
+}
+
+void lt_linear_run(lt_exec *x, const lt_linear *l, lt_real *y, const lt_real *in, size_t n, void *kept) {
     const lt_stage *last = &l->stage[l->n_stages - 1];
+    void *at = kept ? kept : lt_exec_scratch(x, lt_linear_saved_bytes(x, l, n));
+    if (!at) return;
+    const saved s = saved_at(x, l, n, at);
     if (l->n_stages == 2) {
-        lt_stage_forward(x, &l->stage[0], whole(&l->stage[0]), inner, in, n);
-        in = inner;
+        lt_stage_forward(x, &l->stage[0], whole(&l->stage[0]), s.inner, in, n, s.stage[0]);
+        in = s.inner;
     }
-    lt_stage_forward(x, last, whole(last), y, in, n);
+    lt_stage_forward(x, last, whole(last), y, in, n, s.stage[l->n_stages - 1]);
     lt_bias_add(x, &l->bias, whole(last), y, n);
 }
 
@@ -258,19 +198,20 @@ static bool stage_trains(const lt_stage *s) {
     return lt_param_trainable(&s->w);
 }
 
-void lt_linear_back(lt_exec *x, const lt_linear *l, lt_real *dx, const lt_real *dy, const lt_real *inner,
-                    const lt_real *in, size_t n) {
+void lt_linear_back(lt_exec *x, const lt_linear *l, lt_real *dx, const lt_real *dy, const lt_real *in, size_t n,
+                    void *kept) {
     const lt_stage *first = &l->stage[0], *last = &l->stage[l->n_stages - 1];
+    const saved s = saved_at(x, l, n, kept);
     lt_bias_backward(x, &l->bias, whole(last), dy, n);
     if (l->n_stages == 1) {
-        lt_stage_backward(x, first, whole(first), dx, dy, in, n);
+        lt_stage_backward(x, first, whole(first), dx, dy, in, n, s.stage[0]);
         return;
     }
     const size_t bytes = n * lt_linear_rank(l) * sizeof *dx;
     lt_real *dinner = dx || stage_trains(first) ? lt_exec_scratch(x, bytes) : NULL;
     if (dinner) memset(dinner, 0, bytes);
-    lt_stage_backward(x, last, whole(last), dinner, dy, inner, n);
-    if (dinner) lt_stage_backward(x, first, whole(first), dx, dinner, in, n);
+    lt_stage_backward(x, last, whole(last), dinner, dy, s.inner, n, s.stage[1]);
+    if (dinner) lt_stage_backward(x, first, whole(first), dx, dinner, in, n, s.stage[0]);
 }
 
 /* ---- the op ---- */
@@ -280,19 +221,18 @@ static lt_status check(const lt_exec *x, const lt_node *node, lt_err *err) {
 }
 
 static size_t saved_bytes(const lt_exec *x, const lt_node *node) {
-    return lt_rows(x, node->in[0]) * lt_linear_rank(((const linear_attr *)node->attr)->l) * sizeof(lt_real);
+    return lt_linear_saved_bytes(x, ((const linear_attr *)node->attr)->l, lt_rows(x, node->in[0]));
 }
 
 static void forward(lt_exec *x, const lt_node *node) {
     const lt_linear *l = ((const linear_attr *)node->attr)->l;
-    lt_real *inner = node->saved ? node->saved : lt_exec_scratch(x, saved_bytes(x, node));
-    if (inner) lt_linear_run(x, l, lt_data(x, node->out), inner, lt_data(x, node->in[0]), lt_rows(x, node->out));
+    lt_linear_run(x, l, lt_data(x, node->out), lt_data(x, node->in[0]), lt_rows(x, node->out), node->saved);
 }
 
 static void backward(lt_exec *x, const lt_node *node) {
     const lt_linear *l = ((const linear_attr *)node->attr)->l;
     lt_real *dx = lt_needs_grad(x, node->in[0]) ? lt_grad(x, node->in[0]) : NULL;
-    lt_linear_back(x, l, dx, lt_grad(x, node->out), node->saved, lt_data(x, node->in[0]), lt_rows(x, node->out));
+    lt_linear_back(x, l, dx, lt_grad(x, node->out), lt_data(x, node->in[0]), lt_rows(x, node->out), node->saved);
 }
 
 const lt_op lt_op_linear = { "linear", check, forward, backward, saved_bytes };

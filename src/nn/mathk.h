@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "linalg/gemm.h"
+#include "linalg/thin.h"
 #include "nn/real.h"
 
 #ifndef LT_REAL_DOUBLE
@@ -56,6 +57,21 @@ static inline void lt_k_gemm(lt_team *t, bool ta, bool tb, size_t m, size_t n, s
 static inline void lt_k_gemm_serial(bool ta, bool tb, size_t m, size_t n, size_t k, float alpha, const float *a,
                                     size_t lda, const float *b, size_t ldb, float beta, float *c, size_t ldc) {
     lt_gemm_f32_serial(ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+}
+static inline void lt_k_mask_mul(const lt_team *t, float *y, const float *x, const uint8_t *mask, float a, size_t n) {
+    t->k->mask_mul(y, x, mask, a, n);
+}
+static inline void lt_k_mask_add(const lt_team *t, float *y, const float *x, const uint8_t *mask, float a, size_t n) {
+    t->k->mask_add(y, x, mask, a, n);
+}
+static inline void lt_k_thin_project(lt_team *t, float *out, const float *x, const float *v, const lt_thin *s) {
+    lt_thin_project(t, out, x, v, s);
+}
+static inline void lt_k_thin_expand(lt_team *t, float *y, const float *in, const float *v, const lt_thin *s) {
+    lt_thin_expand(t, y, in, v, s);
+}
+static inline void lt_k_thin_outer(lt_team *t, float *dv, const float *in, const float *x, const lt_thin *s) {
+    lt_thin_outer(t, dv, in, x, s);
 }
 /* weights of any float dtype, rows as lt_tensor_row */
 static inline bool lt_k_weight_ok(const lt_tensor *w) {
@@ -179,6 +195,46 @@ static inline void lt_k_gemm(lt_team *t, bool ta, bool tb, size_t m, size_t n, s
 static inline void lt_k_gemm_serial(bool ta, bool tb, size_t m, size_t n, size_t k, double alpha, const double *a,
                                     size_t lda, const double *b, size_t ldb, double beta, double *c, size_t ldc) {
     lt_gemm_f64_serial(ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+}
+static inline bool lt_k_kept(const uint8_t *mask, size_t i) {
+    return !mask || (mask[i / 8] >> i % 8 & 1);
+}
+static inline void lt_k_mask_mul(const lt_team *t, double *y, const double *x, const uint8_t *mask, double a,
+                                 size_t n) {
+    (void)t;
+    for (size_t i = 0; i < n; i++) y[i] = lt_k_kept(mask, i) ? a * x[i] : 0.0;
+}
+static inline void lt_k_mask_add(const lt_team *t, double *y, const double *x, const uint8_t *mask, double a,
+                                 size_t n) {
+    (void)t;
+    for (size_t i = 0; i < n; i++) y[i] += lt_k_kept(mask, i) ? a * x[i] : 0.0;
+}
+static inline const uint8_t *lt_k_mask_row(const lt_thin *s, size_t row) {
+    return s->mask ? s->mask + row * s->mask_ld : NULL;
+}
+static inline void lt_k_thin_project(lt_team *t, double *out, const double *x, const double *v, const lt_thin *s) {
+    (void)t;
+    for (size_t i = 0; i < s->n; i++)
+        for (size_t j = 0; j < s->q; j++) {
+            double sum = 0.0;
+            for (size_t c = 0; c < s->d; c++)
+                if (lt_k_kept(lt_k_mask_row(s, i), c)) sum += x[i * s->d + c] * v[j * s->d + c];
+            out[i * s->q + j] = s->alpha * sum;
+        }
+}
+static inline void lt_k_thin_expand(lt_team *t, double *y, const double *in, const double *v, const lt_thin *s) {
+    (void)t;
+    for (size_t i = 0; i < s->n; i++)
+        for (size_t c = 0; c < s->d; c++)
+            for (size_t j = 0; lt_k_kept(lt_k_mask_row(s, i), c) && j < s->q; j++)
+                y[i * s->d + c] += s->alpha * in[i * s->q + j] * v[j * s->d + c];
+}
+static inline void lt_k_thin_outer(lt_team *t, double *dv, const double *in, const double *x, const lt_thin *s) {
+    (void)t;
+    for (size_t i = 0; i < s->n; i++)
+        for (size_t c = 0; c < s->d; c++)
+            for (size_t j = 0; lt_k_kept(lt_k_mask_row(s, i), c) && j < s->q; j++)
+                dv[j * s->d + c] += s->alpha * in[i * s->q + j] * x[i * s->d + c];
 }
 static inline bool lt_k_weight_ok(const lt_tensor *w) {
     return w->dtype == LT_F64 && w->rank == 2;

@@ -294,6 +294,46 @@ static void f64_sums_are_exact(void **state) {
     each_table(add_f64_table);
 }
 
+static void masks_table(const lt_kernels *k) {
+    const lt_rng stream = lt_rng_at(5, LT_RNG_TEST, 6, 7);
+    for (size_t s = 0; s < LT_COUNTOF(sizes); s++) {
+        const size_t n = sizes[s], bytes = (n + 7) / 8;
+        uint8_t *a = lt_calloc(bytes + 1, 1), *b = lt_calloc(bytes + 1, 1);
+        float *x = normal(14, n), *y = normal(15, n + 1), *z = normal(15, n + 1);
+        k->mask_draw(a, &stream, 20000, n);
+        ref()->mask_draw(b, &stream, 20000, n);
+        assert_memory_equal(a, b, bytes + 1);
+        k->mask_add(y, x, a, 1.25f, n);
+        ref()->mask_add(z, x, a, 1.25f, n);
+        assert_close(y, z, n + 1, 1e-6, 1e-6);
+        k->mask_mul(y, x, a, 1.25f, n);
+        for (size_t i = 0; i < n; i++) assert_true(y[i] == (a[i / 8] >> i % 8 & 1 ? 1.25f * x[i] : 0.0f));
+        assert_true(y[n] == z[n]);
+        lt_free(a);
+        lt_free(b);
+        done(x);
+        done(y);
+        done(z);
+    }
+}
+static void dropout_masks_are_the_bits_of_the_stream(void **state) {
+    (void)state;
+    each_table(masks_table);
+}
+
+static void a_mask_keeps_numbers_that_are_not_below(void **state) {
+    (void)state;
+    enum { N = 1000 };
+    uint8_t mask[N / 8];
+    lt_rng r = lt_rng_at(8, LT_RNG_TEST, 0, 0);
+    lt_kernels_get(NULL)->mask_draw(mask, &r, 0x8000, N);
+    for (size_t i = 0; i < N / 2; i++) {
+        const uint32_t word = lt_rng_u32(&r);
+        assert_int_equal(mask[i / 4] >> i % 4 * 2 & 1, (word & 0xFFFF) >= 0x8000);
+        assert_int_equal(mask[i / 4] >> (i % 4 * 2 + 1) & 1, word >> 16 >= 0x8000);
+    }
+}
+
 /* Every shape of a register tile; entries beyond it stay as they were. */
 static void tile_table(const lt_kernels *k) {
     enum { K = 37, LDB = 50, LDC = 51 };
@@ -370,6 +410,8 @@ int main(void) {
         cmocka_unit_test(elementwise_kernels_match_ref_and_work_in_place),
         cmocka_unit_test(silu_saturates),
         cmocka_unit_test(f64_sums_are_exact),
+        cmocka_unit_test(dropout_masks_are_the_bits_of_the_stream),
+        cmocka_unit_test(a_mask_keeps_numbers_that_are_not_below),
         cmocka_unit_test(register_tiles_of_every_shape),
         cmocka_unit_test(packing_transposes),
     };

@@ -44,6 +44,12 @@ INLINE vf rounded(vf x) {
     __asm__("" : "+v"(x));
     return x;
 }
+INLINE vu multiply_wide(vu x, uint32_t m, vu *low) {
+    const __m512i by = _mm512_set1_epi32((int)m), even = _mm512_mul_epu32((__m512i)x, by),
+                  odd = _mm512_mul_epu32(_mm512_srli_epi64((__m512i)x, 32), by);
+    *low = (vu)_mm512_mask_blend_epi32(0xAAAA, even, _mm512_slli_epi64(odd, 32));
+    return (vu)_mm512_mask_blend_epi32(0xAAAA, _mm512_srli_epi64(even, 32), odd);
+}
 INLINE vf look16(vf table, vu index) {
     return _mm512_permutexvar_ps((__m512i)index, table);
 }

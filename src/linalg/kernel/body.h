@@ -394,5 +394,68 @@ static void add_f64(double *acc, const float *x, size_t n) {
     for (; i < n; i++) acc[i] += (double)x[i];
 }
 
-const lt_kernels TABLE = { TABLE_NAME, widen, dot_rows, axpy, exp_rows,  exp_sum,      max,  sumsq, scale, mul, add,
-                           silu_mul,   rope,  add_f64,  W,    TILE_ROWS, TILE_VECTORS, tile, pack,  UNIT };
+/* ---- dropout ---- */
+
+/* Philox 4x32-10 (core/rng.c) of W blocks, one a lane. */
+INLINE void philox(vu c[4], uint32_t k0, uint32_t k1) {
+    for (int round = 0; round < 10; round++) {
+        vu low0, low1;
+        const vu high0 = multiply_wide(c[0], 0xD2511F53u, &low0), high1 = multiply_wide(c[2], 0xCD9E8D57u, &low1);
+        c[0] = high1 ^ c[1] ^ k0;
+        c[1] = low1;
+        c[2] = high0 ^ c[3] ^ k1;
+        c[3] = low0;
+        k0 += 0x9E3779B9u;
+        k1 += 0xBB67AE85u;
+    }
+}
+
+/* the eight bits of W blocks from `block` on */
+INLINE void draw_bytes(uint8_t *mask, const lt_rng *r, uint32_t block, uint32_t below) {
+    typedef uint8_t bytes __attribute__((vector_size(W)));
+    vu c[4], bits = { 0 };
+    for (int k = 0; k < 4; k++) c[k] = r->counter[k] - (vu){ 0 };
+    c[0] += block + lanes();
+    philox(c, r->key[0], r->key[1]);
+    for (uint32_t k = 0; k < 4; k++) {
+        bits |= (vu)((c[k] & 0xFFFF) >= below) & (1u << 2 * k);
+        bits |= (vu)((c[k] >> 16) >= below) & (2u << 2 * k);
+    }
+    const bytes out = __builtin_convertvector(bits, bytes);
+    memcpy(mask, &out, sizeof out);
+}
+
+static void mask_draw(uint8_t *mask, const lt_rng *stream, uint32_t below, size_t n) {
+    const size_t n_bytes = (n + 7) / 8;
+    uint8_t rest[W];
+    size_t i = 0;
+    for (; i + W <= n_bytes; i += W) draw_bytes(mask + i, stream, (uint32_t)i, below);
+    if (i == n_bytes) return;
+    draw_bytes(rest, stream, (uint32_t)i, below);
+    memcpy(mask + i, rest, n_bytes - i);
+}
+
+/* v where bit i + lane of the mask is set, else 0 */
+INLINE vf kept_or_zero(vf v, const uint8_t *mask, size_t i) {
+    uint32_t bits = 0;
+    memcpy(&bits, mask + i / 8, W / 8 + (W < 8));
+    const vu lane = 1u << lanes();
+    const vi kept = (vi)(((bits >> i % 8) & lane) != 0);
+    return (vf)((vi)v & kept);
+}
+
+static void mask_mul(float *y, const float *x, const uint8_t *mask, float a, size_t n) {
+    size_t i = 0;
+    for (; i + W <= n; i += W) store(y + i, kept_or_zero(load(x + i) * a, mask, i));
+    for (; i < n; i++) y[i] = mask[i / 8] >> i % 8 & 1 ? a * x[i] : 0.0f;
+}
+
+static void mask_add(float *y, const float *x, const uint8_t *mask, float a, size_t n) {
+    size_t i = 0;
+    for (; i + W <= n; i += W) store(y + i, load(y + i) + kept_or_zero(load(x + i) * a, mask, i));
+    for (; i < n; i++) y[i] += mask[i / 8] >> i % 8 & 1 ? a * x[i] : 0.0f;
+}
+
+const lt_kernels TABLE = { TABLE_NAME, widen, dot_rows,  axpy,         exp_rows, exp_sum, max,       sumsq,
+                           scale,      mul,   add,       silu_mul,     rope,     add_f64, mask_draw, mask_mul,
+                           mask_add,   W,     TILE_ROWS, TILE_VECTORS, tile,     pack,    UNIT };

@@ -48,6 +48,12 @@ INLINE vf rounded(vf x) {
     __asm__("" : "+x"(x));
     return x;
 }
+INLINE vu multiply_wide(vu x, uint32_t m, vu *low) {
+    const __m256i by = _mm256_set1_epi32((int)m), even = _mm256_mul_epu32((__m256i)x, by),
+                  odd = _mm256_mul_epu32(_mm256_srli_epi64((__m256i)x, 32), by);
+    *low = (vu)_mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xAA);
+    return (vu)_mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xAA);
+}
 /* low: a0 b0 a1 b1 ... a3 b3; high: a4 b4 ... */
 INLINE vf zip_low(vf a, vf b) {
     return _mm256_permute2f128_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b), 0x20);

@@ -56,6 +56,12 @@ INLINE vf rounded(vf x) {
     __asm__("" : "+w"(x));
     return x;
 }
+INLINE vu multiply_wide(vu x, uint32_t m, vu *low) {
+    const uint64x2_t first = vmull_n_u32(vget_low_u32((uint32x4_t)x), m),
+                     second = vmull_n_u32(vget_high_u32((uint32x4_t)x), m);
+    *low = (vu)vcombine_u32(vmovn_u64(first), vmovn_u64(second));
+    return (vu)vcombine_u32(vshrn_n_u64(first, 32), vshrn_n_u64(second, 32));
+}
 INLINE vf zip_low(vf a, vf b) {
     return (vf)vzip1q_f32((float32x4_t)a, (float32x4_t)b);
 }

@@ -99,5 +99,28 @@ static void add_f64(double *acc, const float *x, size_t n) {
     for (size_t i = 0; i < n; i++) acc[i] += (double)x[i];
 }
 
-const lt_kernels lt_kernels_ref = { "ref", widen,    dot_rows, axpy,    exp_rows, exp_sum, max, sumsq, scale, mul,
-                                    add,   silu_mul, rope,     add_f64, 0,        0,       0,   NULL,  NULL,  NULL };
+static void mask_draw(uint8_t *mask, const lt_rng *stream, uint32_t below, size_t n) {
+    lt_rng r = *stream;
+    for (size_t i = 0; i < n; i += 8) {
+        uint32_t words[4], bits = 0;
+        lt_rng_fill(&r, words, 4);
+        for (uint32_t j = 0; j < 8; j++) bits |= (uint32_t)((words[j / 2] >> j % 2 * 16 & 0xFFFF) >= below) << j;
+        mask[i / 8] = (uint8_t)bits;
+    }
+}
+
+static bool kept(const uint8_t *mask, size_t i) {
+    return mask[i / 8] >> i % 8 & 1;
+}
+
+static void mask_mul(float *y, const float *x, const uint8_t *mask, float a, size_t n) {
+    for (size_t i = 0; i < n; i++) y[i] = kept(mask, i) ? a * x[i] : 0.0f;
+}
+
+static void mask_add(float *y, const float *x, const uint8_t *mask, float a, size_t n) {
+    for (size_t i = 0; i < n; i++) y[i] += kept(mask, i) ? a * x[i] : 0.0f;
+}
+
+const lt_kernels lt_kernels_ref = { "ref",    widen, dot_rows, axpy,     exp_rows, exp_sum, max,       sumsq,
+                                    scale,    mul,   add,      silu_mul, rope,     add_f64, mask_draw, mask_mul,
+                                    mask_add, 0,     0,        0,        NULL,     NULL,    NULL };
