@@ -5,8 +5,8 @@
 /* A layer with everything that a mode may ask for. */
 typedef struct made {
     layer l;
-    double *bias, *abs, *grad; /* [m], [d], packed [m(m+1)/2] */
-    lt_metric_form *diagonal;
+    double *bias, *abs, *grad;   /* [m], [d], packed [m(m+1)/2] */
+    lt_metric_form *root, *mean; /* of ASVD with alpha 1/2 and 1 */
 } made;
 
 static void pack_gram(double *packed, const double *x, size_t n, size_t cols) {
@@ -31,8 +31,9 @@ static made make(size_t shape, lt_rng *r) {
     pack_gram(x.grad, g, 500, m);
     for (size_t t = 0; t < x.l.n; t++)
         for (size_t j = 0; j < d; j++) x.abs[j] += fabs(x.l.x[t * d + j]) / (double)x.l.n;
+    assert_ok(lt_metric_form_diagonal(&x.mean, d, x.abs, true, &err), &err);
     for (size_t j = 0; j < d; j++) x.abs[j] = sqrt(x.abs[j]) + 1e-6;
-    assert_ok(lt_metric_form_diagonal(&x.diagonal, d, x.abs, true, &err), &err);
+    assert_ok(lt_metric_form_diagonal(&x.root, d, x.abs, true, &err), &err);
     lt_free(g);
     return x;
 }
@@ -40,14 +41,17 @@ static made make(size_t shape, lt_rng *r) {
 static void made_free(made *x) {
     layer_free(&x->l);
     lt_free(x->bias), lt_free(x->abs), lt_free(x->grad);
-    lt_metric_form_destroy(x->diagonal);
+    lt_metric_form_destroy(x->root);
+    lt_metric_form_destroy(x->mean);
 }
 
-typedef enum mode { PLAIN, WHITENED, ASVD, TWO_SIDED, BIASED, PROJECTED, N_MODES } mode;
+typedef enum mode { PLAIN, WHITENED, ASVD, ASVD_MEAN, TWO_SIDED, BIASED, PROJECTED, N_MODES } mode;
 
 static lt_lowrank_in mode_in(const made *x, mode which) {
-    lt_lowrank_in in = layer_in(&x->l, which == PLAIN || which == ASVD ? LT_METRIC_WEIGHT : LT_METRIC_INPUT);
-    if (which == ASVD) in.form = x->diagonal;
+    lt_lowrank_in in =
+        layer_in(&x->l, which == PLAIN || which == ASVD || which == ASVD_MEAN ? LT_METRIC_WEIGHT : LT_METRIC_INPUT);
+    if (which == ASVD) in.form = x->root;
+    if (which == ASVD_MEAN) in.form = x->mean;
     if (which == TWO_SIDED) in.left = x->grad;
     if (which == BIASED) in.bias = x->bias, in.sum = x->l.sum, in.count = (double)x->l.n;
     in.project = which == PROJECTED;
@@ -89,7 +93,7 @@ static void check_11_no_mode_beats_whitened(void **state) {
         made x = make(s, &r);
         const lt_lowrank_in best = mode_in(&x, WHITENED);
         double total, *lambda = spectrum_of(&best, &total);
-        for (size_t rank = 1; rank <= lt_min_size(x.l.m, x.l.d); rank += 5) {
+        for (size_t rank = 1; rank <= lt_min_size(x.l.m, x.l.d); rank++) {
             fit w = fit_rank(&best, rank);
             const double e = error_of(&best, rank, w.a, w.b);
             for (mode k = PLAIN; k < N_MODES; k++) {
