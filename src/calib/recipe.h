@@ -37,14 +37,17 @@ char *lt_alpaca_text(const char *instruction, const char *input, const char *out
 typedef struct lt_ids {
     int32_t *id;
     size_t n, cap;
+    size_t *end, n_ends, cap_ends; /* of rows that differ in length; NULL: all have seq_len */
 } lt_ids;
 lt_status lt_ids_add(lt_ids *ids, const int32_t *more, size_t n, lt_err *err);
+lt_status lt_ids_end_row(lt_ids *ids, lt_err *err); /* what was added since the last one is a row */
 
 typedef struct lt_recipe {
     const char *name, *summary;
     bool isolated;
     bool in_order; /* rows are the text's from its beginning: asking for more adds to them */
-    /* appends whole rows of o->seq_len ids; *seen: ids of the text before cutting, for messages */
+    /* appends whole rows of o->seq_len ids, or of at most so many, each ended; *seen: ids of the text before cutting,
+     * for messages */
     lt_status (*make)(lt_ids *out, size_t *seen, const lt_docs *docs, const lt_tokenizer *tok, const lt_tokens_opts *o,
                       lt_err *err);
 } lt_recipe;

@@ -3,7 +3,9 @@
  *   svdllm:   Wang et al., SVD-LLM (ICLR 2025), calibration: rows joined by two newlines; max_rows times (256) a
  * character offset drawn with Python's randint(0, characters - seq_len - 1), 10 seq_len characters tokenised, the first
  * seq_len ids kept, shorter ones dropped. wikitext: the block protocol of GPTQ, Wanda, SVD-LLM (spec evaluation §10):
- * joined text, one tokenisation, whole windows. */
+ * joined text, one tokenisation, whole windows. rows: every row of the data set alone, as the utilized-rank code reads
+ * them (spec utilized-rank §8.1): the first max_rows rows, blank ones counted and left out, each tokenised alone and
+ * cut to seq_len; those of one token predict nothing and are left out. */
 #include <string.h>
 
 #include "calib/mt19937.h"
@@ -94,8 +96,57 @@ static lt_status make_wikitext(lt_ids *out, size_t *seen, const lt_docs *docs, c
     return LT_OK;
 }
 
-extern const lt_recipe lt_recipe_svdllm, lt_recipe_wikitext;
+static bool is_blank(const char *text, size_t bytes) {
+    for (size_t i = 0; i < bytes; i++)
+        if (!strchr(" \t\r\n", text[i])) return false;
+    return true;
+}
+
+static lt_status add_row(lt_ids *out, const char *text, size_t bytes, const lt_tokenizer *tok, size_t seq_len,
+                         lt_err *err) {
+    int32_t *ids = NULL;
+    size_t n = 0;
+    if (is_blank(text, bytes)) return LT_OK;
+    LT_TRY(lt_tokenizer_encode(tok, text, bytes, true, &ids, &n, err));
+    lt_status st = LT_OK;
+    if (n >= 2 && (st = lt_ids_add(out, ids, lt_min_size(n, seq_len), err)) == LT_OK) st = lt_ids_end_row(out, err);
+    lt_free(ids);
+    return st;
+}
+
+/* Lines keep their newline, as the rows of WikiText do. */
+static lt_status add_lines(lt_ids *out, size_t *left, const lt_doc *doc, const lt_tokenizer *tok, size_t seq_len,
+                           lt_err *err) {
+    for (size_t at = 0; at < doc->bytes && *left; --*left) {
+        const char *end = memchr(doc->text + at, '\n', doc->bytes - at);
+        const size_t n = end ? (size_t)(end - doc->text) + 1 - at : doc->bytes - at;
+        LT_TRY(add_row(out, doc->text + at, n, tok, seq_len, err));
+        at += n;
+    }
+    return LT_OK;
+}
+
+static lt_status make_rows(lt_ids *out, size_t *seen, const lt_docs *docs, const lt_tokenizer *tok,
+                           const lt_tokens_opts *o, lt_err *err) {
+    size_t left = o->max_rows ? o->max_rows : SIZE_MAX;
+    LT_REQUIRE(err, o->seq_len >= 2, "rows: rows of %zu tokens predict nothing", o->seq_len);
+    for (size_t i = 0; i < docs->n && left; i++) {
+        const lt_doc *doc = &docs->doc[i];
+        if (!docs->jsonl) {
+            LT_TRY(add_lines(out, &left, doc, tok, o->seq_len, err));
+            continue;
+        }
+        LT_TRY(add_row(out, doc->text, doc->bytes, tok, o->seq_len, err));
+        left--;
+    }
+    *seen = out->n;
+    return LT_OK;
+}
+
+extern const lt_recipe lt_recipe_svdllm, lt_recipe_wikitext, lt_recipe_rows;
 const lt_recipe lt_recipe_svdllm = { "svdllm", "256 windows at random characters (SVD-LLM's calibration)", true, false,
                                      make_svdllm };
 const lt_recipe lt_recipe_wikitext = { "wikitext", "one tokenisation, whole windows (the papers' perplexity)", false,
                                        true, make_wikitext };
+const lt_recipe lt_recipe_rows = { "rows", "every row of the text alone, cut to the row length", true, false,
+                                   make_rows };

@@ -6,9 +6,9 @@
 
 #include "io/file.h"
 
-extern const lt_recipe lt_recipe_plain, lt_recipe_svdllm, lt_recipe_wikitext, lt_recipe_minitron;
-const lt_recipe *const lt_recipes[] = { &lt_recipe_plain, &lt_recipe_svdllm, &lt_recipe_wikitext, &lt_recipe_minitron,
-                                        NULL };
+extern const lt_recipe lt_recipe_plain, lt_recipe_svdllm, lt_recipe_wikitext, lt_recipe_minitron, lt_recipe_rows;
+const lt_recipe *const lt_recipes[] = { &lt_recipe_plain,    &lt_recipe_svdllm, &lt_recipe_wikitext,
+                                        &lt_recipe_minitron, &lt_recipe_rows,   NULL };
 
 static lt_status find_recipe(const lt_recipe **out, const char *name, lt_err *err) {
     char list[128] = "";
@@ -32,6 +32,18 @@ lt_status lt_ids_add(lt_ids *ids, const int32_t *more, size_t n, lt_err *err) {
     }
     if (n) memcpy(ids->id + ids->n, more, n * sizeof *more);
     ids->n += n;
+    return LT_OK;
+}
+
+lt_status lt_ids_end_row(lt_ids *ids, lt_err *err) {
+    if (ids->n_ends == ids->cap_ends) {
+        const size_t cap = lt_max_size(64, 2 * ids->cap_ends);
+        size_t *end = lt_realloc(ids->end, cap * sizeof *end);
+        if (!end) return lt_fail(err, LT_ENOMEM, "no memory for %zu rows", cap);
+        ids->end = end;
+        ids->cap_ends = cap;
+    }
+    ids->end[ids->n_ends++] = ids->n;
     return LT_OK;
 }
 
@@ -77,11 +89,11 @@ static lt_status from_token_file(lt_tokens *t, const char *path, const lt_tokeni
 
 /* ---- text ---- */
 
-static lt_status cut_rows(lt_tokens *t, size_t seq_len, lt_err *err) {
-    t->n_rows = t->n_ids / seq_len;
+static lt_status cut_rows(lt_tokens *t, const lt_ids *ids, size_t seq_len, lt_err *err) {
+    t->n_rows = ids->end ? ids->n_ends : t->n_ids / seq_len;
     t->row_start = lt_calloc(t->n_rows + 1, sizeof *t->row_start);
     if (!t->row_start) return lt_fail(err, LT_ENOMEM, "no memory for %zu rows", t->n_rows);
-    for (size_t i = 0; i <= t->n_rows; i++) t->row_start[i] = i * seq_len;
+    for (size_t i = 1; i <= t->n_rows; i++) t->row_start[i] = ids->end ? ids->end[i - 1] : i * seq_len;
     return LT_OK;
 }
 
@@ -98,13 +110,14 @@ static lt_status from_text(lt_tokens *t, const char *path, const lt_tokenizer *t
     if (st != LT_OK) LT_GO(lt_context(err, st, "%s", path));
     if (t->n_ids == 0)
         LT_GO(lt_fail(err, LT_EDATA, "too little text: %zu tokens, one row needs %zu (%s)", seen, o->seq_len, path));
-    LT_GO(cut_rows(t, o->seq_len, err));
+    LT_GO(cut_rows(t, &ids, o->seq_len, err));
     t->isolated = recipe->isolated;
     t->source = lt_strdup(lt_path_name(path));
     t->recipe = lt_strdup(recipe->name);
     snprintf(t->tokenizer_hash, sizeof t->tokenizer_hash, "%s", lt_tokenizer_hash(tok));
     st = t->source && t->recipe ? lt_tokens_seal(t, err) : lt_fail(err, LT_ENOMEM, "no memory for tokens");
 done:
+    lt_free(ids.end);
     lt_docs_clear(&docs);
     return st;
 }

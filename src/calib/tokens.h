@@ -28,11 +28,12 @@ void lt_tokens_clear(lt_tokens *t);
 lt_status lt_tokens_save(const lt_tokens *t, const char *path, lt_err *err);
 lt_status lt_tokens_load(lt_tokens *t, const char *path, lt_err *err);
 
-/* How text becomes rows.
- *   plain:    rows of the file joined as documents, one tokenisation per document, concatenated, cut into windows of
- * seq_len; the tail is dropped svdllm:   spec utilized-rank §1.4: n_rows windows at random character offsets of the
- * joined text (seed) wikitext: evaluation §10: lines, blank ones "", joined by "\n\n", one tokenisation, floor(n /
- * seq_len) windows */
+/* How text becomes rows (docs/formats/tokens.md).
+ *   plain     every document tokenised alone, one after the other, cut into rows of seq_len; the tail is dropped
+ *   minitron  the same with an end-of-text id after each
+ *   svdllm    spec utilized-rank §1.4: rows at random character offsets of the joined text (seed)
+ *   wikitext  spec evaluation §10: lines joined by "\n\n", one tokenisation, floor(n / seq_len) rows
+ *   rows      spec utilized-rank §8.1: every line alone, cut to seq_len: rows differ in length */
 typedef struct lt_tokens_opts {
     const char *recipe;       /* a row of the recipe table */
     size_t seq_len, max_rows; /* max_rows 0: all */

@@ -2,8 +2,19 @@
 #include "eval/perplexity.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "eval/windows.h"
+
+const lt_ppl_protocol lt_ppl_protocols[] = {
+    { "block", "wikitext", false }, { "rows", "rows", false }, { "rows_legacy", "rows", true }, { NULL, NULL, false }
+};
+
+const lt_ppl_protocol *lt_ppl_protocol_find(const char *name) {
+    const lt_ppl_protocol *p = lt_ppl_protocols;
+    while (p->name && strcmp(p->name, name) != 0) p++;
+    return p->name ? p : NULL;
+}
 
 typedef struct job {
     const lt_ppl_in *in;
@@ -58,16 +69,19 @@ static lt_status run(lt_ppl_out *out, job *j, lt_err *err) {
     return lt_run(&r, err);
 }
 
-/* Windows count by their targets: with equal windows this is the mean of their means. */
+/* With equal windows this is the mean of their means. */
 static void summarise(lt_ppl_out *out, const lt_tokens *t, const job *j) {
-    double sum = 0.0, squares = 0.0;
+    const bool by_length = j->in->protocol && j->in->protocol->by_length;
+    double sum = 0.0, weight = 0.0, squares = 0.0;
     for (size_t w = 0; w < t->n_rows; w++) {
-        const size_t targets = t->row_start[w + 1] - t->row_start[w] - 1;
-        sum += j->nll[w] * (double)targets;
-        out->scored_tokens += targets;
+        const size_t n = t->row_start[w + 1] - t->row_start[w];
+        const double counts = (double)(by_length ? n : n - 1);
+        sum += j->nll[w] * counts;
+        weight += counts;
+        out->scored_tokens += n - 1;
     }
     out->windows = t->n_rows;
-    out->mean_nll = sum / (double)out->scored_tokens;
+    out->mean_nll = sum / weight;
     out->ppl = exp(out->mean_nll);
     for (size_t w = 0; w < t->n_rows; w++) squares += (j->nll[w] - out->mean_nll) * (j->nll[w] - out->mean_nll);
     const double n = (double)t->n_rows;

@@ -62,7 +62,7 @@ static lt_status report(evaluation *v, json_t **result, lt_err *err) {
              v->tokens.source ? v->tokens.source : "tokens", v->tokens.n_rows, v->window,
              v->tokens.recipe ? v->tokens.recipe : "-");
     json_t *r = lt_result_new(v->c), *models = json_array();
-    json_object_set_new(r, "protocol", lt_protocol_json(&v->tokens, v->window));
+    json_object_set_new(r, "protocol", lt_protocol_json("block", &v->tokens, v->window));
     json_object_set_new(r, "base", json_pack("{s:s, s:s}", "model", base->id, "hash", base->hash));
     json_object_set_new(r, "models", models);
     json_object_set_new(r, "scored_tokens", json_integer((json_int_t)v->out[0].tokens));

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* pipeline/cmd_evaluate_perplexity.c - perplexity by the block protocol, of one model or many. */
+/* pipeline/cmd_evaluate_perplexity.c - perplexity by a protocol, of one model or many. */
 #include "pipeline/commands.h"
 
 #include <math.h>
@@ -19,12 +19,16 @@ typedef struct evaluation {
     lt_subject *subject;
     const lt_subject **each;
     size_t n, window;
+    const lt_ppl_protocol *protocol;
+    const char *recipe;
     json_t *result, *models, *rows, *speeds;
 } evaluation;
 
 static lt_status open_all(evaluation *v, lt_err *err) {
     const lt_args *a = v->c->args;
     const size_t n = lt_arg_count(a, "model");
+    v->protocol = lt_ppl_protocol_find(lt_arg_string(a, "protocol"));
+    v->recipe = lt_arg_string(a, "recipe") ? lt_arg_string(a, "recipe") : v->protocol->recipe;
     v->subject = lt_calloc(n, sizeof *v->subject);
     v->each = lt_calloc(n, sizeof *v->each);
     if (!v->subject || !v->each) return lt_fail(err, LT_ENOMEM, "evaluate: out of memory");
@@ -37,7 +41,7 @@ static lt_status open_all(evaluation *v, lt_err *err) {
 
 static lt_status read_text(lt_tokens *t, const evaluation *v, const lt_subject *s, lt_err *err) {
     const lt_args *a = v->c->args;
-    const lt_tokens_opts opts = { .recipe = lt_arg_string(a, "recipe"),
+    const lt_tokens_opts opts = { .recipe = v->recipe,
                                   .seq_len = v->window,
                                   .max_rows = (size_t)lt_arg_int(a, "max-windows") };
     return lt_subject_tokens(t, s, v->c, lt_arg_string(a, "data"), &opts, err);
@@ -72,11 +76,13 @@ static lt_status evaluate_one(evaluation *v, const lt_subject *s, lt_err *err) {
     lt_tokens t = { 0 };
     lt_ppl_out p = { 0 };
     LT_TRY(read_text(&t, v, s, err));
-    const lt_ppl_in in = { .model = s->o.model, .tokens = &t, .team = v->c->team, .ctx = v->c->ctx };
+    const lt_ppl_in in = {
+        .model = s->o.model, .tokens = &t, .team = v->c->team, .ctx = v->c->ctx, .protocol = v->protocol
+    };
     const lt_status st = lt_perplexity(&p, &in, err);
     if (st == LT_OK) {
         if (!json_object_get(v->result, "protocol"))
-            json_object_set_new(v->result, "protocol", lt_protocol_json(&t, v->window));
+            json_object_set_new(v->result, "protocol", lt_protocol_json(v->protocol->name, &t, v->window));
         add_model(v, s, &t, &p);
     }
     lt_ppl_clear(&p);
@@ -85,10 +91,10 @@ static lt_status evaluate_one(evaluation *v, const lt_subject *s, lt_err *err) {
 }
 
 static lt_status begin_result(evaluation *v, lt_err *err) {
-    char label[32], title[256];
-    snprintf(label, sizeof label, "ppl_block_%zu", v->window);
-    snprintf(title, sizeof title, "%.150s: windows of %zu tokens, protocol block, recipe %.40s",
-             lt_path_name(lt_arg_string(v->c->args, "data")), v->window, lt_arg_string(v->c->args, "recipe"));
+    char label[64], title[256];
+    snprintf(label, sizeof label, "ppl_%.24s_%zu", v->protocol->name, v->window);
+    snprintf(title, sizeof title, "%.120s: windows of %zu tokens, protocol %.24s, recipe %.40s",
+             lt_path_name(lt_arg_string(v->c->args, "data")), v->window, v->protocol->name, v->recipe);
     const char *const columns[] = { "model", "parameters", "size|B", "windows", "scored tokens", label, "+-" };
     v->result = lt_result_new(v->c);
     v->models = json_array();
@@ -152,13 +158,17 @@ static const lt_option options[] = {
     { "data", LT_OPT_PATH, lt_required, 0, 0, NULL, false, "FILE",
       "text, JSON lines, gzip or zstd of them, or a token file" },
     LT_TEMPLATE_OPTION("chat template for rows of \"messages\""),
-    { "protocol", LT_OPT_STRING, "block", 0, 0, "block", false, NULL,
-      "block: whole windows, the tail dropped, every token but a window's first predicted, exp of the mean" },
-    { "recipe", LT_OPT_STRING, "wikitext", 0, 0, NULL, false, "NAME",
-      "how the text becomes windows; wikitext: lines joined by a blank line, one tokenisation" },
+    { "protocol", LT_OPT_STRING, "block", 0, 0, "block|rows|rows_legacy", false, NULL,
+      "block: whole windows, the tail dropped, every token but a window's first predicted, exp of the mean; rows: each "
+      "row of the text alone, cut to the window; rows_legacy: the same with each row's mean counted once too often, as "
+      "the utilized-rank code does" },
+    { "recipe", LT_OPT_STRING, NULL, 0, 0, NULL, false, "NAME",
+      "how the text becomes windows; default: that of the protocol (block: wikitext, lines joined by a blank line, one "
+      "tokenisation; rows: rows)" },
     { "window", LT_OPT_INT, NULL, 2, 1 << 24, NULL, false, "N",
       "tokens per window; default: 2048, or the models' positions where they are fewer" },
-    { "max-windows", LT_OPT_INT, "0", 0, 0x1p40, NULL, false, "N", "windows at most; 0: all" },
+    { "max-windows", LT_OPT_INT, "0", 0, 0x1p40, NULL, false, "N",
+      "windows at most, of protocol rows: rows of the text; 0: all" },
     LT_REQUIRE_OPTION,
     LT_ADAPTER_OPTION,
     { NULL, LT_OPT_STRING, NULL, 0, 0, NULL, false, NULL, NULL },

@@ -168,7 +168,7 @@ static lt_status report(json_t *result, const comparison *k, lt_err *err) {
         failed = failed || json_array_append_new(models, row_json(&k->row[i])) != 0;
         if (k->in->speed) failed = failed || json_array_append_new(speeds, speed_json(&k->row[i])) != 0;
     }
-    failed |= json_object_set_new(result, "protocol", lt_protocol_json(k->in->tokens, k->in->window)) != 0;
+    failed |= json_object_set_new(result, "protocol", lt_protocol_json("block", k->in->tokens, k->in->window)) != 0;
     failed |= json_object_set_new(result, "models", models) != 0;
     if (k->in->speed) failed |= json_object_set_new(result, "run", json_pack("{s:O}", "speed", speeds)) != 0;
     json_decref(speeds);

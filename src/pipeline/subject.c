@@ -104,10 +104,10 @@ lt_status lt_tokens_flops(double *flops, const lt_model *m, const lt_tokens *t, 
     return LT_OK;
 }
 
-json_t *lt_protocol_json(const lt_tokens *t, size_t window) {
-    char label[48];
-    snprintf(label, sizeof label, "ppl_block_%zu", window);
-    return json_pack("{s:s, s:s, s:s?, s:I, s:I, s:I, s:s?, s:s}", "name", "block", "label", label, "recipe", t->recipe,
+json_t *lt_protocol_json(const char *name, const lt_tokens *t, size_t window) {
+    char label[64];
+    snprintf(label, sizeof label, "ppl_%.24s_%zu", name, window);
+    return json_pack("{s:s, s:s, s:s?, s:I, s:I, s:I, s:s?, s:s}", "name", name, "label", label, "recipe", t->recipe,
                      "window", (json_int_t)window, "windows", (json_int_t)t->n_rows, "tokens", (json_int_t)t->n_ids,
                      "data", t->source, "tokens_hash", t->hash);
 }

@@ -30,6 +30,6 @@ lt_status lt_window_choose(size_t *window, const lt_call_ctx *c, const lt_subjec
 lt_status lt_tokens_flops(double *flops, const lt_model *m, const lt_tokens *t, bool heads, lt_err *err);
 
 /* {"name": "block", "label": "ppl_block_2048", "recipe", "window", "windows", "tokens", "data", "tokens_hash"} */
-json_t *lt_protocol_json(const lt_tokens *t, size_t window);
+json_t *lt_protocol_json(const char *name, const lt_tokens *t, size_t window);
 
 #endif

@@ -214,6 +214,33 @@ static void check_03_skipped_positions_leave_no_trace(void **state) {
     tm_free(spec);
 }
 
+/* Check 3: rows of different lengths in one batch, which others would pad, give the sums of each row alone. */
+static void check_03_rows_in_company_are_rows_alone(void **state) {
+    (void)state;
+    tm *spec = tm_build(TM_ODD, 1);
+    lt_model *m = tm_open(tm_write(spec, "odd", 1));
+    lt_team *team = tm_team(1);
+    lt_tokens t = ct_random_tokens(4, 30, spec->spec.vocab, 2);
+    static const size_t starts[] = { 0, 7, 60, 63, 120 };
+    memcpy(t.row_start, starts, sizeof starts);
+    lt_calibrate_in in = ct_in(m, &t, team, test_path("company.stats"));
+    in.batch_tokens = 1000;
+    lt_stats *company = ct_calibrate(&in);
+    in.batch_tokens = 1;
+    in.out_path = test_path("alone.stats");
+    lt_stats *alone = ct_calibrate(&in);
+    assert_true(ct_difference(company, alone) <= 1e-6);
+    for (size_t i = 0; i < lt_stats_n_sites(alone); i++) {
+        const lt_stats_site site = lt_stats_site_at(alone, i);
+        assert_true(lt_stats_count(alone, site.name) == 120.0 && lt_stats_count(company, site.name) == 120.0);
+    }
+    lt_stats_close(company), lt_stats_close(alone);
+    lt_tokens_clear(&t);
+    lt_team_destroy(team);
+    lt_model_destroy(m);
+    tm_free(spec);
+}
+
 /* Observes rows x with weights w. */
 static lt_calib_sites observed(const lt_model *m, lt_team *team, float *x, size_t n, size_t d, const float *w) {
     lt_calib_sites s;
@@ -371,6 +398,7 @@ int main(void) {
         cmocka_unit_test(any_thread_count_gives_the_same_bytes),
         cmocka_unit_test(a_tight_memory_limit_changes_no_byte),
         cmocka_unit_test(check_03_skipped_positions_leave_no_trace),
+        cmocka_unit_test(check_03_rows_in_company_are_rows_alone),
         cmocka_unit_test(real_weights_count_rows_so_many_times),
         cmocka_unit_test(check_04_halves_add_up),
         cmocka_unit_test(what_is_not_finite_is_named_by_layer_and_site),

@@ -394,6 +394,45 @@ static void plain_concatenates_documents(void **state) {
     lt_tokenizer_destroy(w.tok);
 }
 
+static void assert_row(const lt_tokens *t, size_t row, const lt_tokenizer *tok, const char *text, size_t most) {
+    int32_t *ids;
+    size_t n;
+    lt_err err = { 0 };
+    assert_ok(lt_tokenizer_encode(tok, text, strlen(text), true, &ids, &n, &err), &err);
+    assert_int_equal(t->row_start[row + 1] - t->row_start[row], lt_min_size(n, most));
+    assert_memory_equal(t->ids + t->row_start[row], ids, lt_min_size(n, most) * sizeof *ids);
+    lt_free(ids);
+}
+
+/* Lines of a text, or rows of JSONL, each alone; blank ones count towards the limit. */
+static void rows_are_tokenised_alone(void **state) {
+    (void)state;
+    wiki w = open_wiki();
+    static const char text[] =
+        " = The tower = \n \n The tower is 324 metres tall , about the same height as a house .\n"
+        "x\n It was built in 1889 .\n",
+                      rows[] = "{\"text\": \"The tower is tall.\"}\n{\"text\": \"\"}\n{\"text\": \" Two.\"}\n";
+    test_write_file(test_path("lines.txt"), text, strlen(text));
+    test_write_file(test_path("rows.jsonl"), rows, strlen(rows));
+    lt_tokens t = make("rows", &w, test_path("lines.txt"), 12, 0, 0);
+    const size_t n = t.n_rows;
+    assert_row(&t, 0, w.tok, " = The tower = \n", 12);
+    assert_row(&t, 1, w.tok, " The tower is 324 metres tall , about the same height as a house .\n", 12);
+    assert_row(&t, n - 1, w.tok, " It was built in 1889 .\n", 12);
+    assert_int_equal(t.row_start[2] - t.row_start[1], 12);
+    assert_true(t.isolated && t.row_start[n] == t.n_ids);
+    lt_tokens_clear(&t);
+    t = make("rows", &w, test_path("lines.txt"), 12, 3, 0);
+    assert_int_equal(t.n_rows, 2);
+    lt_tokens_clear(&t);
+    t = make("rows", &w, test_path("rows.jsonl"), 12, 0, 0);
+    assert_int_equal(t.n_rows, 2);
+    assert_row(&t, 0, w.tok, "The tower is tall.", 12);
+    assert_row(&t, 1, w.tok, " Two.", 12);
+    lt_tokens_clear(&t);
+    lt_tokenizer_destroy(w.tok);
+}
+
 /* Minitron's stream: an end-of-text id after every document, never fewer rows than asked for. */
 static void minitron_ends_every_document(void **state) {
     (void)state;
@@ -481,6 +520,7 @@ int main(void) {
         cmocka_unit_test(the_papers_windows_are_the_golden_ones),
         cmocka_unit_test(svdllm_draws_its_windows),
         cmocka_unit_test(plain_concatenates_documents),
+        cmocka_unit_test(rows_are_tokenised_alone),
         cmocka_unit_test(minitron_ends_every_document),
         cmocka_unit_test(too_little_text_is_refused_with_counts),
         cmocka_unit_test(tokens_of_another_tokenizer_are_refused),

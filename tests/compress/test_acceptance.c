@@ -217,6 +217,56 @@ static void check_08_searches_by_energy_find_the_rank(void **state) {
     fixture_clear(&f);
 }
 
+/* ---- defects of the original (§10) ---- */
+
+/* 12: factors have the dtype of the weight they replace. */
+static void defect_12_factors_keep_the_dtype(void **state) {
+    (void)state;
+    static const lt_dtype dtypes[] = { LT_F32, LT_BF16, LT_F16 };
+    for (size_t k = 0; k < LT_COUNTOF(dtypes); k++) {
+        tm *spec = tm_build(TM_ODD, 1);
+        for (size_t i = 0; i < spec->n; i++) spec->t[i].dtype = dtypes[k];
+        fixture f = fixture_of(spec, "dtype");
+        lt_plan_in in = cp_in(f.m, f.s, f.team, "linears=0.6");
+        lt_plan p = cp_plan("whitened", &in);
+        lt_overlay *o = apply(&f, &p);
+        lt_param_info info;
+        size_t factors = 0;
+        for (size_t i = 0; lt_model_param(lt_overlay_model(o), i, &info); i++) {
+            assert_int_equal(info.param->t.dtype, dtypes[k]);
+            factors += strstr(info.param->name, "ALinear.weight") != NULL;
+        }
+        assert_true(factors == p.n_cuts && factors > 0);
+        lt_overlay_destroy(o);
+        lt_plan_clear(&p);
+        fixture_clear(&f);
+    }
+}
+
+/* 3: statistics are typed. A method that finds something else than it needs says what to run. */
+static void defect_03_missing_statistics_are_named_with_the_command(void **state) {
+    (void)state;
+    static const char *const methods[] = { "whitened", "asvd", "two_sided", "energy", "projected", "sequential" };
+    fixture f = fixture_of(tm_build(TM_ODD, 1), "needs");
+    lt_calibrate_in cal = ct_in(f.m, &f.t, f.team, test_path("counts.stats"));
+    cal.stats = 1u << LT_STAT_COUNT;
+    lt_stats *counts = ct_calibrate(&cal);
+    for (size_t i = 0; i < LT_COUNTOF(methods); i++) {
+        lt_plan_in in = cp_in(f.m, counts, f.team, "linears=0.6");
+        json_t *params = strcmp(methods[i], "energy") ? NULL : json_pack("{s:i}", "energy", 0);
+        lt_plan p = { 0 };
+        lt_err err = { 0 };
+        char *says = lt_asprintf("--methods %s", methods[i]);
+        in.params = params;
+        assert_fails(lt_make_plan(&p, methods[i], &in, &err), &err, LT_EDATA, says);
+        lt_plan_clear(&p);
+        json_decref(params);
+        lt_free(says);
+    }
+    lt_stats_close(counts);
+    fixture_clear(&f);
+}
+
 /* ---- check 22 ---- */
 
 /* A metric that answers by itself, and looks at what it is asked about. */
@@ -403,6 +453,8 @@ int main(void) {
         cmocka_unit_test(check_07_all_the_energy_changes_no_bit),
         cmocka_unit_test(check_08_methods_give_low_rank_weights_back),
         cmocka_unit_test(check_08_searches_by_energy_find_the_rank),
+        cmocka_unit_test(defect_12_factors_keep_the_dtype),
+        cmocka_unit_test(defect_03_missing_statistics_are_named_with_the_command),
         cmocka_unit_test(check_22_the_published_search),
         cmocka_unit_test(check_27_the_guard_leaves_sinks_out_of_the_ranks),
     };

@@ -471,6 +471,33 @@ static void a_zero_gram_fits_without_nan(void **state) {
     }
 }
 
+/* A Gram that is no Gram, as sums in 16 bits are: what lies below zero is taken for zero. */
+static void an_indefinite_gram_fits_without_nan(void **state) {
+    (void)state;
+    for (size_t s = 0; s < LT_COUNTOF(layer_shapes); s++) {
+        lt_rng r = test_rng(11);
+        layer l = layer_make(layer_shapes[s][0], layer_shapes[s][1], 20, true, &r);
+        const size_t n = lt_min_size(l.m, l.d);
+        double largest = 0.0;
+        for (size_t i = 0; i < l.d; i++) largest = fmax(largest, l.c[i * (i + 1) / 2 + i]);
+        for (size_t i = 0; i < l.d; i++) l.c[i * (i + 1) / 2 + i] -= 0.01 * largest; /* most are below zero now */
+        const lt_lowrank_in in = layer_in(&l, LT_METRIC_INPUT);
+        double total, *lambda = spectrum_of(&in, &total);
+        for (size_t i = 0; i < n; i++) assert_true(lambda[i] >= 0.0 && (i == 0 || lambda[i] <= lambda[i - 1]));
+        for (size_t rank = 1; rank <= n; rank += 7) {
+            fit f = fit_rank(&in, rank);
+            double *p = product(f.a, f.b, l.m, l.d, rank);
+            const double size = test_norm2(p, l.m * l.d);
+            assert_true(isfinite(size) && size <= test_norm2(l.w, l.m * l.d) * (1.0 + 1e-10)); /* a projection of W */
+            assert_true(f.error >= 0.0);
+            lt_free(p);
+            fit_free(&f);
+        }
+        lt_free(lambda);
+        layer_free(&l);
+    }
+}
+
 static void what_is_not_finite_is_refused(void **state) {
     (void)state;
     lt_rng r = test_rng(8);
@@ -545,6 +572,7 @@ int main(void) {
         cmocka_unit_test(shared_metric_changes_no_bit),
         cmocka_unit_test(a_zero_weight_fits_without_nan),
         cmocka_unit_test(a_zero_gram_fits_without_nan),
+        cmocka_unit_test(an_indefinite_gram_fits_without_nan),
         cmocka_unit_test(what_is_not_finite_is_refused),
         cmocka_unit_test(running_out_of_memory_is_an_error_and_leaks_nothing),
         cmocka_unit_test(names_find_their_rows),

@@ -3,6 +3,8 @@
 
 #include "eval/eval_test.h"
 
+#include <string.h>
+
 #include "io/json.h"
 
 static lt_ppl_out measure(const lt_model *m, const lt_tokens *t, int threads, size_t batch_tokens) {
@@ -87,6 +89,43 @@ static void windows_of_unequal_length_count_by_their_targets(void **state) {
     assert_true(fabs(o.mean_nll - (3 * o.window_nll[0] + 19 * o.window_nll[1]) / 22) < 1e-12);
     lt_ppl_clear(&o);
     lt_tokens_clear(&t);
+    lt_model_destroy(m);
+}
+
+/* exp(Σ n_i m_i / Σ n_i) where m_i is a mean over n_i - 1 predictions, as the utilized-rank code has it; rows is the
+ * mean over all predictions. */
+static void rows_legacy_weighs_each_row_by_its_length(void **state) {
+    (void)state;
+    lt_model *m = random_model("legacy", 7, 1.0f);
+    lt_team *team = tm_team(1);
+    lt_tokens t = ev_tokens(3, 12, 67, 8);
+    static const size_t starts[] = { 0, 2, 13, 36 };
+    memcpy(t.row_start, starts, sizeof starts);
+    lt_ppl_in in = { .model = m, .tokens = &t, .team = team, .protocol = lt_ppl_protocol_find("rows_legacy") };
+    lt_ppl_out legacy, rows;
+    lt_err err = { 0 };
+    assert_ok(lt_perplexity(&legacy, &in, &err), &err);
+    in.protocol = lt_ppl_protocol_find("rows");
+    assert_ok(lt_perplexity(&rows, &in, &err), &err);
+    double by_length = 0.0, by_targets = 0.0;
+    for (size_t w = 0; w < 3; w++) {
+        const size_t n = starts[w + 1] - starts[w];
+        float *z = ev_logits(m, team, &t, w);
+        double sum = 0.0;
+        for (size_t i = 0; i + 1 < n; i++) sum += ev_lse(z + i * 67, 67) - z[i * 67 + (size_t)t.ids[starts[w] + i + 1]];
+        by_length += (double)n * sum / (double)(n - 1);
+        by_targets += sum;
+        free(z);
+    }
+    assert_true(fabs(legacy.ppl / exp(by_length / 36.0) - 1.0) < 1e-6);
+    assert_true(fabs(rows.ppl / exp(by_targets / 33.0) - 1.0) < 1e-6);
+    assert_true(fabs(legacy.mean_nll - rows.mean_nll) > 1e-4);
+    assert_int_equal(legacy.scored_tokens, 33);
+    assert_null(lt_ppl_protocol_find("row"));
+    lt_ppl_clear(&legacy);
+    lt_ppl_clear(&rows);
+    lt_tokens_clear(&t);
+    lt_team_destroy(team);
     lt_model_destroy(m);
 }
 
@@ -270,6 +309,7 @@ int main(void) {
         cmocka_unit_test(three_tokens_by_hand),
         cmocka_unit_test(batches_and_threads_change_nothing),
         cmocka_unit_test(windows_of_unequal_length_count_by_their_targets),
+        cmocka_unit_test(rows_legacy_weighs_each_row_by_its_length),
         cmocka_unit_test(a_logit_that_is_not_finite_gives_infinity),
         cmocka_unit_test(windows_that_predict_nothing_are_refused),
         cmocka_unit_test(ids_outside_the_vocabulary_are_refused),
