@@ -103,7 +103,9 @@ static lt_status draw_frontier(const lt_call_ctx *c, const lt_frontier *f, const
     char label[64];
     if (!path) return LT_OK;
     snprintf(label, sizeof label, "kept of %s", of);
-    const lt_plot_series series = { lt_arg_string(c->args, "method"), f->keep, f->rel_error, f->n };
+    const lt_plot_series series = {
+        .name = lt_arg_string(c->args, "method"), .x = f->keep, .y = f->rel_error, .n = f->n
+    };
     const lt_plot plot = { .title = "predicted error against budget",
                            .x = label,
                            .y = "mean relative error",

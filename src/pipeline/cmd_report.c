@@ -132,7 +132,7 @@ const lt_command lt_cmd_report = {
     .details =
         "Values measured under different conditions never share a table: protocol, window, tokens and text stand "
         "over it. The page is one file; it draws quality against size, what a plan predicted against what was "
-        "measured, the ranks of each layer, and training curves (by gnuplot).",
+        "measured, the ranks of each layer, spectra, and training curves (by gnuplot).",
     .example = "lathe report study -o study.html",
     .positionals = positionals,
     .options = options,

@@ -30,10 +30,19 @@ static void put_label(FILE *f, const char *what, const char *text) {
     fputs(" noenhanced\n", f);
 }
 
+/* From the first line to the last: dark blue to orange, as bright on screens as on paper. */
+static void put_levels(FILE *f, const lt_plot *p) {
+    double lo = INFINITY, hi = -INFINITY;
+    for (size_t s = 0; s < p->n_series; s++) lo = fmin(lo, p->series[s].level), hi = fmax(hi, p->series[s].level);
+    fputs("unset key\nset palette defined (0 '#1b2a6b', 0.5 '#1a9c8c', 1 '#e8862e')\n", f);
+    put_label(f, "cblabel", p->level);
+    fprintf(f, "set cbrange [%.17g:%.17g]\n", lo, hi > lo ? hi : lo + 1);
+}
+
 static void put_script(FILE *f, const lt_plot *p, const char *svg) {
     fputs("set terminal svg size 760,480 dynamic background rgb 'white' font 'sans-serif,13'\nset output ", f);
     put_text(f, svg);
-    fputs("\nset grid\nset key top right noenhanced\n", f);
+    fputs("\nset grid\nset key bmargin center horizontal noenhanced\n", f);
     put_label(f, "title", p->title);
     put_label(f, "xlabel", p->x);
     put_label(f, "ylabel", p->y);
@@ -44,9 +53,16 @@ static void put_script(FILE *f, const lt_plot *p, const char *svg) {
                 fprintf(f, "%.17g %.17g\n", p->series[s].x[i], p->series[s].y[i]);
         fputs("EOD\n", f);
     }
+    if (p->log_y) fputs("set logscale y\nset format y '10^{%T}'\n", f);
+    if (p->level) put_levels(f, p);
     for (size_t s = 0; s < p->n_series; s++) {
-        fprintf(f, "%s $d%zu using 1:2 with linespoints pt 7 ps 0.5 lw 2 title ", s ? "," : "plot", s);
-        put_text(f, p->series[s].name);
+        fprintf(f, "%s $d%zu using ", s ? "," : "plot", s);
+        if (p->level)
+            fprintf(f, "1:2:(%.17g) with lines lw 1.5 lc palette notitle", p->series[s].level);
+        else {
+            fputs("1:2 with linespoints pt 7 ps 0.5 lw 2 title ", f);
+            put_text(f, p->series[s].name);
+        }
     }
     fputc('\n', f);
 }

@@ -9,11 +9,14 @@ typedef struct lt_plot_series {
     const char *name;
     const double *x, *y; /* [n]; points that are not finite are left out */
     size_t n;
+    double level; /* where levels are asked for */
 } lt_plot_series;
 typedef struct lt_plot {
     const char *title, *x, *y; /* labels */
     const lt_plot_series *series;
     size_t n_series;
+    bool log_y;
+    const char *level; /* not NULL: many lines, told apart by colours on a scale of this name instead of by names */
 } lt_plot;
 /* LT_EUNSUPPORTED when gnuplot is not there. */
 lt_status lt_plot_svg(const char *path, const lt_plot *plot, lt_err *err);

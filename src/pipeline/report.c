@@ -9,8 +9,8 @@ const char *const lt_report_columns[] = { "source",  "model",  "metric", "protoc
                                           "windows", "tokens", "value",  "uncertainty", NULL };
 
 lt_status lt_report_create(lt_report *r, lt_err *err) {
-    *r = (lt_report){ json_array(), json_array(), json_object(), json_array(), json_array() };
-    return r->axes && r->values && r->parents && r->plans && r->curves
+    *r = (lt_report){ json_array(), json_array(), json_object(), json_array(), json_array(), json_array() };
+    return r->axes && r->values && r->parents && r->plans && r->curves && r->spectra
                ? LT_OK
                : lt_fail(err, LT_ENOMEM, "report: out of memory");
 }
@@ -21,6 +21,7 @@ void lt_report_clear(lt_report *r) {
     json_decref(r->parents);
     json_decref(r->plans);
     json_decref(r->curves);
+    json_decref(r->spectra);
     *r = (lt_report){ 0 };
 }
 
@@ -116,7 +117,9 @@ static void keep_once(lt_report *r, size_t i) {
 
 lt_status lt_report_finish(lt_report *r, lt_err *err) {
     for (size_t i = 0; i < json_array_size(r->values); i++) keep_once(r, i);
-    if (json_array_size(r->values) + json_array_size(r->plans) + json_array_size(r->curves) == 0)
+    if (json_array_size(r->values) + json_array_size(r->plans) + json_array_size(r->curves) +
+            json_array_size(r->spectra) ==
+        0)
         return lt_fail(err, LT_EDATA, "report: nothing that was measured in any of the files");
     return LT_OK;
 }

@@ -14,6 +14,7 @@ typedef struct lt_report {
     json_t *parents; /* hashes of models that others were made from or compared with, as keys */
     json_t *plans;   /* {"name", "plan"} */
     json_t *curves;  /* {"name", "train": [[step, loss]], "valid": [[step, loss]]} */
+    json_t *spectra; /* {"name", "modules": [{"role", "layer", "n", "points": [[i, share]], "rank90", "rank99"}]} */
 } lt_report;
 lt_status lt_report_create(lt_report *r, lt_err *err); /* clear also after a failure */
 void lt_report_clear(lt_report *r);
@@ -29,6 +30,9 @@ lt_status lt_report_add(lt_report *r, const lt_report_value *v, const char *wher
 
 /* A file or folder of results (docs/report.md); LT_EDATA when it is none. */
 lt_status lt_report_read(lt_report *r, const lt_ctx *ctx, const char *path, lt_err *err);
+/* Is it a file of statistics with spectra? Those are added under a name. */
+bool lt_report_has_spectra(const char *path);
+lt_status lt_report_spectra(lt_report *r, const char *path, const char *name, lt_err *err);
 /* Rows of the tidy CSV, as published values. text[bytes] is NUL; it is overwritten. */
 lt_status lt_report_published(lt_report *r, char *text, size_t bytes, const char *where, lt_err *err);
 /* Values read twice are kept once; so are those of a parent that many cells measured alike, without the axes that
@@ -43,9 +47,15 @@ char *lt_report_text(const json_t *v);
 char *lt_report_exact(const json_t *v);
 /* "block, windows of 128, 254 tokens of wiki.txt"; "" without a protocol. lt_free; NULL: out of memory. */
 char *lt_report_conditions(const json_t *value);
+/* "model.layers.12.mlp.up_proj": layer 12 of "mlp.up_proj"; NULL: it is of no layer. */
+const char *lt_report_role(double *layer, const char *module);
 /* Tables of models against metrics, one for each set of conditions: [{"title", "right", "columns": [..], "rows":
- * [[..]]}], all texts; "right": the first column that holds numbers. NULL: out of memory. */
+ * [[..]]}], all texts; "right": the first column that holds numbers; then those of lt_report_inner. NULL: out of
+ * memory.
+ */
 json_t *lt_report_tables(const lt_report *r);
+/* Adds a table of the ranks of all plans by role, and one of each spectra; false: out of memory. */
+bool lt_report_inner(json_t *tables, const lt_report *r);
 /* Name of the column of an axis: "axis_" before the names that other columns have. lt_free; NULL: out of memory. */
 char *lt_report_column(const char *axis);
 extern const char *const lt_report_columns[]; /* of the tidy CSV besides the axes; NULL-terminated */

@@ -121,19 +121,6 @@ static bool add_pair(json_t *charts, const lt_report *r, const pair *p) {
 
 /* ---- ranks ---- */
 
-/* "model.layers.12.mlp.up_proj": layer 12 of "mlp.up_proj". */
-static const char *layer_of(double *layer, const char *module) {
-    for (const char *p = strchr(module, '.'); p; p = strchr(p + 1, '.')) {
-        char *end;
-        const unsigned long n = strtoul(p + 1, &end, 10);
-        if (end > p + 1 && *end == '.' && p[1] >= '0' && p[1] <= '9') {
-            *layer = (double)n;
-            return end + 1;
-        }
-    }
-    return NULL;
-}
-
 static bool add_ranks(json_t *charts, const json_t *entry) {
     size_t i;
     json_t *cut;
@@ -143,11 +130,47 @@ static bool add_ranks(json_t *charts, const json_t *entry) {
     lt_free(title);
     json_array_foreach(json_object_get(json_object_get(entry, "plan"), "cuts"), i, cut) {
         double layer;
-        const char *kind = layer_of(&layer, text_of(cut, "module"));
+        const char *kind = lt_report_role(&layer, text_of(cut, "module"));
         const json_t *rank = json_object_get(cut, "rank");
         if (kind && json_is_integer(rank)) ok = ok && add_point(chart, kind, layer, json_number_value(rank));
     }
     return keep(charts, chart, 1) && ok;
+}
+
+/* ---- spectra: a chart for each role, a line for each layer ---- */
+
+static json_t *spectrum_chart(const json_t *entry, const char *role) {
+    char *title = lt_asprintf("outputs of %s, %s", role, text_of(entry, "name"));
+    json_t *chart = title ? chart_new(title, "eigenvalue", "share of the largest") : NULL;
+    lt_free(title);
+    if (chart) json_object_set_new(chart, "log", json_true());
+    if (chart) json_object_set_new(chart, "level", json_string("layer"));
+    return chart;
+}
+
+static bool add_spectrum(json_t *chart, const json_t *module) {
+    const json_t *layer = json_object_get(module, "layer");
+    json_t *series = json_object_get(chart, "series");
+    char *name = lt_report_text(layer);
+    const bool ok = name && json_array_append_new(series, json_pack("{s:s, s:O, s:O}", "name", name, "level", layer,
+                                                                    "points", json_object_get(module, "points"))) == 0;
+    lt_free(name);
+    return ok;
+}
+
+static bool add_spectra(json_t *charts, const json_t *entry) {
+    json_t *by = json_object(), *module, *chart;
+    const char *role;
+    size_t i;
+    bool ok = by != NULL;
+    json_array_foreach(json_object_get(entry, "modules"), i, module) {
+        role = text_of(module, "role");
+        if (ok && !json_object_get(by, role)) ok = json_object_set_new(by, role, spectrum_chart(entry, role)) == 0;
+        ok = ok && add_spectrum(json_object_get(by, role), module);
+    }
+    json_object_foreach(by, role, chart) ok = ok && keep(charts, json_incref(chart), 2);
+    json_decref(by);
+    return ok;
 }
 
 /* ---- curves ---- */
@@ -176,6 +199,7 @@ json_t *lt_report_charts(const lt_report *r) {
     bool ok = charts != NULL;
     for (i = 0; i < LT_COUNTOF(pairs); i++) ok = ok && add_pair(charts, r, &pairs[i]);
     json_array_foreach(r->plans, i, entry) ok = ok && add_ranks(charts, entry);
+    json_array_foreach(r->spectra, i, entry) ok = ok && add_spectra(charts, entry);
     json_array_foreach(r->curves, i, entry) ok = ok && add_curves(charts, entry);
     if (ok) return charts;
     json_decref(charts);
@@ -200,7 +224,11 @@ static bool series_from(lt_plot_series *s, const json_t *j) {
     if (ok) qsort(p, n, sizeof *p, by_x);
     for (size_t i = 0; ok && i < n; i++) x[i] = p[i][0], x[n + i] = p[i][1];
     lt_free(p);
-    *s = (lt_plot_series){ .name = text_of(j, "name"), .x = x, .y = x ? x + n : NULL, .n = n };
+    *s = (lt_plot_series){ .name = text_of(j, "name"),
+                           .x = x,
+                           .y = x ? x + n : NULL,
+                           .n = n,
+                           .level = json_number_value(json_object_get(j, "level")) };
     return ok;
 }
 
@@ -210,9 +238,13 @@ lt_status lt_report_draw(const char *svg, const json_t *chart, lt_err *err) {
     lt_plot_series *s = lt_calloc(n, sizeof *s);
     bool ok = s != NULL;
     for (size_t i = 0; ok && i < n; i++) ok = series_from(&s[i], json_array_get(all, i));
-    const lt_plot plot = {
-        .title = text_of(chart, "title"), .x = text_of(chart, "x"), .y = text_of(chart, "y"), .series = s, .n_series = n
-    };
+    const lt_plot plot = { .title = text_of(chart, "title"),
+                           .x = text_of(chart, "x"),
+                           .y = text_of(chart, "y"),
+                           .series = s,
+                           .n_series = n,
+                           .log_y = json_is_true(json_object_get(chart, "log")),
+                           .level = json_string_value(json_object_get(chart, "level")) };
     const lt_status st = ok ? lt_plot_svg(svg, &plot, err) : lt_fail(err, LT_ENOMEM, "report: out of memory");
     for (size_t i = 0; s && i < n; i++) lt_free((void *)s[i].x);
     lt_free(s);

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* pipeline/report_chart.h - what a report draws: quality against size, against what was predicted, ranks, curves. */
+/* pipeline/report_chart.h - what a report draws: quality against size, against what was predicted, ranks, spectra,
+ * curves. */
 #ifndef LT_PIPELINE_REPORT_CHART_H
 #define LT_PIPELINE_REPORT_CHART_H
 
 #include "pipeline/plot.h"
 #include "pipeline/report.h"
 
-/* [{"title", "x", "y", "series": [{"name", "points": [[x, y]]}]}]; NULL: out of memory */
+/* [{"title", "x", "y", "log", "level", "series": [{"name", "level", "points": [[x, y]]}]}], log and level as in lt_plot
+ * and not always there; NULL: out of memory */
 json_t *lt_report_charts(const lt_report *r);
 lt_status lt_report_draw(const char *svg, const json_t *chart, lt_err *err);
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a report is made from: results, steps of recipes, plans, training curves, results of lm-eval-harness. */
+/* What a report is made from: results, steps of recipes, plans, training curves, spectra, results of lm-eval-harness.
+ */
 #include <stdio.h>
 #include <string.h>
 
@@ -342,7 +343,8 @@ static lt_status add_json(const origin *o, json_t *j, lt_err *err) {
     if (format && strcmp(format, "lathe-plan/1") == 0) return add_plan(o, j, err);
     if (json_is_object(json_object_get(j, "results"))) return add_tasks(o, j, err);
     return lt_fail(err, LT_EDATA,
-                   "no result, step of a recipe, plan, training metrics, or result of lm-eval-harness (%s)", o->path);
+                   "no result, step of a recipe, plan, training metrics, spectra, or result of lm-eval-harness (%s)",
+                   o->path);
 }
 
 static lt_status read_json(const origin *o, lt_err *err) {
@@ -354,10 +356,20 @@ static lt_status read_json(const origin *o, lt_err *err) {
 }
 
 static lt_status read_file(const origin *o, lt_err *err) {
+    if (ends_with(o->path, ".safetensors")) return lt_report_spectra(o->r, o->path, o->name, err);
     return ends_with(o->path, ".jsonl") ? read_curves(o, err) : read_json(o, err);
 }
 
 static lt_status read_folder(const origin *o, size_t depth, bool *any, lt_err *err);
+
+static lt_status read_spectra(const origin *o, const char *file, lt_err *err) {
+    origin named = *o;
+    named.name = file;
+    char *name = name_in_cell(&named);
+    const lt_status st = name ? lt_report_spectra(o->r, o->path, name, err) : no_memory(err);
+    lt_free(name);
+    return st;
+}
 
 /* The steps of a recipe's folder, and of its cells. */
 static lt_status read_entry(const origin *o, const char *name, size_t depth, bool *any, lt_err *err) {
@@ -369,6 +381,8 @@ static lt_status read_entry(const origin *o, const char *name, size_t depth, boo
     if (ends_with(name, ".step.json")) {
         st = read_json(&entry, err);
         *any = true;
+    } else if (ends_with(name, ".safetensors") && lt_report_has_spectra(path)) {
+        st = read_spectra(&entry, name, err);
     } else if (lt_path_is_dir(path) && strchr(name, '='))
         st = read_folder(&entry, depth + 1, any, err);
     lt_free(path);

@@ -177,7 +177,7 @@ json_t *lt_report_tables(const lt_report *r) {
             whole = json_array_append_new(tables, one_table(r, title)) == 0;
         lt_free(title);
     }
-    if (whole && is_whole(tables)) return tables;
+    if (whole && lt_report_inner(tables, r) && is_whole(tables)) return tables;
     json_decref(tables);
     return NULL;
 }

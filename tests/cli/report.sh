@@ -11,6 +11,13 @@ check grep -q '^## block, 2 windows of 128, 254 tokens, wikitext2-test-slice.txt
 [ "$(grep -c '^| tiny-llama | *| *| .*±' report.md)" -eq 1 ] || fail "the parent is not there once: $(cat report.md)"
 [ "$(grep -c '^| small .*±' report.md)" -eq 4 ] || fail "not four models with a perplexity"
 
+# what is inside: ranks of every plan by role, spectra by role
+[ "$(sed -n '/^## ranks, least/,/^## /p' report.md | grep -c '^| plan, method=')" -eq 4 ] || fail "not the ranks of four plans"
+[ "$(sed -n '/^## spectra of outputs, spectra.safetensors/,$p' report.md | grep -c '^| .* | 4 | \(128\|64\) | [0-9–]* | [0-9–]* |$')" -eq 7 ] || fail "not seven roles: $(cat report.md)"
+expect 0 "rank of 99" "$LATHE" report study/spectra.safetensors -o - --format md
+expect 3 "calibrate --keep spectra" "$LATHE" report study/tiny.stats.safetensors -o - --format md
+one_error_line
+
 # tidy CSV: a row for each value, with all that a perplexity needs
 expect 0 "" "$LATHE" report study -o report.csv
 [ "$(head -1 report.csv)" = "source,model,method,keep,metric,protocol,data,window,windows,tokens,value,uncertainty" ] || fail "heading: $(head -1 report.csv)"
@@ -47,7 +54,11 @@ if command -v gnuplot >/dev/null; then
     check test -s all/report.md -a -s all/report.csv -a -s all/report.tex
     [ "$(ls all | wc -l)" -eq 4 ] || fail "left behind: $(ls all)"
     grep -q '<script' page.html && fail "not escaped"
-    [ "$(grep -c '^<svg' page.html)" -eq 6 ] || fail "not six drawings: $(grep -c '^<svg' page.html)"
+    # quality against size and against what was predicted; ranks of four plans; spectra of seven roles
+    [ "$(grep -c '^<svg' page.html)" -eq 13 ] || fail "not thirteen drawings: $(grep -c '^<svg' page.html)"
+    for title in 'perplexity against size' 'perplexity against predicted relative error' 'rank against layer' 'share of the largest against eigenvalue'; do
+        check grep -q "$title" page.html
+    done
     [ -z "$(grep -oE "id=['\"][^'\"]*" page.html | sort | uniq -d)" ] || fail "names of parts are there twice"
 fi
 expect 2 "needs a file" "$LATHE" report study -o - --format html

@@ -10,23 +10,23 @@ states() { grep -o '"state": "[^"]*"' "$TMP/stdout" | sort | uniq -c | tr -s ' \
 expect 0 "to do" "$LATHE" run r.yaml -o out $QUICK --dry-run
 [ -e out ] && fail "a dry run made something"
 expect 0 "" "$LATHE" run r.yaml -o out $QUICK --shard 1/2 --json
-[ "$(states)" = ' 7 "state": "done" 6 "state": "of another shard" ' ] || fail "shard 1: $(states)"
+[ "$(states)" = ' 8 "state": "done" 6 "state": "of another shard" ' ] || fail "shard 1: $(states)"
 expect 0 "" "$LATHE" run r.yaml -o out $QUICK --shard 2/2 --json
-[ "$(states)" = ' 1 "state": "done before" 6 "state": "done" 6 "state": "of another shard" ' ] || fail "shard 2: $(states)"
+[ "$(states)" = ' 2 "state": "done before" 6 "state": "done" 6 "state": "of another shard" ' ] || fail "shard 2: $(states)"
 expect 0 "" "$LATHE" run r.yaml -o out $QUICK --json
-[ "$(states)" = ' 13 "state": "done before" ' ] || fail "again: $(states)"
+[ "$(states)" = ' 14 "state": "done before" ' ] || fail "again: $(states)"
 check test -e "out/method=whitened,keep=0.6/small/model/model.safetensors"
 
 # what has changed runs again, and nothing else
 expect 0 "" "$LATHE" run r.yaml -o out $QUICK --set 'matrix.keep=[0.8, 0.7]' --json
-[ "$(states)" = ' 7 "state": "done before" 6 "state": "done" ' ] || fail "another axis value: $(states)"
+[ "$(states)" = ' 8 "state": "done before" 6 "state": "done" ' ] || fail "another axis value: $(states)"
 
 # without the models the results stay, and count
 expect 0 "" "$LATHE" run r.yaml -o out $QUICK --discard-models
 [ -z "$(find out/method=whitened,keep=0.8 -name model.safetensors)" ] || fail "models were not discarded"
 check test -e "out/method=whitened,keep=0.8/small/plan.json"
 expect 0 "" "$LATHE" run r.yaml -o out $QUICK --json
-[ "$(states)" = ' 13 "state": "done before" ' ] || fail "after discarding: $(states)"
+[ "$(states)" = ' 14 "state": "done before" ' ] || fail "after discarding: $(states)"
 
 # killed anywhere, the same command ends with the same bytes
 "$LATHE" run r.yaml -o killed $QUICK >/dev/null 2>&1 &
