@@ -28,6 +28,15 @@ INLINE vf half_splat(const void *p) {
     memcpy(&h, p, sizeof h);
     return _mm512_cvtph_ps(_mm256_set1_epi16(h));
 }
+INLINE void copy_part(void *to, const void *from, size_t n) {
+    _mm512_storeu_si512(to, _mm512_maskz_loadu_epi8(n < 64 ? ((__mmask64)1 << n) - 1 : ~(__mmask64)0, from));
+}
+INLINE vf load_part(const float *p, size_t n) {
+    return _mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
+}
+INLINE void store_part(float *p, vf v, size_t n) {
+    _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), v);
+}
 INLINE vf vmin(vf a, vf b) {
     return _mm512_min_ps(a, b);
 }

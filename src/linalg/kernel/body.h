@@ -149,7 +149,7 @@ INLINE float finish(const vf acc[4]) {
         unit_##type(w, b);                                                                                             \
         for (size_t i = 0; i < (UNIT) / W; i++) acc[(v + i) % 4] += w[i] * load(x + i * W);                            \
     }                                                                                                                  \
-    static float dot_##type(const float *x, const uint8_t *b, size_t units) {                                          \
+    static float dot_##type(const float *x, const uint8_t *b, size_t units, size_t rest) {                             \
         enum { N = (UNIT) / W, STEP = N < 4 ? 4 / N : 1 };                                                             \
         vf acc[4] = { { 0.0f }, { 0.0f }, { 0.0f }, { 0.0f } };                                                        \
         for (; units >= STEP; units -= STEP, b += STEP * (BYTES), x += STEP * (UNIT)) {                                \
@@ -158,6 +158,13 @@ INLINE float finish(const vf acc[4]) {
         }                                                                                                              \
         for (size_t k = 0; k + 1 < STEP; k++)                                                                          \
             if (k < units) add_##type(acc, x + k * (UNIT), b + k * (BYTES), k * N);                                    \
+        if ((UNIT) == W && rest > 0) {                                                                                 \
+            float last[2][W];                                                                                          \
+            copy_part(last[0], x + units * (UNIT), rest * sizeof *x);                                                  \
+            copy_part(last[1], b + units * (BYTES), rest * ((BYTES) / (UNIT)));                                        \
+            for (size_t k = 0; k < STEP; k++)                                                                          \
+                if (k == units) add_##type(acc, last[0], (const uint8_t *)last[1], k *N);                              \
+        }                                                                                                              \
         return finish(acc);                                                                                            \
     }
 STORED(f32, W, 4 * W)
@@ -193,7 +200,7 @@ static void dot_four(vf acc[4][4], const float *x, size_t ldx, const float *w, s
 typedef struct stored {
     size_t unit; /* elements of one, a power of two; 0: a dtype without fast code */
     void (*widen)(float *restrict dst, const uint8_t *b, size_t units);
-    float (*dot)(const float *x, const uint8_t *b, size_t units);
+    float (*dot)(const float *x, const uint8_t *b, size_t units, size_t rest); /* rest: elements, of a plain type */
 } stored;
 static const stored storage[LT_N_DTYPES] = {
     [LT_F32] = { W, widen_f32, dot_f32 },      [LT_F16] = { W, widen_f16, dot_f16 },
@@ -230,8 +237,8 @@ static void dot_piece(vf (*acc)[4], const float *x, size_t ldx, size_t rows, con
 static void dot_rows(float *y, size_t ldy, const float *x, size_t ldx, size_t rows, lt_dtype t, const void *w,
                      size_t n) {
     const stored *s = &storage[t];
-    if (rows == 1 && s->unit && (n & (s->unit - 1)) == 0) {
-        *y = s->dot(x, w, n / s->unit);
+    if (rows == 1 && s->unit) {
+        *y = s->dot(x, w, n / s->unit, n & (s->unit - 1));
         return;
     }
     vf acc[8][4];

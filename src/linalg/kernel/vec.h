@@ -3,7 +3,8 @@
  *
  * What the extensions lack or compile badly (gcc 12 scatters u8 -> u32 through scalar registers) each isa_*.c defines
  * as hooks before it includes body.h: load_u8, load_i8, load_u16 (W integers widened to 32 bits), load_f16, half_splat
- * (one f16 in all lanes), vmin, vmax (the second operand when one is NaN), lane_sum and lane_max (a fixed tree),
+ * (one f16 in all lanes), copy_part (n <= 4 W bytes to a buffer of 4 W, zeros after them), load_part and store_part (n
+ * < W floats; zeros after them), vmin, vmax (the second operand when one is NaN), lane_sum and lane_max (a fixed tree),
  * rounded (x, opaque to the contraction of a product with a sum), multiply_wide (64-bit products with a constant:
  * their high and low halves), zip_low and zip_high (lanes of two vectors in turn), and, where LOOKUP is set,
  * look16(table, index): table[index & 15] per lane. */
@@ -28,15 +29,6 @@ INLINE vf load(const void *p) {
 }
 INLINE void store(void *p, vf v) {
     memcpy(p, &v, sizeof v);
-}
-/* n < W floats, zeros after them */
-INLINE vf load_part(const float *p, size_t n) {
-    float part[W] = { 0.0f };
-    memcpy(part, p, n * sizeof *p);
-    return load(part);
-}
-INLINE void store_part(float *p, vf v, size_t n) {
-    memcpy(p, &v, n * sizeof *p);
 }
 INLINE vf splat(float a) {
     return a - (vf){ 0.0f };
