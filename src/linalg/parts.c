@@ -144,6 +144,43 @@ void lt_parts_multiply(lt_team *team, const lt_packed *p) {
     }
 }
 
+/* ---- products of split operands ---- */
+
+size_t lt_split_bytes(size_t n, size_t k) {
+    return lt_round_up(n, LT_UNIT) * lt_round_up(k, LT_UNIT) * ROW_BYTES;
+}
+
+lt_split lt_split_left(const lt_kernels *k, void *to, const float *a, size_t lda, size_t n, size_t inner) {
+    const lt_split s = { .data = to, .stride = lt_round_up(inner, LT_UNIT) * LT_UNIT * LT_UNIT_PARTS };
+    for (size_t i = 0; i < n; i += LT_UNIT)
+        k->unit->left(s.data + i / LT_UNIT * s.stride, a + i * lda, lda, 1, lt_min_size(LT_UNIT, n - i), inner);
+    return s;
+}
+
+lt_split lt_split_right(const lt_kernels *k, void *to, const float *b, size_t ldb, bool by_rows, size_t n,
+                        size_t inner) {
+    const panels p = panels_at(to, inner);
+    lt_split s = { p.data, p.stride, p.part_stride, 1 };
+    for (size_t j = 0; j < n; j += LT_UNIT) {
+        uint16_t *dst = s.data + j / LT_UNIT * s.stride;
+        const size_t cols = lt_min_size(LT_UNIT, n - j),
+                     parts = by_rows ? k->unit->right_rows(dst, s.part_stride, b + j * ldb, ldb, cols, inner)
+                                     : k->unit->right_columns(dst, s.part_stride, b + j, ldb, cols, inner);
+        s.parts = lt_max_size(s.parts, parts);
+    }
+    return s;
+}
+
+void lt_split_multiply(const lt_kernels *k, float *c, size_t ldc, float beta, const lt_split *left, size_t row,
+                       size_t rows, const lt_split *right, size_t cols, size_t inner) {
+    const size_t steps = lt_parts_of(inner, LT_UNIT);
+    for (size_t j = 0; j < cols; j += LT_UNIT)
+        for (size_t i = 0; i < rows; i += LT_UNIT)
+            k->unit->multiply(c + i * ldc + j, ldc, 1.0f, beta, left->data + (row + i) / LT_UNIT * left->stride,
+                              right->data + j / LT_UNIT * right->stride, right->part_stride, right->parts, steps,
+                              lt_min_size(LT_UNIT, rows - i), lt_min_size(LT_UNIT, cols - j));
+}
+
 /* ---- Gram ---- */
 
 /* acc += what of a block with corner (i, j) lies on and below the diagonal */

@@ -5,15 +5,20 @@
  * maximum), Z' = Z e^(m - m') + sum e^(s - m') and O likewise. Keys come as runs of one storage: the past's segments,
  * then ancestors, then the piece.
  *
- * Two kinds of task. Many queries: a tile of rows against all its keys, two matrix products a block. Few query rows (a
- * decoding step): one block of keys; the parts (m, Z, O) are merged in key order. */
+ * Two kinds of task. Many queries: a tile of rows against all its keys, two matrix products a block; where a matrix
+ * unit multiplies split operands, keys and values of a block are split once for all rows of the tile, which then go by
+ * LT_UNIT, as far as they see. Few query rows (a decoding step): one block of keys; the parts (m, Z, O) are merged in
+ * key order. */
 #include "nn/attn.h"
 
 #include <string.h>
 
 enum {
     FEW = 8 /* rows of a decoding step, its kv group stacked */,
-    DIRECT = 256 /* keys of a run that is worth a block of its own */
+    DIRECT = 256 /* keys of a run that is worth a block of its own */,
+    SPLIT_ROWS = 384 /* query rows of a tile, about, where keys are split for it */,
+    SPLIT_FEWEST = 64 /* rows that are worth the splitting */,
+    SPLIT_LD = LT_ATTN_KEYS + 16 /* between rows of scores: not a power of two */
 };
 
 /* entries of one source, all in one storage */
@@ -173,9 +178,15 @@ static size_t keys_before(const plan *pl, size_t piece) {
     return n;
 }
 
-/* Later queries see more keys: they come first, so that a static schedule ends with the small tasks. */
+/* queries of a tile */
+static size_t queries_of(const lt_attn *a) {
+    if (!lt_k_splits(a->team)) return lt_attn_block(a);
+    return lt_max_size(1, lt_min_size(LT_ATTN_QUERIES, SPLIT_ROWS / a->group));
+}
+
+/* Later queries see more keys: they come first, so that the schedule ends with the small tasks. */
 static void plan_many(plan *pl, size_t piece, bool count_only) {
-    const size_t n = pl->a.batch->piece[piece].n, step = lt_attn_block(&pl->a), blocks = (n + step - 1) / step;
+    const size_t n = pl->a.batch->piece[piece].n, step = queries_of(&pl->a), blocks = (n + step - 1) / step;
     for (size_t b = blocks; b-- > 0;)
         for (size_t h = 0; h < pl->a.p.n_kv_heads; h++)
             put(count_only ? NULL : pl->many, &pl->n_many,
@@ -247,25 +258,36 @@ static lt_real soften(const lt_attn *a, lt_attn_stat *st, lt_real *s, lt_real sc
 /* ---- many queries ---- */
 
 typedef struct tile {
-    lt_real *q, *s, *o, *k, *v; /* [rows, dk] [rows, KEYS] [rows, dv] [KEYS, dk] [KEYS, dv] */
-    lt_attn_stat *stat;         /* [rows] */
-    int32_t *pos;               /* [KEYS] */
-    float *bias;                /* [KEYS] */
+    lt_real *q, *s, *o, *k, *v;                  /* [rows, dk] [rows, KEYS] [rows, dv] [KEYS, dk] [KEYS, dv] */
+    lt_attn_stat *stat;                          /* [rows] */
+    int32_t *pos;                                /* [KEYS] */
+    float *bias;                                 /* [KEYS] */
+    void *q_parts, *k_parts, *v_parts, *p_parts; /* split: queries, keys, values, LT_UNIT rows of weights */
+    lt_split q_split;
 } tile;
 
 static size_t padded(size_t bytes) {
     return (bytes + 63) / 64 * 64;
 }
 
-enum { TILE_PARTS = 8 };
+enum { TILE_PARTS = 12 };
 
-/* where the parts of a tile begin in scratch; bytes used */
+/* where the parts of a tile begin in scratch; bytes used. Split: scores of LT_UNIT rows at a time, of whole blocks. */
 static size_t tile_layout(const lt_attn *a, size_t at[TILE_PARTS]) {
-    const size_t rows = lt_attn_block(a) * a->group, dk = a->p.qk_dim, dv = a->p.v_dim;
-    const size_t bytes[TILE_PARTS] = { rows * dk * sizeof(lt_real),         rows * LT_ATTN_KEYS * sizeof(lt_real),
-                                       rows * dv * sizeof(lt_real),         LT_ATTN_KEYS * dk * sizeof(lt_real),
-                                       LT_ATTN_KEYS * dv * sizeof(lt_real), rows * sizeof(lt_attn_stat),
-                                       LT_ATTN_KEYS * sizeof(int32_t),      LT_ATTN_KEYS * sizeof(float) };
+    const bool split = lt_k_splits(a->team);
+    const size_t rows = (queries_of(a) * a->group + LT_UNIT - 1) / LT_UNIT * LT_UNIT, dk = a->p.qk_dim, dv = a->p.v_dim;
+    const size_t bytes[TILE_PARTS] = { rows * dk * sizeof(lt_real),
+                                       (split ? SPLIT_FEWEST : rows) * SPLIT_LD * sizeof(lt_real),
+                                       rows * dv * sizeof(lt_real),
+                                       LT_ATTN_KEYS * dk * sizeof(lt_real),
+                                       LT_ATTN_KEYS * dv * sizeof(lt_real),
+                                       rows * sizeof(lt_attn_stat),
+                                       LT_ATTN_KEYS * sizeof(int32_t),
+                                       LT_ATTN_KEYS * sizeof(float),
+                                       split ? lt_split_bytes(rows, dk) : 0,
+                                       split ? lt_split_bytes(LT_ATTN_KEYS, dk) : 0,
+                                       split ? lt_split_bytes(dv, LT_ATTN_KEYS) : 0,
+                                       split ? lt_split_bytes(LT_UNIT, LT_ATTN_KEYS) : 0 };
     size_t used = 0;
     for (size_t i = 0; i < TILE_PARTS; i++) {
         at[i] = used;
@@ -277,9 +299,18 @@ static size_t tile_layout(const lt_attn *a, size_t at[TILE_PARTS]) {
 static tile tile_in(const lt_attn *a, char *scratch) {
     size_t at[TILE_PARTS];
     tile_layout(a, at);
-    return (tile){ (lt_real *)(scratch + at[0]), (lt_real *)(scratch + at[1]), (lt_real *)(scratch + at[2]),
-                   (lt_real *)(scratch + at[3]), (lt_real *)(scratch + at[4]), (lt_attn_stat *)(scratch + at[5]),
-                   (int32_t *)(scratch + at[6]), (float *)(scratch + at[7]) };
+    return (tile){ .q = (lt_real *)(scratch + at[0]),
+                   .s = (lt_real *)(scratch + at[1]),
+                   .o = (lt_real *)(scratch + at[2]),
+                   .k = (lt_real *)(scratch + at[3]),
+                   .v = (lt_real *)(scratch + at[4]),
+                   .stat = (lt_attn_stat *)(scratch + at[5]),
+                   .pos = (int32_t *)(scratch + at[6]),
+                   .bias = (float *)(scratch + at[7]),
+                   .q_parts = scratch + at[8],
+                   .k_parts = scratch + at[9],
+                   .v_parts = scratch + at[10],
+                   .p_parts = scratch + at[11] };
 }
 
 static bool is_direct(const run *r) {
@@ -352,6 +383,33 @@ static void attend_block(const lt_attn *a, tile *t, const run *b, size_t rows, s
                      first ? 0 : 1, t->o, dv);
 }
 
+/* entries of a block that a query at qpos, and so every one before it, sees at most */
+static size_t reach_of(const lt_attn *a, const run *b, size_t qpos) {
+    size_t lo, hi = b->s.n;
+    if (!b->s.pos) lt_attn_visible(a, b->s.pos0, b->s.n, b->own, qpos, &lo, &hi);
+    return lt_max_size(hi, 1);
+}
+
+static void attend_block_split(const lt_attn *a, tile *t, const run *b, size_t rows, size_t qpos, bool first) {
+    const size_t dk = a->p.qk_dim, dv = a->p.v_dim, n = b->s.n, real = sizeof(lt_real);
+    const lt_split k = lt_k_split_right(a->team, t->k_parts, b->s.k, b->s.k_stride / real, true, n, dk),
+                   v = lt_k_split_right(a->team, t->v_parts, b->s.v, b->s.v_stride / real, false, dv, n);
+    for (size_t row = 0; row < rows; row += LT_UNIT) {
+        const size_t m = lt_min_size(LT_UNIT, rows - row);
+        const run seen = part_of(*b, 0, reach_of(a, b, qpos + (row + m - 1) / a->group));
+        const size_t cols = (seen.s.n + LT_UNIT - 1) / LT_UNIT * LT_UNIT; /* what is padded is not read */
+        lt_real *o = t->o + row * dv;
+        lt_k_split_multiply(a->team, t->s, SPLIT_LD, 0, &t->q_split, row, LT_UNIT, &k, cols, dk);
+        for (size_t r = 0; r < m; r++) {
+            const lt_real shrink =
+                soften_visible(a, &seen, &t->stat[row + r], t->s + r * SPLIT_LD, qpos + (row + r) / a->group);
+            if (!first && shrink != 1) lt_k_scale(a->team, o + r * dv, o + r * dv, shrink, dv);
+        }
+        const lt_split p = lt_k_split_left(a->team, t->p_parts, t->s, SPLIT_LD, m, seen.s.n);
+        lt_k_split_multiply(a->team, o, dv, first ? 0 : 1, &p, 0, LT_UNIT, &v, dv, seen.s.n);
+    }
+}
+
 /* rows [r, rows) of O / Z to their places */
 static void write_rows(const lt_attn *a, const lt_real *o, const lt_attn_stat *stat, size_t row, size_t n,
                        size_t head) {
@@ -370,10 +428,12 @@ static void attend_many(const plan *pl, const task *job, char *scratch) {
     tile t = tile_in(a, scratch);
     lt_attn_stack(a, t.q, a->q, row, job->n, job->head, a->p.qk_dim);
     for (size_t r = 0; r < rows; r++) t.stat[r] = (lt_attn_stat){ -INFINITY, 0.0 };
+    const bool split = lt_k_splits(a->team) && rows >= SPLIT_FEWEST;
+    if (split) t.q_split = lt_k_split_left(a->team, t.q_parts, t.q, a->p.qk_dim, rows, a->p.qk_dim);
     walker w = walk_from(pl, job);
     run b;
     for (bool first = true; next_block(&w, &t, &b); first = false)
-        attend_block(a, &t, &b, rows, piece->pos0 + job->first, first);
+        (split ? attend_block_split : attend_block)(a, &t, &b, rows, piece->pos0 + job->first, first);
     write_rows(a, t.o, t.stat, row, job->n, job->head);
 }
 
@@ -524,7 +584,7 @@ static lt_status check(const lt_exec *x, const lt_node *node, lt_err *err) {
     LT_TRY(lt_op_check_shape(x, node, 0, n, p->n_q_heads * p->qk_dim, err));
     LT_TRY(lt_op_check_shape(x, node, 1, n, p->n_kv_heads * p->qk_dim, err));
     LT_TRY(lt_op_check_shape(x, node, 2, n, p->n_kv_heads * p->v_dim, err));
-    const lt_attn a = { .p = *p, .group = p->n_q_heads / p->n_kv_heads };
+    const lt_attn a = { .p = *p, .team = lt_exec_team(x), .group = p->n_q_heads / p->n_kv_heads };
     const bool back = lt_needs_grad(x, node->in[0]) || lt_needs_grad(x, node->in[1]) || lt_needs_grad(x, node->in[2]);
     size_t at[TILE_PARTS];
     const size_t bytes =
@@ -541,8 +601,13 @@ static void forward(lt_exec *x, const lt_node *node) {
     if (!make_plan(x, &pl)) return;
     lt_team *team = pl.a.team;
     const size_t dims = pl.a.p.qk_dim + pl.a.p.v_dim;
-#pragma omp parallel for schedule(static, 1) num_threads(lt_op_threads(team, pl.many_work *dims / 32))
-    for (size_t i = 0; i < pl.n_many; i++) attend_many(&pl, &pl.many[i], team->scratch[lt_team_thread()]);
+#pragma omp parallel num_threads(lt_op_threads(team, pl.many_work *dims / 32)) if (pl.n_many > 0)
+    {
+        lt_k_unit_enter(team);
+#pragma omp for schedule(dynamic, 1) nowait
+        for (size_t i = 0; i < pl.n_many; i++) attend_many(&pl, &pl.many[i], team->scratch[lt_team_thread()]);
+        lt_k_unit_leave(team);
+    }
     if (pl.n_few > 1 && (lt_team_is_held(team) || lt_op_threads(team, pl.few_work * dims / 4) > 1))
         lt_team_run(team, pl.n_few, attend_few, &pl);
     else

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "linalg/gemm.h"
+#include "linalg/parts.h"
 #include "linalg/thin.h"
 #include "nn/real.h"
 
@@ -72,6 +73,27 @@ static inline void lt_k_thin_expand(lt_team *t, float *y, const float *in, const
 }
 static inline void lt_k_thin_outer(lt_team *t, float *dv, const float *in, const float *x, const lt_thin *s) {
     lt_thin_outer(t, dv, in, x, s);
+}
+/* products of split operands (linalg/parts.h); false: there is no unit for them */
+static inline bool lt_k_splits(const lt_team *t) {
+    return t->k->unit != NULL;
+}
+static inline void lt_k_unit_enter(const lt_team *t) {
+    if (t->k->unit) t->k->unit->enter();
+}
+static inline void lt_k_unit_leave(const lt_team *t) {
+    if (t->k->unit) t->k->unit->leave();
+}
+static inline lt_split lt_k_split_left(const lt_team *t, void *to, const float *a, size_t lda, size_t n, size_t inner) {
+    return lt_split_left(t->k, to, a, lda, n, inner);
+}
+static inline lt_split lt_k_split_right(const lt_team *t, void *to, const float *b, size_t ldb, bool by_rows, size_t n,
+                                        size_t inner) {
+    return lt_split_right(t->k, to, b, ldb, by_rows, n, inner);
+}
+static inline void lt_k_split_multiply(const lt_team *t, float *c, size_t ldc, float beta, const lt_split *left,
+                                       size_t row, size_t rows, const lt_split *right, size_t cols, size_t inner) {
+    lt_split_multiply(t->k, c, ldc, beta, left, row, rows, right, cols, inner);
 }
 /* weights of any float dtype, rows as lt_tensor_row */
 static inline bool lt_k_weight_ok(const lt_tensor *w) {
@@ -235,6 +257,30 @@ static inline void lt_k_thin_outer(lt_team *t, double *dv, const double *in, con
         for (size_t c = 0; c < s->d; c++)
             for (size_t j = 0; lt_k_kept(lt_k_mask_row(s, i), c) && j < s->q; j++)
                 dv[j * s->d + c] += s->alpha * in[i * s->q + j] * x[i * s->d + c];
+}
+static inline bool lt_k_splits(const lt_team *t) { /* the rest of the split products is never called */
+    (void)t;
+    return false;
+}
+static inline void lt_k_unit_enter(const lt_team *t) {
+    (void)t;
+}
+static inline void lt_k_unit_leave(const lt_team *t) {
+    (void)t;
+}
+static inline lt_split lt_k_split_left(const lt_team *t, void *to, const double *a, size_t lda, size_t n,
+                                       size_t inner) {
+    (void)t, (void)to, (void)a, (void)lda, (void)n, (void)inner;
+    return (lt_split){ 0 };
+}
+static inline lt_split lt_k_split_right(const lt_team *t, void *to, const double *b, size_t ldb, bool by_rows, size_t n,
+                                        size_t inner) {
+    (void)t, (void)to, (void)b, (void)ldb, (void)by_rows, (void)n, (void)inner;
+    return (lt_split){ 0 };
+}
+static inline void lt_k_split_multiply(const lt_team *t, double *c, size_t ldc, double beta, const lt_split *left,
+                                       size_t row, size_t rows, const lt_split *right, size_t cols, size_t inner) {
+    (void)t, (void)c, (void)ldc, (void)beta, (void)left, (void)row, (void)rows, (void)right, (void)cols, (void)inner;
 }
 static inline bool lt_k_weight_ok(const lt_tensor *w) {
     return w->dtype == LT_F64 && w->rank == 2;
