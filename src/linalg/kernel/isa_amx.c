@@ -297,6 +297,8 @@ static void multiply(float *c, size_t ldc, float alpha, float beta, const uint16
                whole = plain && rows % HALF == 0 && cols % HALF == 0;
     float *to = whole ? c : sum;
     const size_t ldt = whole ? ldc : LT_UNIT;
+    for (size_t i = 0; i < rows; i++)
+        for (size_t at = 0; at < cols; at += W) __builtin_prefetch(c + i * ldc + at, 1, 3);
     for (size_t i = 0; i < rows && plain && !whole && beta == 1.0f; i++)
         for (size_t at = 0; at < LT_UNIT; at += W)
             _mm512_store_ps(sum + i * LT_UNIT + at, load_lanes(c + i * ldc, at, cols));
