@@ -16,7 +16,11 @@ typedef struct work {
     lt_calib_sites sites;
     lt_batch *batches;
     size_t n_batches;
-    float *weights; /* of all tokens; NULL: all 1 */
+    float *weights;           /* of all tokens; NULL: all 1 */
+    char *machine, *settings; /* as the file tells them */
+    json_t *site_list;
+    lt_stat_set *sets;
+    lt_stats_head head; /* of the file to be; borrows those */
     lt_journal journal;
     int layer; /* whose accumulators are running; -1: none */
 } work;
@@ -30,6 +34,10 @@ static void work_clear(work *w) {
     lt_batches_free(w->batches, w->n_batches);
     lt_free(w->weights);
     lt_journal_close(&w->journal);
+    json_decref(w->site_list);
+    lt_free(w->machine);
+    lt_free(w->settings);
+    lt_free(w->sets);
 }
 
 /* ---- batches and their weights ---- */
@@ -165,6 +173,26 @@ static json_t *sites_json(const lt_calib_sites *s) {
     return sites;
 }
 
+static lt_status make_head(work *w, lt_err *err) {
+    const lt_tokens *t = w->in->tokens;
+    json_t *settings;
+    LT_TRY(file_settings(&settings, w->in, err));
+    w->settings = lt_json_canonical(settings);
+    json_decref(settings);
+    w->machine = machine_of(w->in->team);
+    w->site_list = sites_json(&w->sites);
+    w->sets = lt_calloc(w->sites.n + 1, sizeof *w->sets);
+    if (!w->settings || !w->machine || !w->site_list || !w->sets) return no_memory(err);
+    for (size_t i = 0; i < w->sites.n; i++) w->sets[i] = w->sites.site[i].kept;
+    w->head = (lt_stats_head){ .id = { w->in->model_hash, t->tokenizer_hash, t->hash, w->settings },
+                               .source = t->source ? t->source : "",
+                               .machine = w->machine,
+                               .sites = w->site_list,
+                               .sets = w->sets,
+                               .f32 = w->in->f32 };
+    return LT_OK;
+}
+
 /* ---- the pass ---- */
 
 static bool wants(void *user, lt_site site, int layer, int sub, bool grad) {
@@ -222,7 +250,7 @@ static lt_status group_done(void *user, size_t first_layer, size_t n_layers, lt_
         LT_TRY(
             start_layer(w, (int)l, err)); /* a layer that was dropped from the model has no sites and an empty file */
         LT_TRY(derive_spectra(w, (int)l, err));
-        LT_TRY(lt_journal_put(&w->journal, &w->sites, (int)l, err));
+        LT_TRY(lt_journal_put(&w->journal, &w->sites, (int)l, w->in->team, err));
         lt_calib_sites_end(&w->sites, (int)l);
     }
     w->layer = -1;
@@ -256,42 +284,16 @@ static lt_status run(work *w, const lt_run_plan *plan, lt_err *err) {
                            .user = w };
     if (head) LT_TRY(lt_calib_sites_begin(&w->sites, -1, err));
     LT_TRY(lt_run(&in, err));
-    return head ? lt_journal_put(&w->journal, &w->sites, -1, err) : LT_OK;
+    return head ? lt_journal_put(&w->journal, &w->sites, LT_CALIB_HEAD, w->in->team, err) : LT_OK;
 }
 
 static lt_status run_gradients(work *w, lt_err *err) {
     if (w->journal.grads_done) return LT_OK;
     LT_TRY(lt_calib_sites_begin(&w->sites, LT_CALIB_GRADS, err));
     LT_TRY(lt_calib_gradients(&w->sites, w->in, w->batches, w->n_batches, err));
-    LT_TRY(lt_journal_put(&w->journal, &w->sites, LT_CALIB_GRADS, err));
+    LT_TRY(lt_journal_put(&w->journal, &w->sites, LT_CALIB_GRADS, w->in->team, err));
     lt_calib_sites_end(&w->sites, LT_CALIB_GRADS);
     return LT_OK;
-}
-
-static lt_status finish(work *w, const char *machine, lt_err *err) {
-    json_t *settings = NULL, *sites = sites_json(&w->sites);
-    lt_stat_set *sets = lt_calloc(w->sites.n + 1, sizeof *sets);
-    char *text = NULL;
-    lt_status st;
-    LT_GO(file_settings(&settings, w->in, err));
-    text = lt_json_canonical(settings);
-    if (!text || !sites || !sets) LT_GO(no_memory(err));
-    for (size_t i = 0; i < w->sites.n; i++) sets[i] = w->sites.site[i].kept;
-    const lt_tokens *t = w->in->tokens;
-    const lt_stats_head head = { .id = { w->in->model_hash, t->tokenizer_hash, t->hash, text },
-                                 .source = t->source ? t->source : "",
-                                 .machine = machine,
-                                 .sites = sites,
-                                 .sets = sets,
-                                 .f32 = w->in->f32 };
-    LT_GO(lt_journal_assemble(&w->journal, &w->sites, w->in->out_path, &head, err));
-    st = lt_journal_remove(&w->journal, err);
-done:
-    json_decref(settings);
-    json_decref(sites);
-    lt_free(sets);
-    lt_free(text);
-    return st;
 }
 
 static double flops_of(const work *w) {
@@ -306,12 +308,13 @@ static double flops_of(const work *w) {
     return flops + per_token * (double)counted_tokens(w);
 }
 
-static lt_status calibrate(lt_calibrate_out *out, work *w, const char *machine, lt_err *err) {
+static lt_status calibrate(lt_calibrate_out *out, work *w, lt_err *err) {
     json_t *settings = NULL;
     lt_run_plan plan;
     LT_TRY(plan_memory(&plan, w, err));
-    LT_TRY(journal_settings(&settings, w->in, machine, err));
-    const lt_status st = lt_journal_open(&w->journal, w->in->out_path, settings, &w->sites, err);
+    LT_TRY(make_head(w, err));
+    LT_TRY(journal_settings(&settings, w->in, w->machine, err));
+    const lt_status st = lt_journal_open(&w->journal, w->in->out_path, settings, &w->sites, &w->head, err);
     json_decref(settings);
     if (st != LT_OK) return st;
     out->predicted_bytes = plan.predicted_bytes;
@@ -319,25 +322,23 @@ static lt_status calibrate(lt_calibrate_out *out, work *w, const char *machine, 
     out->resumed_layer = w->journal.n_layers_done;
     LT_TRY(run(w, &plan, err));
     LT_TRY(run_gradients(w, err));
-    return finish(w, machine, err);
+    LT_TRY(lt_journal_finish(&w->journal, w->in->out_path, err));
+    return lt_journal_remove(&w->journal, err);
 }
 
 lt_status lt_calibrate(lt_calibrate_out *out, const lt_calibrate_in *in, lt_err *err) {
     const double start = lt_seconds();
     lt_calibrate_out result = { 0 };
     work w;
-    char *machine = NULL;
     lt_status st;
     LT_GO(work_init(&w, in, err));
-    if (!(machine = machine_of(in->team))) LT_GO(no_memory(err));
-    LT_GO(calibrate(&result, &w, machine, err));
+    LT_GO(calibrate(&result, &w, err));
     result.tokens = counted_tokens(&w);
     result.rows = in->tokens->n_rows;
     result.flops = flops_of(&w);
     result.seconds = lt_seconds() - start;
     *out = result;
 done:
-    lt_free(machine);
     work_clear(&w);
     return st;
 }

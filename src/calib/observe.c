@@ -223,24 +223,68 @@ static bool row_is_finite(const float *x, size_t n) {
     return !bad;
 }
 
-static lt_status check_finite(const lt_calib_site *s, const float *x, size_t ldx, size_t n, lt_err *err) {
-    for (size_t i = 0; i < n; i++) {
-        if (row_is_finite(x + i * ldx, s->cols)) continue;
-        size_t j = 0;
-        while (isfinite(x[i * ldx + j])) j++;
-        return lt_fail(err, LT_EDATA, "activation is not finite (layer %d: %s: row %zu, column %zu: %g)", s->layer,
-                       lt_site_name(s->site), i, j, (double)x[i * ldx + j]);
-    }
+static lt_status name_bad(const lt_calib_site *s, const float *x, size_t ldx, size_t i, lt_err *err) {
+    size_t j = 0;
+    while (isfinite(x[i * ldx + j])) j++;
+    return lt_fail(err, LT_EDATA, "activation is not finite (layer %d: %s: row %zu, column %zu: %g)", s->layer,
+                   lt_site_name(s->site), i, j, (double)x[i * ldx + j]);
+}
+
+/* Rows are looked at and copied in shares, for some threads. */
+enum { SHARES = 64 };
+static size_t share_at(size_t n, size_t share) {
+    return n * share / SHARES;
+}
+
+typedef struct looking {
+    const float *x;
+    size_t ldx, n, cols;
+    bool fine[SHARES];
+} looking;
+
+static void look_at_share(void *arg, size_t share) {
+    looking *l = arg;
+    bool fine = true;
+    for (size_t i = share_at(l->n, share); i < share_at(l->n, share + 1); i++)
+        fine &= row_is_finite(l->x + i * l->ldx, l->cols);
+    l->fine[share] = fine;
+}
+
+static lt_status check_finite(const lt_calib_site *s, lt_team *team, const float *x, size_t ldx, size_t n,
+                              lt_err *err) {
+    looking l = { .x = x, .ldx = ldx, .n = n, .cols = s->cols };
+    lt_team_run(team, SHARES, look_at_share, &l);
+    for (size_t share = 0; share < SHARES; share++)
+        for (size_t i = share_at(n, share); !l.fine[share] && i < share_at(n, share + 1); i++)
+            if (!row_is_finite(x + i * ldx, s->cols)) return name_bad(s, x, ldx, i, err);
     return LT_OK;
 }
 
+/* f64 sums of finite f32 are finite, and no others are: where sums are made, values need no look of their own. */
+static bool sums_are_finite(const lt_calib_site *s) {
+    bool fine = true;
+    for (size_t j = 0; j < s->cols; j++) fine &= isfinite(s->acc[LT_STAT_SUM][j]) != 0;
+    return fine;
+}
+
 /* Rows with weight w > 0, times w (root: times sqrt w), dense. */
-static void gather(float *to, const float *x, size_t ldx, size_t cols, const float *weight, size_t n, bool root) {
-    for (size_t i = 0; i < n; i++) {
-        if (weight[i] == 0.0f) continue;
-        const float w = root ? sqrtf(weight[i]) : weight[i];
-        for (size_t j = 0; j < cols; j++) to[j] = w * x[i * ldx + j];
-        to += cols;
+typedef struct gathering {
+    float *to;
+    const float *x, *weight;
+    size_t ldx, cols, n;
+    bool root;
+} gathering;
+
+static void gather_share(void *arg, size_t share) {
+    const gathering *g = arg;
+    const size_t from = share_at(g->n, share);
+    float *to = g->to;
+    for (size_t i = 0; i < from; i++) to += g->weight[i] != 0.0f ? g->cols : 0;
+    for (size_t i = from; i < share_at(g->n, share + 1); i++) {
+        if (g->weight[i] == 0.0f) continue;
+        const float w = g->root ? sqrtf(g->weight[i]) : g->weight[i];
+        for (size_t j = 0; j < g->cols; j++) to[j] = w * g->x[i * g->ldx + j];
+        to += g->cols;
     }
 }
 
@@ -279,8 +323,10 @@ static lt_status observe_weighted(lt_calib_site *s, lt_team *team, const float *
     float *rows = lt_calloc(floats, sizeof *rows), *root = w->zero_one ? rows : lt_calloc(floats, sizeof *root);
     lt_status st = LT_OK;
     if (!rows || !root) LT_GO(no_memory(err));
-    gather(rows, x, ldx, s->cols, weight, n, false);
-    if (root != rows) gather(root, x, ldx, s->cols, weight, n, true);
+    gathering g = { rows, x, weight, ldx, s->cols, n, false };
+    lt_team_run(team, SHARES, gather_share, &g);
+    g.to = root, g.root = true;
+    if (root != rows) lt_team_run(team, SHARES, gather_share, &g);
     add_to_all(s, team, &(lt_stat_in){ rows, root, s->cols, s->cols, w->n, s->cols, w->sum });
 done:
     if (root != rows) lt_free(root);
@@ -312,17 +358,19 @@ lt_status lt_calib_site_observe(lt_calib_site *s, size_t first_rows, lt_team *te
         return lt_fail(err, LT_EUNSUPPORTED, "statistics need f32 activations on the host (%s)", s->name);
     if (t->size[1] != s->cols)
         return lt_fail(err, LT_EINTERNAL, "site has %zu columns, expected %zu (%s)", t->size[1], s->cols, s->name);
-    LT_TRY(check_finite(s, x, ldx, n, err));
     if (first_rows) {
         LT_TRY(split_weights(&split, s, first_rows, obs->batch, err));
         weight = split;
     }
     lt_status st;
     LT_GO(weigh(&w, weight, n, err));
-    if (w.all_one && w.n == n)
+    const bool plain = w.all_one && w.n == n, sums = plain && s->acc[LT_STAT_SUM];
+    if (!sums) LT_GO(check_finite(s, team, x, ldx, n, err));
+    if (plain)
         add_to_all(s, team, &(lt_stat_in){ x, x, ldx, ldx, n, s->cols, w.sum });
     else
         st = observe_weighted(s, team, x, ldx, weight, n, &w, err);
+    if (sums && !sums_are_finite(s)) st = check_finite(s, team, x, ldx, n, err);
 done:
     lt_free(split);
     return st;

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The accumulators. All sums are f64; the Gram's products are f32 over at most 512 rows (linalg/gemm.h). */
-#include <math.h>
 #include <string.h>
 
 #include "calib/stats.h"
@@ -22,23 +21,15 @@ static void add_count(double *acc, lt_team *team, const lt_stat_in *in) {
 }
 
 static void add_sum(double *acc, lt_team *team, const lt_stat_in *in) {
-    lt_column_sums_add(team, acc, NULL, in->x, in->ldx, in->n, in->cols);
+    lt_column_sums_add(team, acc, NULL, NULL, in->x, in->ldx, in->n, in->cols);
 }
 
 static void add_abssum(double *acc, lt_team *team, const lt_stat_in *in) {
-    (void)team;
-    for (size_t i = 0; i < in->n; i++) {
-        const float *x = in->x + i * in->ldx;
-        for (size_t j = 0; j < in->cols; j++) acc[j] += (double)fabsf(x[j]);
-    }
+    lt_column_sums_add(team, NULL, acc, NULL, in->x, in->ldx, in->n, in->cols);
 }
 
 static void add_sumsq(double *acc, lt_team *team, const lt_stat_in *in) {
-    (void)team;
-    for (size_t i = 0; i < in->n; i++) {
-        const float *x = in->root + i * in->ld_root;
-        for (size_t j = 0; j < in->cols; j++) acc[j] += (double)x[j] * (double)x[j];
-    }
+    lt_column_sums_add(team, NULL, NULL, acc, in->root, in->ld_root, in->n, in->cols);
 }
 
 static void add_gram(double *acc, lt_team *team, const lt_stat_in *in) {

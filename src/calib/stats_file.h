@@ -33,6 +33,20 @@ typedef lt_status (*lt_stats_source)(void *user, const char *site, size_t cols, 
 lt_status lt_stats_write(const char *path, const lt_stats_head *head, lt_stat_set set, lt_stats_source values,
                          void *user, lt_err *err);
 
+/* A stats file made tensor by tensor, in any order and over several runs, at a path of its own. head must stay. */
+typedef struct lt_stats_parts lt_stats_parts;
+lt_status lt_stats_parts_open(lt_stats_parts **out, const char *path, const lt_stats_head *head, lt_err *err);
+/* values: of <site>.<stat>, all n of them. Digest and bytes are those of the stored dtype. Any thread. */
+lt_status lt_stats_parts_digest(char hex[LT_HASH_HEX], const lt_stats_parts *p, size_t stat, const double *values,
+                                size_t n, lt_err *err);
+lt_status lt_stats_parts_put(const lt_stats_parts *p, const char *site, size_t stat, const double *values, size_t n,
+                             lt_err *err);
+/* Does the file at path hold these tensors? digests: {"<site>.<stat>": SHA-256 in hex, ...} */
+bool lt_stats_parts_hold(const lt_stats_parts *p, const json_t *digests);
+/* digests: of all tensors. The file is whole and on disk; frees p either way. */
+lt_status lt_stats_parts_commit(lt_stats_parts *p, const json_t *digests, lt_err *err);
+void lt_stats_parts_close(lt_stats_parts *p); /* what was put stays; NULL is fine */
+
 /* First member in which two settings objects differ; members named in skip (NULL-terminated) aside. NULL: none.
  * Borrowed from a or b. */
 const char *lt_settings_differ(const json_t *a, const json_t *b, const char *const *skip);

@@ -89,9 +89,9 @@ static lt_status sums_add(lt_drift_sums *s, lt_team *team, const float *x, const
     lt_gram_add(team, s->c, x2, s->d2, n, s->d2);
     LT_TRY(cross_add(team, s->k, x, s->d, x2, s->d2, n, err));
     if (s->r) LT_TRY(cross_add(team, s->r, e, s->d_model, x2, s->d2, n, err));
-    lt_column_sums_add(team, s->s, NULL, x, s->d, n, s->d);
-    lt_column_sums_add(team, s->s2, NULL, x2, s->d2, n, s->d2);
-    if (s->r) lt_column_sums_add(team, s->sr, NULL, e, s->d_model, n, s->d_model);
+    lt_column_sums_add(team, s->s, NULL, NULL, x, s->d, n, s->d);
+    lt_column_sums_add(team, s->s2, NULL, NULL, x2, s->d2, n, s->d2);
+    if (s->r) lt_column_sums_add(team, s->sr, NULL, NULL, e, s->d_model, n, s->d_model);
     s->count += (double)n;
     return LT_OK;
 }

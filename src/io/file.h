@@ -25,6 +25,18 @@ size_t lt_writer_offset(const lt_writer *w);
 lt_status lt_writer_commit(lt_writer *w, lt_err *err); /* fsync, rename, fsync folder; frees w either way */
 void lt_writer_abort(lt_writer *w);                    /* NULL is fine */
 lt_status lt_file_write(const char *path, const void *data, size_t bytes, lt_err *err); /* atomic */
+/* The same without waiting for the disk: whole or not there after a kill, but after a power cut perhaps damaged. For
+ * what is checked when it is read, and made again. */
+lt_status lt_file_write_soon(const char *path, const void *data, size_t bytes, lt_err *err);
+
+/* A file that is filled in any order, over several runs, under its own name (which a temporary folder should hold):
+ * what of it is there already is its owner's business. */
+typedef struct lt_pieces lt_pieces;
+lt_status lt_pieces_open(lt_pieces **out, const char *path, lt_err *err); /* made where it is missing */
+lt_status lt_pieces_put(const lt_pieces *p, size_t offset, const void *data, size_t bytes,
+                        lt_err *err);                  /* any thread */
+lt_status lt_pieces_commit(lt_pieces *p, lt_err *err); /* to the disk; frees p either way */
+void lt_pieces_close(lt_pieces *p);                    /* leaves it as it is; NULL is fine */
 
 bool lt_path_exists(const char *path);
 bool lt_path_is_dir(const char *path);

@@ -269,25 +269,35 @@ const char *lt_safetensors_path(const lt_safetensors *st) {
 
 struct lt_st_writer {
     lt_writer *file;
+    lt_pieces *pieces; /* in place: instead of file */
     char *path;
     json_t *meta, *header;  /* header: tensors in declared order */
     size_t declared, given; /* bytes */
+    size_t data_at;         /* in place: where they begin */
     bool begun;
 };
 
-lt_status lt_st_writer_create(lt_st_writer **out, const char *path, lt_err *err) {
+static lt_status new_writer(lt_st_writer **out, const char *path, bool in_place, lt_err *err) {
     lt_st_writer *w = lt_calloc(1, sizeof *w);
     if (!w) return no_memory(path, err);
     w->path = lt_strdup(path);
     w->meta = json_object();
     w->header = json_object();
     lt_status st = w->path && w->meta && w->header ? LT_OK : no_memory(path, err);
-    if (st == LT_OK) st = lt_writer_create(&w->file, path, err);
+    if (st == LT_OK) st = in_place ? lt_pieces_open(&w->pieces, path, err) : lt_writer_create(&w->file, path, err);
     if (st == LT_OK)
         *out = w;
     else
         lt_st_writer_abort(w);
     return st;
+}
+
+lt_status lt_st_writer_create(lt_st_writer **out, const char *path, lt_err *err) {
+    return new_writer(out, path, false, err);
+}
+
+lt_status lt_st_writer_open(lt_st_writer **out, const char *path, lt_err *err) {
+    return new_writer(out, path, true, err);
 }
 
 lt_status lt_st_writer_meta(lt_st_writer *w, const char *key, const char *value, lt_err *err) {
@@ -326,33 +336,83 @@ lt_status lt_st_writer_declare(lt_st_writer *w, const char *name, lt_dtype t, in
     return LT_OK;
 }
 
-lt_status lt_st_writer_begin(lt_st_writer *w, lt_err *err) {
-    static const char spaces[8] = "        ";
-    uint8_t length[8];
-    LT_REQUIRE(err, !w->begun, "header written twice (%s)", w->path);
+/* Length, JSON, and spaces up to a multiple of 8; lt_free. NULL: out of memory. */
+static char *header_of(const lt_st_writer *w, size_t *bytes) {
     json_t *all = json_object();
-    int failed = !all || (json_object_size(w->meta) && json_object_set(all, "__metadata__", w->meta) != 0) ||
-                 json_object_update(all, w->header) != 0;
+    const int failed = !all || (json_object_size(w->meta) && json_object_set(all, "__metadata__", w->meta) != 0) ||
+                       json_object_update(all, w->header) != 0;
     char *text = failed ? NULL : json_dumps(all, JSON_COMPACT);
     json_decref(all);
-    if (!text) return no_memory(w->path, err);
-    const size_t n = strlen(text), pad = (8 - n % 8) % 8; /* data starts at a multiple of 8 */
-    for (int i = 0; i < 8; i++) length[i] = (uint8_t)((uint64_t)(n + pad) >> (8 * i));
-    lt_writer_write(w->file, length, sizeof length, NULL); /* the last call reports a failure of any */
-    lt_writer_write(w->file, text, n, NULL);
-    const lt_status st = lt_writer_write(w->file, spaces, pad, err);
+    const size_t n = text ? strlen(text) : 0, whole = (n + 7) / 8 * 8;
+    char *out = text ? lt_malloc(8 + whole) : NULL;
+    if (out) {
+        for (int i = 0; i < 8; i++) out[i] = (char)(uint8_t)((uint64_t)whole >> (8 * i));
+        memcpy(out + 8, text, n);
+        memset(out + 8 + n, ' ', whole - n);
+        *bytes = 8 + whole;
+    }
     free(text);
+    return out;
+}
+
+lt_status lt_st_writer_begin(lt_st_writer *w, lt_err *err) {
+    LT_REQUIRE(err, !w->begun, "header written twice (%s)", w->path);
+    char *header = header_of(w, &w->data_at);
+    if (!header) return no_memory(w->path, err);
+    const lt_status st = w->file ? lt_writer_write(w->file, header, w->data_at, err) : LT_OK;
+    lt_free(header);
     w->begun = st == LT_OK;
     return st;
 }
 
 lt_status lt_st_writer_bytes(lt_st_writer *w, const void *data, size_t bytes, lt_err *err) {
-    LT_REQUIRE(err, w->begun, "bytes before the header (%s)", w->path);
+    LT_REQUIRE(err, w->begun && w->file, "bytes before the header (%s)", w->path);
     if (bytes > w->declared - w->given)
         return lt_fail(err, LT_EINTERNAL, "more than the %zu declared bytes (%s)", w->declared, w->path);
     w->given += bytes;
     return lt_writer_write(w->file, data, bytes, err);
 }
+
+/* ---- in place ---- */
+
+bool lt_st_writer_place(const lt_st_writer *w, const char *name, size_t *place, size_t *bytes) {
+    const json_t *offsets = json_object_get(json_object_get(w->header, name), "data_offsets");
+    const size_t from = (size_t)json_integer_value(json_array_get(offsets, 0)),
+                 end = (size_t)json_integer_value(json_array_get(offsets, 1));
+    *place = w->data_at + from;
+    *bytes = end - from;
+    return offsets != NULL;
+}
+
+lt_status lt_st_writer_put(const lt_st_writer *w, const char *name, size_t at, const void *data, size_t bytes,
+                           lt_err *err) {
+    LT_REQUIRE(err, w->begun && w->pieces, "bytes before their places (%s: %s)", w->path, name);
+    size_t place, declared;
+    if (!lt_st_writer_place(w, name, &place, &declared) || at > declared || bytes > declared - at)
+        return lt_fail(err, LT_EINTERNAL, "more than the declared bytes (%s: %s)", w->path, name);
+    return lt_pieces_put(w->pieces, place + at, data, bytes, err);
+}
+
+lt_status lt_st_writer_amend(lt_st_writer *w, const char *key, const char *value, lt_err *err) {
+    const char *old = json_string_value(json_object_get(w->meta, key));
+    LT_REQUIRE(err, w->pieces && old && strlen(old) == strlen(value), "metadata cannot be amended (%s: %s)", w->path,
+               key);
+    json_t *text = json_string(value);
+    LT_REQUIRE(err, text, "metadata is not UTF-8 (%s: %s)", w->path, key);
+    return json_object_set_new(w->meta, key, text) == 0 ? LT_OK : no_memory(w->path, err);
+}
+
+static lt_status put_header(const lt_st_writer *w, lt_err *err) {
+    size_t bytes;
+    char *header = header_of(w, &bytes);
+    if (!header) return no_memory(w->path, err);
+    const lt_status st = bytes == w->data_at ? lt_pieces_put(w->pieces, 0, header, bytes, err)
+                                             : lt_fail(err, LT_EINTERNAL, "header has another length (%s)", w->path);
+    lt_free(header);
+    return st;
+}
+
+/* ---- the end ---- */
 
 static void destroy_writer(lt_st_writer *w) {
     json_decref(w->meta);
@@ -362,13 +422,16 @@ static void destroy_writer(lt_st_writer *w) {
 }
 
 lt_status lt_st_writer_commit(lt_st_writer *w, lt_err *err) {
-    if (!w->begun || w->given != w->declared) {
-        const lt_status st =
-            lt_fail(err, LT_EINTERNAL, "%zu of %zu declared bytes (%s)", w->given, w->declared, w->path);
+    lt_status st = LT_OK;
+    if (!w->begun || (w->file && w->given != w->declared))
+        st = lt_fail(err, LT_EINTERNAL, "%zu of %zu declared bytes (%s)", w->given, w->declared, w->path);
+    else if (w->pieces)
+        st = put_header(w, err);
+    if (st != LT_OK) {
         lt_st_writer_abort(w);
         return st;
     }
-    const lt_status st = lt_writer_commit(w->file, err);
+    st = w->file ? lt_writer_commit(w->file, err) : lt_pieces_commit(w->pieces, err);
     destroy_writer(w);
     return st;
 }
@@ -376,5 +439,6 @@ lt_status lt_st_writer_commit(lt_st_writer *w, lt_err *err) {
 void lt_st_writer_abort(lt_st_writer *w) {
     if (!w) return;
     lt_writer_abort(w->file);
+    lt_pieces_close(w->pieces);
     destroy_writer(w);
 }

@@ -40,6 +40,16 @@ lt_status lt_st_writer_declare(lt_st_writer *w, const char *name, lt_dtype t, in
                                lt_err *err);
 lt_status lt_st_writer_begin(lt_st_writer *w, lt_err *err); /* header goes out */
 lt_status lt_st_writer_bytes(lt_st_writer *w, const void *data, size_t bytes, lt_err *err);
+/* In place (lt_pieces): the same metadata and declarations give the same places in every run; between begin and commit
+ * tensors are put in any order, by any thread. The header is written by commit. */
+lt_status lt_st_writer_open(lt_st_writer **out, const char *path, lt_err *err);
+/* Bytes of a declared tensor, from its byte `at` on. */
+lt_status lt_st_writer_put(const lt_st_writer *w, const char *name, size_t at, const void *data, size_t bytes,
+                           lt_err *err);
+/* A declared tensor's first byte in the file, and how many there are; false: there is no such tensor. */
+bool lt_st_writer_place(const lt_st_writer *w, const char *name, size_t *place, size_t *bytes);
+/* Another value, as long as the old one. */
+lt_status lt_st_writer_amend(lt_st_writer *w, const char *key, const char *value, lt_err *err);
 /* LT_EINTERNAL when the bytes given are not those declared. Atomic as lt_writer_commit; frees w. */
 lt_status lt_st_writer_commit(lt_st_writer *w, lt_err *err);
 void lt_st_writer_abort(lt_st_writer *w);

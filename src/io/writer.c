@@ -110,20 +110,25 @@ size_t lt_writer_offset(const lt_writer *w) {
     return w->offset;
 }
 
-lt_status lt_writer_commit(lt_writer *w, lt_err *err) {
+static lt_status finish(lt_writer *w, bool sync, lt_err *err) {
+    sync = sync && w->temp;
     flush(w);
-    if (!w->error && w->temp && fsync(w->fd) != 0) w->error = errno;
+    if (!w->error && sync && fsync(w->fd) != 0) w->error = errno;
     if (close(w->fd) != 0 && !w->error) w->error = errno;
     if (!w->error && w->temp && rename(w->temp, w->path) != 0) w->error = errno;
     lt_status st = LT_OK;
     if (w->error) {
         if (w->temp) unlink(w->temp);
         st = failed(w, err);
-    } else if (w->temp) {
+    } else if (sync) {
         st = lt_sync_folder_of(w->path, err);
     }
     destroy(w);
     return st;
+}
+
+lt_status lt_writer_commit(lt_writer *w, lt_err *err) {
+    return finish(w, true, err);
 }
 
 void lt_writer_abort(lt_writer *w) {
@@ -138,6 +143,13 @@ lt_status lt_file_write(const char *path, const void *data, size_t bytes, lt_err
     LT_TRY(lt_writer_create(&w, path, err));
     lt_writer_write(w, data, bytes, NULL); /* a failure is remembered */
     return lt_writer_commit(w, err);
+}
+
+lt_status lt_file_write_soon(const char *path, const void *data, size_t bytes, lt_err *err) {
+    lt_writer *w;
+    LT_TRY(lt_writer_create(&w, path, err));
+    lt_writer_write(w, data, bytes, NULL);
+    return finish(w, false, err);
 }
 
 lt_status lt_copy_file(const char *from, const char *to, lt_err *err) {

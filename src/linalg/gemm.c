@@ -12,6 +12,7 @@ enum {
     FEW = 8,           /* rows of x that multiply straight from storage */
     ROW_TILE = 8,      /* stored rows of one task */
     COLUMN_TILE = 256, /* stored columns of one task, a multiple of every block */
+    SUMS_TILE = 96,    /* columns of one task */
     SMALL = 32768      /* weights; fewer are not worth a parallel region */
 };
 
@@ -349,16 +350,32 @@ void lt_gram_add(lt_team *team, double *acc, const float *x, size_t ldx, size_t 
     }
 }
 
-void lt_column_sums_add(lt_team *team, double *sum, double *abssum, const float *x, size_t ldx, size_t n, size_t d) {
-#pragma omp parallel for num_threads(team->threads) schedule(static) if (n * d > SMALL)
-    for (size_t t = 0; t < lt_parts_of(d, COLUMN_TILE); t++) {
-        const size_t c = t * COLUMN_TILE, width = lt_min_size(COLUMN_TILE, d - c);
-        for (size_t i = 0; i < n; i++) {
-            const float *row = x + i * ldx + c;
-            team->k->add_f64(sum + c, row, width);
-            for (size_t j = 0; abssum && j < width; j++) abssum[c + j] += (double)(row[j] < 0 ? -row[j] : row[j]);
-        }
+typedef struct sums_job {
+    const lt_kernels *k;
+    double *sum, *abssum, *sumsq;
+    const float *x;
+    size_t ldx, n, d;
+} sums_job;
+
+static void sums_tile(void *arg, size_t t) {
+    const sums_job *p = arg;
+    const size_t c = t * SUMS_TILE, width = lt_min_size(SUMS_TILE, p->d - c);
+    for (size_t i = 0; i < p->n; i++) {
+        const float *row = p->x + i * p->ldx + c;
+        if (p->sum) p->k->add_f64(p->sum + c, row, width);
+        for (size_t j = 0; p->abssum && j < width; j++) p->abssum[c + j] += (double)(row[j] < 0 ? -row[j] : row[j]);
+        for (size_t j = 0; p->sumsq && j < width; j++) p->sumsq[c + j] += (double)row[j] * (double)row[j];
     }
+}
+
+void lt_column_sums_add(lt_team *team, double *sum, double *abssum, double *sumsq, const float *x, size_t ldx, size_t n,
+                        size_t d) {
+    sums_job job = { team->k, sum, abssum, sumsq, x, ldx, n, d };
+    const size_t tiles = lt_parts_of(d, SUMS_TILE);
+    if (n * d > SMALL)
+        lt_team_run(team, tiles, sums_tile, &job);
+    else
+        for (size_t t = 0; t < tiles; t++) sums_tile(&job, t);
 }
 
 /* The mirror is made in square blocks: whole columns would touch a new cache line with every entry. */

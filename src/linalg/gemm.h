@@ -33,8 +33,9 @@ void lt_matmul_w(lt_team *team, float *dx, size_t ldx, const float *dy, size_t l
  * are cut at 512 rows). acc: packed lower triangle, row i holds d_i0..d_ii, d(d+1)/2 doubles. At most the work of one
  * ssyrk. */
 void lt_gram_add(lt_team *team, double *acc, const float *x, size_t ldx, size_t n, size_t d);
-/* sum[j] += sum_i x[i,j]; abssum may be NULL. f64 sums in row order. */
-void lt_column_sums_add(lt_team *team, double *sum, double *abssum, const float *x, size_t ldx, size_t n, size_t d);
+/* sum[j] += sum_i x[i,j], and the same of |x| and x²; each may be NULL. f64 sums in row order. */
+void lt_column_sums_add(lt_team *team, double *sum, double *abssum, double *sumsq, const float *x, size_t ldx, size_t n,
+                        size_t d);
 /* full symmetric n x n from the packed lower triangle, and back (reads the lower part) */
 void lt_unpack_lower(double *full, const double *packed, size_t n);
 void lt_pack_lower(double *packed, const double *full, size_t n);

@@ -153,6 +153,28 @@ static int write_past_the_limit(const char *path) {
     return strstr(err.message, path) && strstr(err.message, strerror(EFBIG)) ? 0 : 7;
 }
 
+static void pieces_stay_and_are_added_to(void **state) {
+    (void)state;
+    lt_err err = { 0 };
+    lt_pieces *p;
+    const char *path = test_path("pieces");
+    assert_ok(lt_pieces_open(&p, path, &err), &err);
+    assert_ok(lt_pieces_put(p, 3, "lo", 2, &err), &err);
+    lt_pieces_close(p);
+    assert_ok(lt_pieces_open(&p, path, &err), &err);
+    assert_ok(lt_pieces_put(p, 0, "hel", 3, &err), &err);
+    assert_ok(lt_pieces_commit(p, &err), &err);
+    assert_holds(path, "hello");
+    assert_fails(lt_pieces_open(&p, test_path("no/such"), &err), &err, LT_EIO, "no/such");
+    if (lt_path_exists("/dev/full")) {
+        assert_ok(lt_pieces_open(&p, "/dev/full", &err), &err);
+        assert_fails(lt_pieces_put(p, 0, "x", 1, &err), &err, LT_EIO, "/dev/full: No space left");
+        lt_pieces_close(p);
+    }
+    assert_ok(lt_file_write_soon(path, "soon", 4, &err), &err);
+    assert_holds(path, "soon");
+}
+
 static void a_full_disk_leaves_the_old_file_and_no_rest(void **state) {
     (void)state;
     lt_err err = { 0 };
@@ -297,6 +319,7 @@ int main(void) {
         cmocka_unit_test(a_written_file_is_there_whole_or_not_at_all),
         cmocka_unit_test(new_files_follow_the_umask),
         cmocka_unit_test(writing_through_a_link_keeps_the_link),
+        cmocka_unit_test(pieces_stay_and_are_added_to),
         cmocka_unit_test(a_full_disk_leaves_the_old_file_and_no_rest),
         cmocka_unit_test(devices_are_written_in_place),
         cmocka_unit_test(what_cannot_be_written_is_named),

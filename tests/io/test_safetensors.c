@@ -222,6 +222,52 @@ static lt_status open_once(void *user, lt_err *err) {
     return LT_OK;
 }
 
+static lt_st_writer *open_in_place(const char *path) {
+    lt_err err = { 0 };
+    lt_st_writer *w;
+    assert_ok(lt_st_writer_open(&w, path, &err), &err);
+    assert_ok(lt_st_writer_meta(w, "hash", "??", &err), &err);
+    assert_ok(lt_st_writer_declare(w, "x", LT_F32, 1, (size_t[]){ 3 }, &err), &err);
+    assert_ok(lt_st_writer_declare(w, "y", LT_U8, 1, (size_t[]){ 2 }, &err), &err);
+    assert_ok(lt_st_writer_begin(w, &err), &err);
+    return w;
+}
+
+/* Two runs, tensors backwards and cut in two: the file of the writer that goes straight through. */
+static void filled_in_place_it_is_the_same_file(void **state) {
+    (void)state;
+    lt_err err = { 0 };
+    static const float x[3] = { 1, 2, 3 };
+    const char *path = test_path("in-place");
+    size_t place, bytes, n, m;
+    lt_st_writer *w = open_in_place(path);
+    assert_ok(lt_st_writer_put(w, "y", 0, "ab", 2, &err), &err);
+    lt_st_writer_abort(w); /* a run that ends here */
+    w = open_in_place(path);
+    assert_ok(lt_st_writer_put(w, "x", 4, x + 1, 8, &err), &err);
+    assert_ok(lt_st_writer_put(w, "x", 0, x, 4, &err), &err);
+    assert_true(lt_st_writer_place(w, "y", &place, &bytes) && bytes == 2);
+    assert_false(lt_st_writer_place(w, "z", &place, &bytes));
+    assert_fails(lt_st_writer_put(w, "y", 1, "ab", 2, &err), &err, LT_EINTERNAL, "more than the declared bytes");
+    assert_fails(lt_st_writer_put(w, "z", 0, "a", 1, &err), &err, LT_EINTERNAL, "z");
+    assert_fails(lt_st_writer_bytes(w, "a", 1, &err), &err, LT_EUSAGE, "before the header");
+    assert_fails(lt_st_writer_amend(w, "hash", "longer", &err), &err, LT_EUSAGE, "cannot be amended");
+    assert_ok(lt_st_writer_amend(w, "hash", "ok", &err), &err);
+    assert_ok(lt_st_writer_commit(w, &err), &err);
+    assert_ok(lt_st_writer_create(&w, test_path("straight"), &err), &err);
+    assert_ok(lt_st_writer_meta(w, "hash", "ok", &err), &err);
+    assert_ok(lt_st_writer_declare(w, "x", LT_F32, 1, (size_t[]){ 3 }, &err), &err);
+    assert_ok(lt_st_writer_declare(w, "y", LT_U8, 1, (size_t[]){ 2 }, &err), &err);
+    assert_ok(lt_st_writer_begin(w, &err), &err);
+    assert_ok(lt_st_writer_bytes(w, x, sizeof x, &err), &err);
+    assert_ok(lt_st_writer_bytes(w, "ab", 2, &err), &err);
+    assert_ok(lt_st_writer_commit(w, &err), &err);
+    char *a = test_read_file(path, &n), *b = test_read_file(test_path("straight"), &m);
+    assert_int_equal(n, m);
+    assert_memory_equal(a, b, n);
+    lt_free(a), lt_free(b);
+}
+
 static void failing_allocations_are_reported(void **state) {
     (void)state;
     const char *path = test_path("alloc.safetensors");
@@ -269,6 +315,7 @@ int main(void) {
         cmocka_unit_test(misaligned_tensors_get_aligned_copies),
         cmocka_unit_test(what_is_written_reads_back),
         cmocka_unit_test(the_writer_holds_its_caller_to_the_declaration),
+        cmocka_unit_test(filled_in_place_it_is_the_same_file),
         cmocka_unit_test(failing_allocations_are_reported),
         cmocka_unit_test(a_full_disk_is_reported_by_path),
         cmocka_unit_test(a_real_model_opens),

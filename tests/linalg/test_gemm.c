@@ -353,21 +353,24 @@ static void column_sums_are_f64_in_row_order(void **state) {
     (void)state;
     const size_t n = 300, d = 700, ldx = 703;
     float *x = normal(81, n * ldx);
-    double *sum = lt_calloc(d, sizeof *sum), *abs = lt_calloc(d, sizeof *abs);
-    lt_column_sums_add(teams[1], sum, abs, x, ldx, n, d);
-    lt_column_sums_add(teams[2], sum, NULL, x, ldx, n, d);
+    double *sum = lt_calloc(d, sizeof *sum), *abs = lt_calloc(d, sizeof *abs), *square = lt_calloc(d, sizeof *square);
+    lt_column_sums_add(teams[1], sum, abs, NULL, x, ldx, n, d);
+    lt_column_sums_add(teams[2], sum, NULL, square, x, ldx, n, d);
     for (size_t j = 0; j < d; j++) {
-        double s = 0.0, a = 0.0;
+        double s = 0.0, a = 0.0, q = 0.0;
         for (size_t pass = 0; pass < 2; pass++)
             for (size_t i = 0; i < n; i++) {
-                s += x[i * ldx + j];
-                a += pass ? 0.0 : fabs((double)x[i * ldx + j]);
+                const double v = x[i * ldx + j];
+                s += v;
+                a += pass ? 0.0 : fabs(v);
+                q += pass ? v * v : 0.0;
             }
-        assert_true(sum[j] == s && abs[j] == a);
+        assert_true(sum[j] == s && abs[j] == a && square[j] == q);
     }
     lt_free(x);
     lt_free(sum);
     lt_free(abs);
+    lt_free(square);
 }
 
 static void packing_round_trips(void **state) {
