@@ -49,6 +49,12 @@ typedef struct lt_kernels {
     void (*mul)(float *y, const float *x, const float *w, float a, size_t n); /* y = a*x*w, the tail of rms norm */
     void (*add)(float *y, const float *a, const float *b, size_t n);
     void (*silu_mul)(float *y, const float *g, const float *u, size_t n); /* silu(g)*u; u NULL: silu(g) */
+    /* du = dy silu(g), dg = dy u silu'(g) */
+    void (*silu_back)(float *dg, float *du, const float *dy, const float *g, const float *u, size_t n);
+    double (*dot3)(const float *a, const float *b, const float *c, size_t n); /* sum of a*b*c; c NULL: of a*b */
+    /* dx = a dy w + b (x - mean) + c (+ dx when add): the way back through a norm */
+    void (*norm_back)(float *dx, const float *dy, const float *w, const float *x, const float abc[3], float mean,
+                      bool add, size_t n);
     /* half-split rotation of one head: x[0..r), r even; cs = cos[r/2], sn = sin[r/2]; y may be x */
     void (*rope)(float *y, const float *x, const float *cs, const float *sn, size_t r);
     /* acc[i] += x[i], f64 += f32 */

@@ -96,6 +96,12 @@ static size_t n_blocks(size_t n) {
     return (n + BLOCK - 1) / BLOCK;
 }
 
+/* d = part dy, or added to it; part is lost */
+static void take_gradient(const lt_team *team, lt_real *d, bool add, lt_real *part, const lt_real *dy, size_t n) {
+    lt_k_mul(team, add ? part : d, part, dy, 1, n);
+    if (add) lt_k_add(team, d, d, part, n);
+}
+
 /* ---- f(x) ---- */
 
 static lt_status check_activate(const lt_exec *x, const lt_node *node, lt_err *err) {
@@ -119,13 +125,14 @@ static void backward_activate(lt_exec *x, const lt_node *node) {
     lt_team *team = lt_exec_team(x);
     const size_t n = lt_rows(x, node->out) * lt_cols(x, node->out);
     const lt_real *in = lt_data(x, node->in[0]), *dy = lt_grad(x, node->out);
-    lt_real *dx = lt_grad(x, node->in[0]);
+    bool add;
+    lt_real *dx = lt_grad_add(x, node->in[0], &add);
 #pragma omp parallel for schedule(static) num_threads(lt_op_threads(team, n))
     for (size_t b = 0; b < n_blocks(n); b++) {
         lt_real slope[BLOCK];
         const size_t i0 = b * BLOCK, m = lt_min_size(BLOCK, n - i0);
         f->slope(team, slope, in + i0, m);
-        for (size_t i = 0; i < m; i++) dx[i0 + i] += dy[i0 + i] * slope[i];
+        take_gradient(team, dx + i0, add, slope, dy + i0, m);
     }
 }
 
@@ -166,25 +173,43 @@ static void forward_gated(lt_exec *x, const lt_node *node) {
     }
 }
 
+/* the gradients of one block */
+typedef struct gated_grads {
+    lt_real *dg, *du; /* NULL: not wanted */
+    bool add_g, add_u;
+} gated_grads;
+
+static void gated_block_back(const lt_team *team, lt_act act, gated_grads to, const lt_real *dy, const lt_real *g,
+                             const lt_real *u, size_t n) {
+    lt_real part[BLOCK];
+    if (act == LT_ACT_SILU && to.dg && to.du && !to.add_g && !to.add_u) {
+        lt_k_silu_back(team, to.dg, to.du, dy, g, u, n);
+        return;
+    }
+    if (to.du) {
+        acts[act].value(team, part, g, n);
+        take_gradient(team, to.du, to.add_u, part, dy, n);
+    }
+    if (to.dg) {
+        acts[act].slope(team, part, g, n);
+        lt_k_mul(team, part, part, u, 1, n);
+        take_gradient(team, to.dg, to.add_g, part, dy, n);
+    }
+}
+
 static void backward_gated(lt_exec *x, const lt_node *node) {
-    const act_row *f = &acts[((const act_attr *)node->attr)->act];
+    const lt_act act = ((const act_attr *)node->attr)->act;
     lt_team *team = lt_exec_team(x);
     const size_t n = lt_rows(x, node->out) * lt_cols(x, node->out);
     const lt_real *g = lt_data(x, node->in[0]), *u = lt_data(x, node->in[1]), *dy = lt_grad(x, node->out);
-    lt_real *dg = lt_needs_grad(x, node->in[0]) ? lt_grad(x, node->in[0]) : NULL;
-    lt_real *du = lt_needs_grad(x, node->in[1]) ? lt_grad(x, node->in[1]) : NULL;
+    gated_grads to = { 0 };
+    if (lt_needs_grad(x, node->in[0])) to.dg = lt_grad_add(x, node->in[0], &to.add_g);
+    if (lt_needs_grad(x, node->in[1])) to.du = lt_grad_add(x, node->in[1], &to.add_u);
 #pragma omp parallel for schedule(static) num_threads(lt_op_threads(team, n))
     for (size_t b = 0; b < n_blocks(n); b++) {
-        lt_real f_of[BLOCK];
-        const size_t i0 = b * BLOCK, m = lt_min_size(BLOCK, n - i0);
-        if (du) {
-            f->value(team, f_of, g + i0, m);
-            for (size_t i = 0; i < m; i++) du[i0 + i] += dy[i0 + i] * f_of[i];
-        }
-        if (dg) {
-            f->slope(team, f_of, g + i0, m);
-            for (size_t i = 0; i < m; i++) dg[i0 + i] += dy[i0 + i] * u[i0 + i] * f_of[i];
-        }
+        const size_t i = b * BLOCK;
+        const gated_grads at = { to.dg ? to.dg + i : NULL, to.du ? to.du + i : NULL, to.add_g, to.add_u };
+        gated_block_back(team, act, at, dy + i, g + i, u + i, lt_min_size(BLOCK, n - i));
     }
 }
 

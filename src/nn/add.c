@@ -2,6 +2,8 @@
 /* y = a + b */
 #include "nn/op.h"
 
+#include <string.h>
+
 enum { TILE = 4096 }; /* elements */
 
 static lt_status check(const lt_exec *x, const lt_node *node, lt_err *err) {
@@ -27,8 +29,12 @@ static void backward(lt_exec *x, const lt_node *node) {
     const size_t n = lt_rows(x, node->out) * lt_cols(x, node->out);
     for (int i = 0; i < 2; i++) {
         if (!lt_needs_grad(x, node->in[i])) continue;
-        lt_real *dx = lt_grad(x, node->in[i]);
-        add_into(lt_exec_team(x), dx, dx, dy, n);
+        bool add;
+        lt_real *dx = lt_grad_add(x, node->in[i], &add);
+        if (add)
+            add_into(lt_exec_team(x), dx, dx, dy, n);
+        else
+            memcpy(dx, dy, n * sizeof *dx);
     }
 }
 

@@ -75,6 +75,7 @@ void lt_exec_destroy(lt_exec *x) {
     lt_arena_destroy(x->kept);
     lt_free(x->value);
     lt_free(x->tape);
+    lt_free(x->spare);
     lt_free(x);
 }
 
@@ -101,6 +102,7 @@ void lt_exec_begin(lt_exec *x, const lt_batch *batch) {
     lt_arena_release(x->kept, (lt_arena_mark){ 0 });
     x->ropes = NULL;
     x->n_tape = 0;
+    x->n_spare = x->first_spare = 0;
     x->err = (lt_err){ 0 };
     x->batch = batch ? batch : &empty;
     check_batch(x->batch, &x->err);
@@ -200,21 +202,57 @@ lt_real *lt_data(lt_exec *x, lt_var v) {
     return value ? value->data : NULL;
 }
 
-lt_real *lt_grad(lt_exec *x, lt_var v) {
-    lt_exec_value *value = lt_exec_need(x, v, "gradient");
-    if (!value || value->grad) return value ? value->grad : NULL;
-    if (x->mode != LT_RECORD || v.slot < x->n_outer) {
-        lt_exec_fail(x, LT_EINTERNAL, "gradient of slot %u: %s", v.slot,
+/* A spare of the right size, or new memory. */
+static lt_real *grad_memory(lt_exec *x, size_t count) {
+    for (size_t i = x->n_spare; i-- > x->first_spare;)
+        if (x->spare[i].count == count) {
+            lt_real *data = x->spare[i].data;
+            x->spare[i] = x->spare[--x->n_spare];
+            return data;
+        }
+    return lt_arena_array(x->values, count, sizeof(lt_real));
+}
+
+bool lt_exec_make_grad(lt_exec *x, lt_exec_value *value, uint32_t slot) {
+    if (value->grad) return true;
+    if (x->mode != LT_RECORD || slot < x->n_outer) {
+        lt_exec_fail(x, LT_EINTERNAL, "gradient of slot %u: %s", slot,
                      x->mode == LT_RECORD ? "not an input of the block" : "nothing is recorded");
-        return NULL;
+        return false;
     }
-    const size_t count = value->rows * value->cols;
-    value->grad = lt_arena_array(x->values, count, sizeof *value->grad);
-    if (value->grad)
-        memset(value->grad, 0, count * sizeof *value->grad);
-    else
-        lt_exec_fail(x, LT_ENOMEM, "exec: a gradient of %zu x %zu", value->rows, value->cols);
+    value->grad = grad_memory(x, value->rows * value->cols);
+    value->fresh = true;
+    if (!value->grad) lt_exec_fail(x, LT_ENOMEM, "exec: a gradient of %zu x %zu", value->rows, value->cols);
     return value->grad;
+}
+
+/* Without memory for the list it is only not used again. */
+void lt_exec_spare_grad(lt_exec *x, lt_exec_value *value) {
+    if (x->n_spare == x->cap_spare) {
+        const size_t cap = x->cap_spare ? 2 * x->cap_spare : 16;
+        lt_spare *more = lt_realloc(x->spare, cap * sizeof *more);
+        if (more) {
+            x->spare = more;
+            x->cap_spare = cap;
+        }
+    }
+    if (x->n_spare < x->cap_spare) x->spare[x->n_spare++] = (lt_spare){ value->grad, value->rows * value->cols };
+    value->grad = NULL;
+}
+
+lt_real *lt_grad_add(lt_exec *x, lt_var v, bool *add) {
+    lt_exec_value *value = lt_exec_need(x, v, "gradient");
+    if (!value || !lt_exec_make_grad(x, value, v.slot)) return NULL;
+    *add = !value->fresh;
+    value->fresh = false;
+    return value->grad;
+}
+
+lt_real *lt_grad(lt_exec *x, lt_var v) {
+    bool add;
+    lt_real *grad = lt_grad_add(x, v, &add);
+    if (grad && !add) memset(grad, 0, lt_rows(x, v) * lt_cols(x, v) * sizeof *grad);
+    return grad;
 }
 
 bool lt_needs_grad(const lt_exec *x, lt_var v) {

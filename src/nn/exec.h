@@ -131,7 +131,11 @@ size_t lt_exec_peak_bytes(const lt_exec *x);
 size_t lt_rows(const lt_exec *x, lt_var v);
 size_t lt_cols(const lt_exec *x, lt_var v);
 lt_real *lt_data(lt_exec *x, lt_var v); /* NULL after a failure or for a stale handle */
-lt_real *lt_grad(lt_exec *x, lt_var v); /* gradient, zeroed at first use; LT_RECORD only */
+/* Gradient, zeroed at first use; LT_RECORD only. That of an op's result is gone once its backward has run. */
+lt_real *lt_grad(lt_exec *x, lt_var v);
+/* The same for a backward that can also write: *add is false where nothing has been added yet, and then every entry
+ * must be written. */
+lt_real *lt_grad_add(lt_exec *x, lt_var v, bool *add);
 bool lt_needs_grad(const lt_exec *x, lt_var v);
 lt_var lt_input(lt_exec *x, size_t rows, size_t cols, const lt_real *data, bool needs_grad); /* copies */
 /* Lives as long as a value made now; taken in an op's forward or backward: until that returns. NULL after a failure. */

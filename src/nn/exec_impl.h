@@ -6,7 +6,8 @@
  *  1. a value lives until its frame closes (lt_block) or the next lt_exec_begin;
  *  2. attr, saved and gradient of a recorded node live as long as its output;
  *  3. scratch that an op takes in forward or backward is given back when it returns;
- *  4. rotation tables live until lt_exec_begin. */
+ *  4. the memory of a gradient goes to a later one of the same frame once the op that made its value has run back;
+ *  5. rotation tables live until lt_exec_begin. */
 #ifndef LT_NN_EXEC_IMPL_H
 #define LT_NN_EXEC_IMPL_H
 
@@ -16,8 +17,14 @@ typedef struct lt_exec_value {
     lt_real *data, *grad; /* grad: NULL until first asked for */
     size_t rows, cols;
     uint32_t gen;
-    bool needs_grad;
+    bool needs_grad, fresh; /* fresh: grad is there, and nothing was written to it */
 } lt_exec_value;
+
+/* memory of a gradient that was read for the last time */
+typedef struct lt_spare {
+    lt_real *data;
+    size_t count;
+} lt_spare;
 
 typedef struct lt_frame {
     lt_arena_mark mark;
@@ -42,6 +49,8 @@ struct lt_exec {
     bool recording; /* LT_RECORD, and not the first run of a block that will be replayed */
     bool silent;    /* a replay */
     size_t n_outer; /* values that were there before the running replay; their gradients exist already */
+    lt_spare *spare;
+    size_t n_spare, cap_spare, first_spare; /* first: of the running replay; those before belong to frames outside */
     struct lt_rope_table *ropes;
 };
 
@@ -53,6 +62,9 @@ lt_exec_value *lt_exec_find(const lt_exec *x, lt_var v);
 lt_exec_value *lt_exec_need(lt_exec *x, lt_var v, const char *who);
 /* Uninitialised; LT_NO_VAR and a sticky error when out of memory. */
 lt_var lt_exec_new(lt_exec *x, size_t rows, size_t cols);
+/* v has a gradient from now on, of undefined contents; false after a failure */
+bool lt_exec_make_grad(lt_exec *x, lt_exec_value *value, uint32_t slot);
+void lt_exec_spare_grad(lt_exec *x, lt_exec_value *value);
 void lt_exec_push(lt_exec *x, const lt_node *node);
 lt_frame lt_frame_open(const lt_exec *x);
 void lt_frame_close(lt_exec *x, lt_frame f);

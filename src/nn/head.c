@@ -51,7 +51,7 @@ static void backward_logits(lt_exec *x, const lt_node *node) {
         lt_k_mul(lt_exec_team(x), dy, dy, lt_grad(x, node->out), (lt_real)a->scale, n * d);
     } else
         scale_rows(lt_exec_team(x), dy, lt_grad(x, node->out), a->scale, n, d);
-    lt_linear_back(x, a->head, dx, dy, lt_data(x, node->in[0]), n, node->saved);
+    lt_linear_back(x, a->head, dx, true, dy, lt_data(x, node->in[0]), n, node->saved);
 }
 
 const lt_op lt_op_logits = { "logits", check_logits, forward_logits, backward_logits, logits_saved };

@@ -72,7 +72,7 @@ static void back_chunk(lt_exec *x, const lt_head_tile *c, lt_real *dlast, lt_hea
         if (cap > 0.0) lt_softcap_slope(c->slope, c->tile, cap, c->n * span.n);
         gradient(x, c, span, arg);
         if (cap > 0.0) lt_k_mul(lt_exec_team(x), c->tile, c->tile, c->slope, 1, c->n * span.n);
-        lt_stage_backward(x, c->last, span, dlast, c->tile, c->last_in, c->n, NULL);
+        lt_stage_backward(x, c->last, span, dlast, true, c->tile, c->last_in, c->n, NULL);
         lt_bias_backward(x, &c->head->bias, span, c->tile, c->n);
         lt_arena_release(x->values, mark);
     }
@@ -89,6 +89,7 @@ void lt_head_tiles_back(lt_exec *x, lt_head_tile *c, const lt_real *in, lt_real 
         lt_head_tile_rows(x, c, in, row, lt_min_size(LT_HEAD_TOKENS, n - row));
         if (two) memset(dinner, 0, bytes);
         back_chunk(x, c, two ? dinner : dchunk, gradient, arg);
-        if (two) lt_stage_backward(x, first, (lt_span){ 0, lt_stage_out(first) }, dchunk, dinner, c->in, c->n, NULL);
+        if (two)
+            lt_stage_backward(x, first, (lt_span){ 0, lt_stage_out(first) }, dchunk, true, dinner, c->in, c->n, NULL);
     }
 }

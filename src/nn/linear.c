@@ -133,11 +133,11 @@ static void weight_gradient(lt_team *team, const lt_stage *s, lt_span span, cons
         lt_k_gemm(team, true, false, span.n, d, n, 1, dy, span.n, in, d, 1, s->w.grad + span.o0 * d, d);
 }
 
-void lt_stage_backward(lt_exec *x, const lt_stage *s, lt_span span, lt_real *dx, const lt_real *dy, const lt_real *in,
-                       size_t n, void *kept) {
+void lt_stage_backward(lt_exec *x, const lt_stage *s, lt_span span, lt_real *dx, bool add, const lt_real *dy,
+                       const lt_real *in, size_t n, void *kept) {
     lt_team *team = lt_exec_team(x);
     const lt_tensor w = weight_of(s, span);
-    if (dx) lt_k_matmul_w(team, dx, lt_stage_in(s), dy, span.n, n, &w, s->in_out, true);
+    if (dx) lt_k_matmul_w(team, dx, lt_stage_in(s), dy, span.n, n, &w, s->in_out, add);
     if (lt_param_trainable(&s->w)) weight_gradient(team, s, span, dy, in, n);
     lt_adapt_backward(x, s, span, dx, dy, in, n, kept);
 }
@@ -198,20 +198,19 @@ static bool stage_trains(const lt_stage *s) {
     return lt_param_trainable(&s->w);
 }
 
-void lt_linear_back(lt_exec *x, const lt_linear *l, lt_real *dx, const lt_real *dy, const lt_real *in, size_t n,
-                    void *kept) {
+void lt_linear_back(lt_exec *x, const lt_linear *l, lt_real *dx, bool add, const lt_real *dy, const lt_real *in,
+                    size_t n, void *kept) {
     const lt_stage *first = &l->stage[0], *last = &l->stage[l->n_stages - 1];
     const saved s = saved_at(x, l, n, kept);
     lt_bias_backward(x, &l->bias, whole(last), dy, n);
     if (l->n_stages == 1) {
-        lt_stage_backward(x, first, whole(first), dx, dy, in, n, s.stage[0]);
+        lt_stage_backward(x, first, whole(first), dx, add, dy, in, n, s.stage[0]);
         return;
     }
-    const size_t bytes = n * lt_linear_rank(l) * sizeof *dx;
-    lt_real *dinner = dx || stage_trains(first) ? lt_exec_scratch(x, bytes) : NULL;
-    if (dinner) memset(dinner, 0, bytes);
-    lt_stage_backward(x, last, whole(last), dinner, dy, s.inner, n, s.stage[1]);
-    if (dinner) lt_stage_backward(x, first, whole(first), dx, dinner, in, n, s.stage[0]);
+    const bool wanted = dx || stage_trains(first);
+    lt_real *dinner = wanted ? lt_exec_scratch(x, n * lt_linear_rank(l) * sizeof *dx) : NULL;
+    lt_stage_backward(x, last, whole(last), dinner, false, dy, s.inner, n, s.stage[1]);
+    if (dinner) lt_stage_backward(x, first, whole(first), dx, add, dinner, in, n, s.stage[0]);
 }
 
 /* ---- the op ---- */
@@ -231,8 +230,9 @@ static void forward(lt_exec *x, const lt_node *node) {
 
 static void backward(lt_exec *x, const lt_node *node) {
     const lt_linear *l = ((const linear_attr *)node->attr)->l;
-    lt_real *dx = lt_needs_grad(x, node->in[0]) ? lt_grad(x, node->in[0]) : NULL;
-    lt_linear_back(x, l, dx, lt_grad(x, node->out), lt_data(x, node->in[0]), lt_rows(x, node->out), node->saved);
+    bool add = true;
+    lt_real *dx = lt_needs_grad(x, node->in[0]) ? lt_grad_add(x, node->in[0], &add) : NULL;
+    lt_linear_back(x, l, dx, add, lt_grad(x, node->out), lt_data(x, node->in[0]), lt_rows(x, node->out), node->saved);
 }
 
 const lt_op lt_op_linear = { "linear", check, forward, backward, saved_bytes };

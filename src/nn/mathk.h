@@ -48,6 +48,17 @@ static inline void lt_k_add(const lt_team *t, float *y, const float *a, const fl
 static inline void lt_k_silu_mul(const lt_team *t, float *y, const float *g, const float *u, size_t n) {
     t->k->silu_mul(y, g, u, n);
 }
+static inline void lt_k_silu_back(const lt_team *t, float *dg, float *du, const float *dy, const float *g,
+                                  const float *u, size_t n) {
+    t->k->silu_back(dg, du, dy, g, u, n);
+}
+static inline double lt_k_dot3(const lt_team *t, const float *a, const float *b, const float *c, size_t n) {
+    return t->k->dot3(a, b, c, n);
+}
+static inline void lt_k_norm_back(const lt_team *t, float *dx, const float *dy, const float *w, const float *x,
+                                  const float abc[3], float mean, bool add, size_t n) {
+    t->k->norm_back(dx, dy, w, x, abc, mean, add, n);
+}
 static inline void lt_k_rope(const lt_team *t, float *y, const float *x, const float *cs, const float *sn, size_t r) {
     t->k->rope(y, x, cs, sn, r);
 }
@@ -200,6 +211,27 @@ static inline void lt_k_add(const lt_team *t, double *y, const double *a, const 
 static inline void lt_k_silu_mul(const lt_team *t, double *y, const double *g, const double *u, size_t n) {
     (void)t;
     for (size_t i = 0; i < n; i++) y[i] = g[i] / (1.0 + exp(-g[i])) * (u ? u[i] : 1.0);
+}
+static inline void lt_k_silu_back(const lt_team *t, double *dg, double *du, const double *dy, const double *g,
+                                  const double *u, size_t n) {
+    (void)t;
+    for (size_t i = 0; i < n; i++) {
+        const double s = 1.0 / (1.0 + exp(-g[i])), d = dy[i];
+        dg[i] = d * u[i] * (s * (1.0 + g[i] * (1.0 - s)));
+        du[i] = d * (g[i] * s);
+    }
+}
+static inline double lt_k_dot3(const lt_team *t, const double *a, const double *b, const double *c, size_t n) {
+    (void)t;
+    double sum = 0.0;
+    for (size_t i = 0; i < n; i++) sum += a[i] * b[i] * (c ? c[i] : 1.0);
+    return sum;
+}
+static inline void lt_k_norm_back(const lt_team *t, double *dx, const double *dy, const double *w, const double *x,
+                                  const double abc[3], double mean, bool add, size_t n) {
+    (void)t;
+    for (size_t i = 0; i < n; i++)
+        dx[i] = (add ? dx[i] : 0.0) + (abc[0] * dy[i] * w[i] + abc[1] * (x[i] - mean) + abc[2]);
 }
 static inline void lt_k_rope(const lt_team *t, double *y, const double *x, const double *cs, const double *sn,
                              size_t r) {

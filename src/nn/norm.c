@@ -85,18 +85,15 @@ static void forward(lt_exec *x, const lt_node *node) {
         for (size_t c = 0; c < d; c += a->group) norm_run(team, a, y + i * d + c, in + i * d + c, w, b);
 }
 
-static void input_gradient(const norm_attr *a, lt_real *dx, const lt_real *dy, const lt_real *x, const lt_real *w,
-                           run_stats s) {
+/* r (e - u mean(e u) - mean e) with e = dy w, u = (x - mu) r, as a e + b (x - mu) + c */
+static void input_gradient(const lt_team *team, const norm_attr *a, lt_real *dx, bool add, const lt_real *dy,
+                           const lt_real *x, const lt_real *w, run_stats s) {
     const size_t g = a->group;
-    double eu = 0.0, e = 0.0;
-    for (size_t c = 0; c < g; c++) {
-        const double t = (double)dy[c] * w[c];
-        eu += t * (x[c] - s.mean) * s.r;
-        e += t;
-    }
-    eu /= (double)g;
-    e = a->kind == LT_NORM_LAYER ? e / (double)g : 0.0;
-    for (size_t c = 0; c < g; c++) dx[c] += (lt_real)(s.r * ((double)dy[c] * w[c] - e - (x[c] - s.mean) * s.r * eu));
+    const bool layer = a->kind == LT_NORM_LAYER;
+    const double e = layer ? lt_k_dot3(team, dy, w, NULL, g) : 0.0,
+                 eu = (lt_k_dot3(team, dy, w, x, g) - s.mean * e) * s.r / (double)g;
+    const lt_real abc[] = { (lt_real)s.r, (lt_real)(-s.r * s.r * eu), (lt_real)(-s.r * e / (double)g) };
+    lt_k_norm_back(team, dx, dy, w, x, abc, (lt_real)s.mean, add, g);
 }
 
 /* dw[c] += sum over rows and runs of dy u: a tile of columns has one owner */
@@ -120,13 +117,14 @@ static void backward(lt_exec *x, const lt_node *node) {
     lt_team *team = lt_exec_team(x);
     const size_t g = a->group, runs = lt_rows(x, node->out) * lt_cols(x, node->out) / g;
     const lt_real *w = gain_of(x, node), *in = lt_data(x, node->in[0]), *dy = lt_grad(x, node->out);
-    lt_real *dx = lt_needs_grad(x, node->in[0]) ? lt_grad(x, node->in[0]) : NULL;
+    bool add = true;
+    lt_real *dx = lt_needs_grad(x, node->in[0]) ? lt_grad_add(x, node->in[0], &add) : NULL;
     run_stats *stats = lt_exec_scratch(x, runs * sizeof *stats);
     if (!stats) return;
 #pragma omp parallel for schedule(static) num_threads(lt_op_threads(team, runs *g))
     for (size_t i = 0; i < runs; i++) {
         stats[i] = stats_of(team, a, in + i * g);
-        if (dx) input_gradient(a, dx + i * g, dy + i * g, in + i * g, w, stats[i]);
+        if (dx) input_gradient(team, a, dx + i * g, add, dy + i * g, in + i * g, w, stats[i]);
     }
     if (lt_param_trainable(node->param[0])) gain_gradient(team, a, node->param[0]->grad, dy, in, stats, runs);
     if (lt_param_trainable(node->param[1])) lt_op_add_column_sums(team, node->param[1]->grad, dy, g, runs, g);

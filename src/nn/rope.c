@@ -106,14 +106,16 @@ static void forward(lt_exec *x, const lt_node *node) {
         }
 }
 
-static void turn_back(const rope_attr *a, lt_real *dx, const lt_real *dy, const lt_real *cs, const lt_real *sn) {
+/* one head; add: to what dx holds */
+static void turn_back(const rope_attr *a, lt_real *dx, bool add, const lt_real *dy, const lt_real *cs,
+                      const lt_real *sn) {
     const size_t nf = a->t->n_freq, step = a->interleaved ? 2 : 1, other = a->interleaved ? 1 : nf;
     for (size_t f = 0; f < nf; f++) {
         const size_t i = f * step, j = i + other;
-        dx[i] += dy[i] * cs[f] + dy[j] * sn[f];
-        dx[j] += dy[j] * cs[f] - dy[i] * sn[f];
+        dx[i] = (add ? dx[i] : 0) + (dy[i] * cs[f] + dy[j] * sn[f]);
+        dx[j] = (add ? dx[j] : 0) + (dy[j] * cs[f] - dy[i] * sn[f]);
     }
-    for (size_t c = 2 * nf; c < a->head_dim; c++) dx[c] += dy[c];
+    for (size_t c = 2 * nf; c < a->head_dim; c++) dx[c] = (add ? dx[c] : 0) + dy[c];
 }
 
 static void backward(lt_exec *x, const lt_node *node) {
@@ -121,12 +123,13 @@ static void backward(lt_exec *x, const lt_node *node) {
     lt_team *team = lt_exec_team(x);
     const size_t n = lt_rows(x, node->out), heads = a->n_heads, dim = a->head_dim, nf = a->t->n_freq;
     const lt_real *dy = lt_grad(x, node->out);
-    lt_real *dx = lt_grad(x, node->in[0]);
+    bool add;
+    lt_real *dx = lt_grad_add(x, node->in[0], &add);
 #pragma omp parallel for schedule(static) num_threads(lt_op_threads(team, n *heads *dim))
     for (size_t i = 0; i < n; i++)
         for (size_t h = 0; h < heads; h++) {
             const size_t at = (i * heads + h) * dim;
-            turn_back(a, dx + at, dy + at, a->t->cs + i * nf, a->t->sn + i * nf);
+            turn_back(a, dx + at, add, dy + at, a->t->cs + i * nf, a->t->sn + i * nf);
         }
 }
 

@@ -24,11 +24,12 @@ static void walk(lt_exec *x, size_t base);
 static void block_backward(lt_exec *x, const lt_node *node) {
     const block_attr *block = node->attr;
     const lt_frame frame = lt_frame_open(x);
-    const size_t base = x->n_tape, n_outer = x->n_outer;
+    const size_t base = x->n_tape, n_outer = x->n_outer, first_spare = x->first_spare;
     const bool silent = x->silent;
-    lt_real *seed = x->value[node->out.slot].grad;
+    lt_real *seed = lt_grad(x, node->out);
     x->silent = true;
     x->n_outer = x->n_values;
+    x->first_spare = x->n_spare;
     const lt_var out = block->fn(x, node->in[0], block->arg);
     x->silent = silent;
     lt_exec_value *value = lt_exec_need(x, out, "block");
@@ -38,6 +39,8 @@ static void block_backward(lt_exec *x, const lt_node *node) {
     }
     x->n_tape = base;
     x->n_outer = n_outer;
+    x->n_spare = x->first_spare;
+    x->first_spare = first_spare;
     lt_frame_close(x, frame);
 }
 
@@ -192,8 +195,9 @@ static void walk(lt_exec *x, size_t base) {
         const lt_node node = x->tape[--x->n_tape];
         if (!x->value[node.out.slot].grad && node.op != &op_tap) continue; /* nothing came from above */
         for (int i = 0; i < LT_NODE_IN; i++)
-            if (lt_needs_grad(x, node.in[i])) lt_grad(x, node.in[i]);
+            if (lt_needs_grad(x, node.in[i])) lt_exec_make_grad(x, &x->value[node.in[i].slot], node.in[i].slot);
         if (!lt_exec_failed(x)) run_backward(x, &node);
+        if (node.op != &op_tap) lt_exec_spare_grad(x, &x->value[node.out.slot]);
     }
 }
 

@@ -294,6 +294,49 @@ static void f64_sums_are_exact(void **state) {
     each_table(add_f64_table);
 }
 
+static void back_table(const lt_kernels *k) {
+    const float abc[] = { 0.8f, -0.3f, 0.05f };
+    for (size_t s = 0; s < LT_COUNTOF(sizes); s++) {
+        const size_t n = sizes[s];
+        float *dy = normal(20, n), *g = normal(21, n), *u = normal(22, n);
+        float *a[4], *b[4];
+        for (uint32_t i = 0; i < 4; i++) a[i] = normal(23 + i, n + 1), b[i] = normal(23 + i, n + 1);
+        k->silu_back(a[0], a[1], dy, g, u, n);
+        ref()->silu_back(b[0], b[1], dy, g, u, n);
+        k->norm_back(a[2], dy, g, u, abc, 0.2f, true, n);
+        ref()->norm_back(b[2], dy, g, u, abc, 0.2f, true, n);
+        k->norm_back(a[3], dy, g, u, abc, 0.2f, false, n);
+        ref()->norm_back(b[3], dy, g, u, abc, 0.2f, false, n);
+        for (int i = 0; i < 4; i++) {
+            assert_close(a[i], b[i], n, 1e-6, 1e-6);
+            assert_true(a[i][n] == b[i][n]);
+            done(a[i]);
+            done(b[i]);
+        }
+        assert_true(fabs(k->dot3(dy, g, u, n) - ref()->dot3(dy, g, u, n)) <= 1e-12 * (double)(n + 1));
+        assert_true(fabs(k->dot3(dy, g, NULL, n) - ref()->dot3(dy, g, NULL, n)) <= 1e-12 * (double)(n + 1));
+        done(dy);
+        done(g);
+        done(u);
+    }
+}
+static void the_way_back_matches_ref(void **state) {
+    (void)state;
+    each_table(back_table);
+}
+
+static void silu_back_table(const lt_kernels *k) {
+    const float g[4] = { -200.0f, 200.0f, 0.0f, -90.0f }, ones[4] = { 1.0f, 1.0f, 1.0f, 1.0f };
+    float dg[4], du[4];
+    k->silu_back(dg, du, ones, g, ones, 4);
+    assert_true(fabsf(dg[0]) < 1e-30f && dg[1] == 1.0f && dg[2] == 0.5f && fabsf(dg[3]) < 1e-30f);
+    assert_true(fabsf(du[0]) < 1e-30f && du[1] == 200.0f && du[2] == 0.0f);
+}
+static void the_slope_of_silu_saturates(void **state) {
+    (void)state;
+    each_table(silu_back_table);
+}
+
 static void masks_table(const lt_kernels *k) {
     const lt_rng stream = lt_rng_at(5, LT_RNG_TEST, 6, 7);
     for (size_t s = 0; s < LT_COUNTOF(sizes); s++) {
@@ -410,6 +453,8 @@ int main(void) {
         cmocka_unit_test(elementwise_kernels_match_ref_and_work_in_place),
         cmocka_unit_test(silu_saturates),
         cmocka_unit_test(f64_sums_are_exact),
+        cmocka_unit_test(the_way_back_matches_ref),
+        cmocka_unit_test(the_slope_of_silu_saturates),
         cmocka_unit_test(dropout_masks_are_the_bits_of_the_stream),
         cmocka_unit_test(a_mask_keeps_numbers_that_are_not_below),
         cmocka_unit_test(register_tiles_of_every_shape),

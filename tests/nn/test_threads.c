@@ -71,7 +71,6 @@ static bytes step(fixture *f, int threads, lt_mode mode, const size_t *lengths) 
     keep(f, &b, lt_data(f->x, h), f->batch.n_rows * D * sizeof(lt_real));
     keep(f, &b, best, f->batch.n_rows * sizeof *best);
     if (mode != LT_RECORD) return b;
-    keep(f, &b, lt_grad(f->x, e), f->batch.n_rows * D * sizeof(lt_real));
     const lt_param *params[] = { &n.table,
                                  &n.norm.w,
                                  &n.norm.b,

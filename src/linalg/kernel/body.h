@@ -389,6 +389,53 @@ static void rope(float *y, const float *x, const float *cs, const float *sn, siz
     }
 }
 
+/* a range of the last W lanes or fewer */
+INLINE vf take(const float *p, size_t n) {
+    return n == W ? load(p) : load_part(p, n);
+}
+INLINE void put(float *p, vf v, size_t n) {
+    if (n == W)
+        store(p, v);
+    else
+        store_part(p, v, n);
+}
+
+/* exp of less than -87 has no reciprocal: the slope there is 0 */
+static void silu_back(float *dg, float *du, const float *dy, const float *g, const float *u, size_t n) {
+    for (size_t i = 0; i < n; i += W) {
+        const size_t part = lt_min_size(W, n - i);
+        const vf x = vmax(splat(-87.0f), take(g + i, part)), d = take(dy + i, part), s = 1.0f / (1.0f + vexp(-x));
+        const vf up = take(u + i, part);
+        put(dg + i, d * up * (s * (1.0f + x * (1.0f - s))), part);
+        put(du + i, d * (x * s), part);
+    }
+}
+
+static double dot3(const float *a, const float *b, const float *c, size_t n) {
+    enum { H = W / 2 };
+    vd s[2] = { { 0.0 }, { 0.0 } };
+    size_t i = 0;
+    for (; i + 2 * H <= n; i += 2 * H)
+        for (size_t k = 0; k < 2; k++) {
+            const vd t = load_f64(a + i + k * H) * load_f64(b + i + k * H);
+            s[k] += c ? t * load_f64(c + i + k * H) : t;
+        }
+    s[0] += s[1];
+    double sum = 0.0;
+    for (size_t l = 0; l < H; l++) sum += s[0][l];
+    for (; i < n; i++) sum += (double)a[i] * b[i] * (c ? (double)c[i] : 1.0);
+    return sum;
+}
+
+static void norm_back(float *dx, const float *dy, const float *w, const float *x, const float abc[3], float mean,
+                      bool add, size_t n) {
+    for (size_t i = 0; i < n; i += W) {
+        const size_t part = lt_min_size(W, n - i);
+        const vf v = abc[0] * take(dy + i, part) * take(w + i, part) + abc[1] * (take(x + i, part) - mean) + abc[2];
+        put(dx + i, add ? take(dx + i, part) + v : v, part);
+    }
+}
+
 static void add_f64(double *acc, const float *x, size_t n) {
     enum { H = W / 2 };
     size_t i = 0;
@@ -463,6 +510,6 @@ static void mask_add(float *y, const float *x, const uint8_t *mask, float a, siz
     for (; i < n; i++) y[i] += mask[i / 8] >> i % 8 & 1 ? a * x[i] : 0.0f;
 }
 
-const lt_kernels TABLE = { TABLE_NAME, widen, dot_rows,  axpy,         exp_rows, exp_sum, max,       sumsq,
-                           scale,      mul,   add,       silu_mul,     rope,     add_f64, mask_draw, mask_mul,
-                           mask_add,   W,     TILE_ROWS, TILE_VECTORS, tile,     pack,    UNIT };
+const lt_kernels TABLE = { TABLE_NAME, widen,    dot_rows, axpy,      exp_rows,     exp_sum,   max,  sumsq,   scale,
+                           mul,        add,      silu_mul, silu_back, dot3,         norm_back, rope, add_f64, mask_draw,
+                           mask_mul,   mask_add, W,        TILE_ROWS, TILE_VECTORS, tile,      pack, UNIT };

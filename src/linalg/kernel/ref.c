@@ -87,6 +87,26 @@ static void silu_mul(float *y, const float *g, const float *u, size_t n) {
     for (size_t i = 0; i < n; i++) y[i] = g[i] / (1.0f + expf(-g[i])) * (u ? u[i] : 1.0f);
 }
 
+static void silu_back(float *dg, float *du, const float *dy, const float *g, const float *u, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        const float s = 1.0f / (1.0f + expf(-g[i])), d = dy[i];
+        dg[i] = d * u[i] * (s * (1.0f + g[i] * (1.0f - s)));
+        du[i] = d * (g[i] * s);
+    }
+}
+
+static double dot3(const float *a, const float *b, const float *c, size_t n) {
+    double sum = 0.0;
+    for (size_t i = 0; i < n; i++) sum += (double)a[i] * b[i] * (c ? (double)c[i] : 1.0);
+    return sum;
+}
+
+static void norm_back(float *dx, const float *dy, const float *w, const float *x, const float abc[3], float mean,
+                      bool add, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        dx[i] = (add ? dx[i] : 0.0f) + (abc[0] * dy[i] * w[i] + abc[1] * (x[i] - mean) + abc[2]);
+}
+
 static void rope(float *y, const float *x, const float *cs, const float *sn, size_t r) {
     for (size_t i = 0; i < r / 2; i++) {
         const float a = x[i], b = x[i + r / 2];
@@ -121,6 +141,7 @@ static void mask_add(float *y, const float *x, const uint8_t *mask, float a, siz
     for (size_t i = 0; i < n; i++) y[i] += kept(mask, i) ? a * x[i] : 0.0f;
 }
 
-const lt_kernels lt_kernels_ref = { "ref",    widen, dot_rows, axpy,     exp_rows, exp_sum, max,       sumsq,
-                                    scale,    mul,   add,      silu_mul, rope,     add_f64, mask_draw, mask_mul,
-                                    mask_add, 0,     0,        0,        NULL,     NULL,    NULL };
+const lt_kernels lt_kernels_ref = { "ref",     widen, dot_rows, axpy,      exp_rows, exp_sum,   max,
+                                    sumsq,     scale, mul,      add,       silu_mul, silu_back, dot3,
+                                    norm_back, rope,  add_f64,  mask_draw, mask_mul, mask_add,  0,
+                                    0,         0,     NULL,     NULL,      NULL };
