@@ -15,7 +15,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes) {
         return 0;
     }
     json_object_foreach(ranks, module, value) {
-        if (!json_is_integer(value) || lt_ranks_get(ranks, module) != (size_t)json_integer_value(value)) abort();
+        if (!json_is_integer(value) || json_integer_value(value) < 0) abort();
     }
     json_decref(ranks);
     return 0;

@@ -45,9 +45,33 @@ def factored(dense, rank, bias=None):
     return ABLinear(in_features, out_features, rank, dense.bias is not None if bias is None else bias)
 
 
+def like(dense, out_features):
+    bias = dense.bias is not None
+    if not isinstance(dense, Conv1D):
+        return torch.nn.Linear(dense.in_features, out_features, bias=bias)
+    return Conv1D(out_features, dense.weight.shape[0])
+
+
+class Parts(torch.nn.Module):
+    """A fused linear (q, k, v; gate, up) as one module for each part. Outputs go where the fused matrix has them: one after
+    another, or alternating in `groups` runs."""
+
+    def __init__(self, dense, parts, rows, groups):
+        super().__init__()
+        self.names, self.groups = list(parts), groups
+        for name, out_features in zip(parts, rows):
+            self.add_module(name, like(dense, out_features))
+
+    def forward(self, x):
+        y = [getattr(self, name)(x).unflatten(-1, (self.groups, -1)) for name in self.names]
+        return torch.cat(y, -1).flatten(-2)
+
+
 class LowRankMixin:
     def __init__(self, config, *args, **kwargs):
         super().__init__(config, *args, **kwargs)
+        for name, how in (getattr(config, "low_rank_parts", None) or {}).items():
+            self.set_submodule(name, Parts(self.get_submodule(name), **how))
         for name, how in config.low_rank_modules.items():
             self.set_submodule(name, factored(self.get_submodule(name), **how))
 

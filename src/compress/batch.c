@@ -12,7 +12,7 @@ typedef struct site {
     lt_stats_site at;
     lt_lowrank_how how;
     bool affine, factored;
-    const char *module;
+    const lt_linear *linear; /* one that it feeds */
     lt_metric_form *form;
 } site;
 typedef struct order {
@@ -49,10 +49,11 @@ static size_t work_bytes(const lt_lowrank_job *j) {
 }
 
 static lt_status find_site(lt_stats_site *out, const lt_lowrank_job *j, const lt_batch_in *in, lt_err *err) {
+    bool whole;
     if (!in->stats)
         return lt_fail(err, LT_EUSAGE, "metric \"%s\" needs stats (%s)", lt_metric_name(j->how.metric),
                        j->linear->name);
-    if (!lt_stats_site_of(in->stats, j->linear->name, out))
+    if (!lt_stats_of_linear(in->stats, LT_STATS_INPUT, j->linear, out, &whole))
         return lt_fail(err, LT_EDATA, "the stats have no site that feeds this module: calibrate it first (%s)",
                        j->linear->name);
     if (out->cols == job_d(j)) return LT_OK;
@@ -81,7 +82,7 @@ static lt_status join_site(chunk *c, size_t job, size_t *bytes, lt_err *err) {
     while (i < c->n_sites && !same_site(&c->sites[i], &at, j)) i++;
     const bool factored = job_m(j) > job_d(j) && form_of(&j->how) != LT_FORM_GRAM_SUM;
     if (i == c->n_sites) {
-        c->sites[c->n_sites++] = (site){ .at = at, .how = j->how, .affine = j->affine, .module = j->linear->name };
+        c->sites[c->n_sites++] = (site){ .at = at, .how = j->how, .affine = j->affine, .linear = j->linear };
         *bytes += lt_metric_form_bytes(at.cols, false);
     }
     if (factored && !c->sites[i].factored)
@@ -132,8 +133,9 @@ static lt_status check_memory(const chunk *c, lt_err *err) {
 static lt_status load_sum(double **out, const lt_stats *stats, const site *s, const char *stat, lt_err *err) {
     lt_stats_site first;
     double *more = NULL;
+    bool whole;
     LT_TRY(lt_stats_load(out, stats, s->at.name, stat, err));
-    if (s->how.rest || !lt_stats_find(stats, LT_STATS_FIRST, s->module, &first)) return LT_OK;
+    if (s->how.rest || !lt_stats_of_linear(stats, LT_STATS_FIRST, s->linear, &first, &whole)) return LT_OK;
     const lt_status st = lt_stats_load(&more, stats, first.name, stat, err);
     const size_t d = s->at.cols, n = strcmp(stat, "gram") == 0 ? d * (d + 1) / 2 : strcmp(stat, "count") == 0 ? 1 : d;
     for (size_t i = 0; st == LT_OK && i < n; i++) (*out)[i] += more[i];
@@ -173,7 +175,7 @@ done:
     lt_free(values);
     lt_free(sum);
     lt_free(count);
-    return st == LT_OK ? LT_OK : lt_context(err, st, "%s", s->module);
+    return st == LT_OK ? LT_OK : lt_context(err, st, "%s", s->linear->name);
 }
 
 /* What only one module needs beside its weight. */
@@ -189,21 +191,37 @@ static void own_clear(own *o) {
     lt_free(o->gram);
 }
 
-static lt_status load_kind(double **out, const lt_batch_in *in, lt_stats_kind kind, const char *module, lt_err *err) {
-    lt_stats_site at;
-    if (!in->stats || !lt_stats_find(in->stats, kind, module, &at))
-        return lt_fail(err, LT_EDATA, "the stats have no %s Gram of this module", lt_stats_kind_name(kind));
-    return lt_stats_load(out, in->stats, at.name, "gram", err);
+/* The Gram of a part's outputs is that of the whole's, at its rows: packed, in place, since rows ascend. */
+static void take_rows(double *gram, const lt_linear *part) {
+    const size_t m = lt_linear_out(part);
+    for (size_t i = 0, k = 0; i < m; i++) {
+        const size_t r = lt_part_row(part, i);
+        for (size_t j = 0; j <= i; j++) gram[k++] = gram[r * (r + 1) / 2 + lt_part_row(part, j)];
+    }
 }
 
-static lt_status load_output(double **out, const lt_batch_in *in, const char *module, lt_err *err) {
+static lt_status load_kind(double **out, const lt_batch_in *in, lt_stats_kind kind, const lt_linear *l, lt_err *err) {
     lt_stats_site at;
-    const bool clean = in->stats && lt_stats_find(in->stats, LT_STATS_OUTPUT, module, &at);
-    return load_kind(out, in, clean ? LT_STATS_OUTPUT : LT_STATS_BIASED, module, err);
+    bool whole;
+    if (!in->stats || !lt_stats_of_linear(in->stats, kind, l, &at, &whole))
+        return lt_fail(err, LT_EDATA, "the stats have no %s Gram of this module", lt_stats_kind_name(kind));
+    if (at.cols != lt_linear_out(whole ? l->whole : l))
+        return lt_fail(err, LT_EDATA, "the stats have %zu columns, the module %zu outputs (%s)", at.cols,
+                       lt_linear_out(whole ? l->whole : l), at.name);
+    LT_TRY(lt_stats_load(out, in->stats, at.name, "gram", err));
+    if (whole) take_rows(*out, l);
+    return LT_OK;
+}
+
+static lt_status load_output(double **out, const lt_batch_in *in, const lt_linear *l, lt_err *err) {
+    lt_stats_site at;
+    bool whole;
+    const bool clean = in->stats && lt_stats_of_linear(in->stats, LT_STATS_OUTPUT, l, &at, &whole);
+    return load_kind(out, in, clean ? LT_STATS_OUTPUT : LT_STATS_BIASED, l, err);
 }
 
 static lt_status load_all_rows(double **gram, const lt_batch_in *in, const lt_lowrank_job *j, lt_err *err) {
-    site s = { .module = j->linear->name };
+    site s = { .linear = j->linear };
     LT_TRY(find_site(&s.at, j, in, err));
     return load_sum(gram, in->stats, &s, "gram", err);
 }
@@ -218,8 +236,8 @@ static lt_status load_own(own *o, lt_lowrank_in *in, const lt_lowrank_job *j, co
         if (!o->bias) return lt_fail(err, LT_ENOMEM, "no memory for a bias of %zu", in->m);
         LT_TRY(lt_module_bias(o->bias, j->linear, err));
     }
-    if (j->how.left) LT_TRY(load_kind(&o->left, batch, LT_STATS_GRAD, j->linear->name, err));
-    if (form == LT_FORM_OUTPUT) LT_TRY(load_output(&o->out_gram, batch, j->linear->name, err));
+    if (j->how.left) LT_TRY(load_kind(&o->left, batch, LT_STATS_GRAD, j->linear, err));
+    if (form == LT_FORM_OUTPUT) LT_TRY(load_output(&o->out_gram, batch, j->linear, err));
     if (j->measure) LT_TRY(load_all_rows(&o->gram, batch, j, err));
     in->w = o->w;
     in->bias = o->bias;

@@ -162,7 +162,7 @@ static lt_status rank_check(const lt_cut *cut, const lt_model *m, lt_err *err) {
 }
 
 static bool rank_touches(const lt_cut *cut, const lt_module *m) {
-    return strcmp(rank_target(cut), m->linear->name) == 0;
+    return lt_module_named(m, rank_target(cut));
 }
 
 static lt_cost cost_of(const lt_module *mod, double weights, double biases, double bytes) {

@@ -339,6 +339,7 @@ lt_status lt_drift_run_all(const lt_drift_item *items, size_t n, const lt_drift_
     work w = { .in = in, .items = items, .n_items = n };
     lt_status st;
     if (n == 0) return LT_OK;
+    for (size_t i = 0; i < n; i++) LT_TRY(lt_overlay_set_apart(in->overlay, items[i].module.linear->name, err));
     LT_GO(lt_tokens_check(in->tokens, in->original, "drift", err));
     LT_GO(lt_tokens_batches(&w.batches, &w.n_batches, in->tokens, in->batch_tokens ? in->batch_tokens : BATCH_TOKENS,
                             err));

@@ -141,7 +141,7 @@ static lt_status restore_dense(bool *ok, lt_overlay *o, const lt_module *m, cons
     const bool in_out = m->linear->stage[0].in_out;
     const lt_tensor *t;
     double *v;
-    LT_TRY(read_values(&v, &t, f, m->linear->name, ".weight", err));
+    LT_TRY(read_values(&v, &t, f, l->name, ".weight", err));
     *ok = v && has_shape(t, in_out ? in : out, in_out ? out : in);
     if (*ok && in_out) transpose_in_place(&v, in, out);
     const lt_status st = !*ok ? LT_OK : !v ? no_memory(err) : lt_overlay_dense(o, m->linear->name, v, t->dtype, err);
@@ -151,19 +151,18 @@ static lt_status restore_dense(bool *ok, lt_overlay *o, const lt_module *m, cons
 
 static lt_status restore_module(bool *ok, lt_overlay *o, const lt_module *m, const lt_safetensors *f, lt_err *err) {
     const lt_linear *l = linear_of(o, m);
-    const char *name = m->linear->name;
     const size_t out = lt_linear_out(l), in = lt_linear_in(l);
     const lt_tensor *ta, *tb, *tc;
     double *a = NULL, *b = NULL, *bias = NULL;
     lt_status st;
-    LT_GO(read_values(&a, &ta, f, name, ".ALinear.weight", err));
-    LT_GO(read_values(&b, &tb, f, name, ".BLinear.weight", err));
-    LT_GO(read_values(&bias, &tc, f, name, ".ALinear.bias", err));
+    LT_GO(read_values(&a, &ta, f, l->name, ".ALinear.weight", err));
+    LT_GO(read_values(&b, &tb, f, l->name, ".BLinear.weight", err));
+    LT_GO(read_values(&bias, &tc, f, l->name, ".ALinear.bias", err));
     if (!a) LT_GO(restore_dense(ok, o, m, f, err));
     if (!a) goto done;
     const size_t rank = lt_tensor_cols(ta);
     *ok = has_shape(ta, out, rank) && b && has_shape(tb, rank, in) && (!bias || lt_tensor_count(tc) == out);
-    if (*ok) st = lt_overlay_factor(o, name, rank, a, b, bias, ta->dtype, err);
+    if (*ok) st = lt_overlay_factor(o, m->linear->name, rank, a, b, bias, ta->dtype, err);
 done:
     lt_free(a);
     lt_free(b);
@@ -172,14 +171,15 @@ done:
 }
 
 /* Is every byte of the file what was written? */
-static lt_status is_whole(bool *whole, const lt_module *const *module, size_t n, const lt_safetensors *f, lt_err *err) {
+static lt_status is_whole(bool *whole, const lt_overlay *o, const lt_module *const *module, size_t n,
+                          const lt_safetensors *f, lt_err *err) {
     char hex[LT_HASH_HEX];
     const char *stored = lt_safetensors_meta(f, "sha256");
     lt_hash *h = lt_hash_create();
     if (!h) return no_memory(err);
     for (size_t i = 0; i < n * LT_COUNTOF(suffixes); i++) {
-        char *name =
-            lt_asprintf("%s%s", module[i / LT_COUNTOF(suffixes)]->linear->name, suffixes[i % LT_COUNTOF(suffixes)]);
+        const lt_linear *l = linear_of(o, module[i / LT_COUNTOF(suffixes)]);
+        char *name = lt_asprintf("%s%s", l->name, suffixes[i % LT_COUNTOF(suffixes)]);
         const lt_tensor *t = name ? lt_safetensors_find(f, name) : NULL;
         if (t) hash_tensor(h, name, t);
         lt_free(name);
@@ -191,7 +191,7 @@ static lt_status is_whole(bool *whole, const lt_module *const *module, size_t n,
 
 static lt_status restore(bool *found, lt_overlay *o, const lt_module *const *module, size_t n, const lt_safetensors *f,
                          lt_err *err) {
-    LT_TRY(is_whole(found, module, n, f, err));
+    LT_TRY(is_whole(found, o, module, n, f, err));
     for (size_t i = 0; *found && i < n; i++) {
         bool ok = true;
         LT_TRY(restore_module(&ok, o, module[i], f, err));

@@ -47,8 +47,9 @@ static lt_status work_init(work *w, const lt_plan_in *in, const lt_lowrank_mode 
 /* Outputs that are this small per token and unit weight carry nothing (spec §2): such a module is left alone. */
 static bool is_dead(const lt_lowrank_job *j, const lt_stats *stats) {
     lt_stats_site site;
+    bool whole;
     if (lt_metric_get(j->how.metric)->form != LT_FORM_GRAM || j->how.left ||
-        !lt_stats_site_of(stats, j->linear->name, &site))
+        !lt_stats_of_linear(stats, LT_STATS_INPUT, j->linear, &site, &whole))
         return !(j->total > 0.0);
     return !(j->total > 1e-20 * lt_stats_count(stats, site.name) * j->weight_norm2);
 }
@@ -137,11 +138,15 @@ static lt_status fisher_weight(double *out, const work *w, size_t i, lt_err *err
     const char *module = w->curves[i].module;
     lt_stats_site site;
     double *trace;
-    if (!w->in->stats || !lt_stats_find(w->in->stats, LT_STATS_GRAD, module, &site))
+    bool whole;
+    if (!w->in->stats || !lt_stats_of_linear(w->in->stats, LT_STATS_GRAD, w->jobs[i].linear, &site, &whole))
         return lt_fail(err, LT_EDATA,
                        "stats lack gradients, which weights fisher need: run `lathe calibrate MODEL --data FILE "
                        "--methods whitened,fisher` (%s)",
                        module);
+    if (whole)
+        return lt_fail(err, LT_EUNSUPPORTED,
+                       "weights fisher are sums over a whole matrix: they do not tell its parts apart (%s)", module);
     LT_TRY(lt_stats_load(&trace, w->in->stats, site.name, "trace", err));
     *out = *trace / (lt_stats_count(w->in->stats, site.name) * (double)w->curves[i].m);
     lt_free(trace);
@@ -259,9 +264,11 @@ static lt_status note_dead(lt_plan *p, const work *w, lt_err *err) {
 static bool must_measure(const work *w, size_t i) {
     const lt_lowrank_how *fit = &w->mode->fit, *ranks = &w->mode->ranks;
     lt_stats_site site;
+    bool whole;
     const bool same = fit->metric == ranks->metric && fit->rest == ranks->rest &&
                       lt_metric_get(fit->metric)->exact_tail && fit->metric != LT_METRIC_ABS && !fit->left;
-    return !same && w->rank[i] && w->in->stats && lt_stats_site_of(w->in->stats, w->jobs[i].linear->name, &site) &&
+    return !same && w->rank[i] && w->in->stats &&
+           lt_stats_of_linear(w->in->stats, LT_STATS_INPUT, w->jobs[i].linear, &site, &whole) &&
            lt_stats_have(w->in->stats, site.name, "gram");
 }
 
@@ -341,7 +348,7 @@ static void ranks_by_energy(const work *w, size_t *rank) {
 
 static lt_status ranks_of_file(const work *w, size_t *rank, lt_err *err) {
     for (size_t i = 0; i < w->targets.n; i++)
-        rank[i] = saving_rank(w, &w->curves[i], lt_ranks_get(w->in->ranks, w->curves[i].module));
+        rank[i] = saving_rank(w, &w->curves[i], lt_ranks_get(w->in->ranks, &w->targets.module[i]));
     return lt_ranks_check(w->in->ranks, w->in->model, err);
 }
 

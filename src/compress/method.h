@@ -71,6 +71,8 @@ typedef struct lt_plan_in {
     const char *const *include, *const *exclude; /* NULL-terminated POSIX extended regular expressions searched in
                                                     module names; NULL: all linears of the layers */
     bool include_head;                           /* LT_EUNSUPPORTED for a tied head */
+    bool parts;           /* fused matrices in parts, each with a rank of its own; otherwise only those that a
+                             pattern with a "#" or a rank file names */
     unsigned slots;       /* bit lt_slot: only these; 0: all. For methods that plan a part of the model another way */
     const json_t *params; /* of the method; NULL: defaults */
     const json_t *ranks;  /* of a rank file (compress/ranks.h): module -> rank, instead of a budget; NULL: none */

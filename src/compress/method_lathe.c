@@ -66,14 +66,17 @@ static double cost_of(const lt_linear *l, const lt_plan_in *in) {
     return lt_target_unit(l, in->budget.of) * (double)lt_tensor_count(&l->stage[0].w.t);
 }
 
-static size_t mlp_modules(const lt_model *m, size_t layer) {
-    size_t n = 0;
-    for (int s = 0; s < LT_N_LINEAR_SLOTS; s++)
-        n += (MLP_SLOTS >> s & 1u) && lt_linear_present(&m->layer[layer].linear[s]);
-    return n;
+/* Of a layer's MLP, whether its linears are targets or not. */
+static double whole_cost(const lt_plan_in *in, size_t layer) {
+    double cost = 0.0;
+    for (int s = 0; s < LT_N_LINEAR_SLOTS; s++) {
+        const lt_linear *l = &in->model->layer[layer].linear[s];
+        if ((MLP_SLOTS >> s & 1u) && lt_linear_present(l)) cost += cost_of(l, in);
+    }
+    return cost;
 }
 
-/* MLPs all of whose linears are targets. */
+/* MLPs all of whose linears, or parts of them, are targets. */
 static lt_status find_mlps(work *w, const lt_targets *t, lt_err *err) {
     const lt_model *m = w->in->model;
     w->mlps = lt_calloc(m->config.n_layers + 1, sizeof *w->mlps);
@@ -84,7 +87,7 @@ static lt_status find_mlps(work *w, const lt_targets *t, lt_err *err) {
         for (size_t i = 0; i < t->n; i++)
             if (t->module[i].layer == (int)layer && (MLP_SLOTS >> t->module[i].slot & 1u))
                 n++, cost += cost_of(t->module[i].linear, w->in);
-        if (n == 0 || n != mlp_modules(m, layer)) continue;
+        if (n == 0 || cost != whole_cost(w->in, layer)) continue;
         const lt_linear *down = &m->layer[layer].linear[LT_SLOT_DOWN];
         const size_t d_ff = m->config.layer[layer].d_ff;
         w->mlps[w->n_mlps++] = (mlp){ layer, d_ff, lt_linear_out(down), down, cost / (double)d_ff };

@@ -144,6 +144,7 @@ static lt_status legacy_init(legacy *l, search *s, lt_err *err) {
     const lt_linear *linear = s->c->targets->module[s->module].linear;
     const size_t m = lt_linear_out(linear), d = lt_linear_in(linear);
     lt_stats_site site;
+    bool whole;
     double *gram = NULL;
     *l = (legacy){ .s = s, .m = m, .d = d };
     l->w = lt_calloc(m * d, sizeof(double));
@@ -156,7 +157,7 @@ static lt_status legacy_init(legacy *l, search *s, lt_err *err) {
     if (!l->w || !l->t || !l->p || !l->in_lambda || !l->in_vec || !l->out_lambda || !l->out_vec)
         return lt_fail(err, LT_ENOMEM, "search: out of memory (%s)", linear->name);
     LT_TRY(lt_module_weight(l->w, linear, err));
-    if (!lt_stats_site_of(s->c->in->stats, linear->name, &site))
+    if (!lt_stats_of_linear(s->c->in->stats, LT_STATS_INPUT, linear, &site, &whole))
         return lt_fail(err, LT_EDATA, "the stats have no site that feeds this module (%s)", linear->name);
     LT_TRY(lt_stats_load(&gram, s->c->in->stats, site.name, "gram", err));
     const lt_status st = legacy_decompose(l, gram, err);

@@ -4,11 +4,19 @@
 #ifndef LT_COMPRESS_MODULE_WEIGHT_H
 #define LT_COMPRESS_MODULE_WEIGHT_H
 
+#include "calib/stats.h"
 #include "model/model.h"
 
-/* The linear of that name; else LT_EDATA, or LT_EUNSUPPORTED for a part of a fused matrix ("…c_attn#q"): its rows share
- * one weight, which is stored, and so factored, whole. where: "plan", "rank file". */
+/* The linear of that name, which may be a part of a fused matrix ("…c_attn#q"); else LT_EDATA. where: "plan", "rank
+ * file". */
 lt_status lt_find_linear(lt_module *out, const lt_model *m, const char *name, const char *where, lt_err *err);
+/* Is that what a cut of `name` changes: the module itself, or the fused matrix of which it is a part? */
+bool lt_module_named(const lt_module *m, const char *name);
+/* Row i of a part of a fused matrix, in the whole. */
+size_t lt_part_row(const lt_linear *part, size_t i);
+/* What the stats say of a linear, or of the fused matrix of which it is a part (*whole: the latter, whose rows the part
+ * has some of). Inputs are those of both. */
+bool lt_stats_of_linear(const lt_stats *s, lt_stats_kind kind, const lt_linear *l, lt_stats_site *out, bool *whole);
 /* Dense and without adapters; else LT_EUNSUPPORTED naming it. */
 lt_status lt_check_dense(const lt_linear *l, lt_err *err);
 /* w [out * in]; Conv1D is transposed. Mapped pages of the tensor are given back. */

@@ -244,9 +244,12 @@ static lt_status check_module(const lt_plan *p, const lt_module *mod, lt_err *er
 }
 
 static lt_status check_cuts(const lt_plan *p, const lt_model *m, lt_err *err) {
-    lt_module mod;
+    lt_module mod, part;
     for (size_t i = 0; i < p->n_cuts; i++) LT_TRY(p->cuts[i].kind->check(&p->cuts[i], m, err));
-    for (size_t i = 0; lt_model_module(m, i, &mod); i++) LT_TRY(check_module(p, &mod, err));
+    for (size_t i = 0; lt_model_module(m, i, &mod); i++) {
+        if (!lt_module_part(&mod, 0, &part)) LT_TRY(check_module(p, &mod, err));
+        for (size_t k = 0; lt_module_part(&mod, k, &part); k++) LT_TRY(check_module(p, &part, err));
+    }
     return LT_OK;
 }
 

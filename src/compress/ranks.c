@@ -66,8 +66,24 @@ lt_status lt_ranks_load(json_t **out, const char *path, lt_err *err) {
     return st;
 }
 
-size_t lt_ranks_get(const json_t *ranks, const char *module) {
-    return (size_t)json_integer_value(json_object_get(ranks, module));
+size_t lt_ranks_get(const json_t *ranks, const lt_module *module) {
+    const char *name;
+    json_t *rank;
+    json_object_foreach((json_t *)ranks, name, rank) {
+        if (lt_module_is(module, name)) return (size_t)json_integer_value(rank);
+    }
+    return 0;
+}
+
+static lt_status check_once(const json_t *ranks, const lt_module *mod, lt_err *err) {
+    const char *name, *first = NULL;
+    json_t *rank;
+    json_object_foreach((json_t *)ranks, name, rank) {
+        if (!lt_module_named(mod, name)) continue;
+        if (first) return lt_fail(err, LT_EDATA, "the rank file names one module twice (%s, %s)", first, name);
+        first = name;
+    }
+    return LT_OK;
 }
 
 lt_status lt_ranks_check(const json_t *ranks, const lt_model *m, lt_err *err) {
@@ -75,7 +91,10 @@ lt_status lt_ranks_check(const json_t *ranks, const lt_model *m, lt_err *err) {
     json_t *rank;
     lt_module mod;
     if (json_object_size(ranks) == 0) return lt_fail(err, LT_EDATA, "the rank file names no module");
-    json_object_foreach((json_t *)ranks, module, rank) LT_TRY(lt_find_linear(&mod, m, module, "rank file", err));
+    json_object_foreach((json_t *)ranks, module, rank) {
+        LT_TRY(lt_find_linear(&mod, m, module, "rank file", err));
+        LT_TRY(check_once(ranks, &mod, err));
+    }
     return LT_OK;
 }
 
@@ -96,11 +115,27 @@ static json_t *record_of(const json_t *cut, size_t m, size_t d, bool flat) {
     return o;
 }
 
-static const json_t *cut_of(const lt_plan *p, const char *module) {
+static const json_t *cut_of(const lt_plan *p, const lt_module *mod) {
     for (size_t i = 0; i < p->n_cuts; i++)
-        if (strcmp(p->cuts[i].kind->kind, "rank") == 0 && strcmp(p->cuts[i].kind->target(&p->cuts[i]), module) == 0)
+        if (strcmp(p->cuts[i].kind->kind, "rank") == 0 && lt_module_is(mod, p->cuts[i].kind->target(&p->cuts[i])))
             return p->cuts[i].json;
     return NULL;
+}
+
+static void add_record(json_t *layers, const lt_plan *p, const lt_module *mod, bool flat) {
+    const json_t *cut = cut_of(p, mod);
+    if (mod->layer < 0 && !cut) return;
+    json_object_set_new(layers, mod->linear->name,
+                        record_of(cut, lt_linear_out(mod->linear), lt_linear_in(mod->linear), flat));
+}
+
+/* A fused matrix is there in parts when one of them is cut. */
+static void add_records(json_t *layers, const lt_plan *p, const lt_module *mod, bool flat) {
+    lt_module part;
+    bool apart = false;
+    for (size_t i = 0; lt_module_part(mod, i, &part); i++) apart |= cut_of(p, &part) != NULL;
+    for (size_t i = 0; apart && lt_module_part(mod, i, &part); i++) add_record(layers, p, &part, flat);
+    if (!apart) add_record(layers, p, mod, flat);
 }
 
 static json_t *meta_of(const lt_plan *p) {
@@ -115,12 +150,7 @@ static json_t *meta_of(const lt_plan *p) {
 lt_status lt_ranks_of_plan(json_t **out, const lt_plan *p, const lt_model *m, bool flat, lt_err *err) {
     json_t *layers = json_object();
     lt_module mod;
-    for (size_t i = 0; layers && lt_model_module(m, i, &mod); i++) {
-        const json_t *cut = cut_of(p, mod.linear->name);
-        if (mod.layer < 0 && !cut) continue;
-        json_object_set_new(layers, mod.linear->name,
-                            record_of(cut, lt_linear_out(mod.linear), lt_linear_in(mod.linear), flat));
-    }
+    for (size_t i = 0; layers && lt_model_module(m, i, &mod); i++) add_records(layers, p, &mod, flat);
     *out = flat ? layers : json_pack("{s:i, s:o, s:o}", "schema", 2, "meta", meta_of(p), "layers", layers);
     return *out ? LT_OK : lt_fail(err, LT_ENOMEM, "rank file: out of memory");
 }

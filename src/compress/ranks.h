@@ -12,8 +12,8 @@
 /* *out: {"<module>": rank} (new reference), whatever the form. */
 lt_status lt_ranks_parse(json_t **out, const char *text, size_t bytes, const char *name, lt_err *err);
 lt_status lt_ranks_load(json_t **out, const char *path, lt_err *err);
-size_t lt_ranks_get(const json_t *ranks, const char *module); /* 0: not there */
-/* Every module is a linear of the model; none at all is LT_EDATA. */
+size_t lt_ranks_get(const json_t *ranks, const lt_module *module); /* 0: not there */
+/* Every module is a linear of the model, or a part of one, and none is named twice; none at all is LT_EDATA. */
 lt_status lt_ranks_check(const json_t *ranks, const lt_model *m, lt_err *err);
 /* The plan's ranks: schema 2, or flat. Linears of the layers without a cut are there with factorize false. */
 lt_status lt_ranks_of_plan(json_t **out, const lt_plan *p, const lt_model *m, bool flat, lt_err *err);

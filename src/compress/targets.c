@@ -22,18 +22,67 @@ static size_t count_modules(const lt_model *m) {
     return n;
 }
 
-/* No name of a linear has a "#": such a pattern asks for parts of fused matrices. */
-static lt_status check_no_parts(const char *const *pattern, lt_err *err) {
-    for (; pattern && *pattern; pattern++)
-        if (strchr(*pattern, '#'))
-            return lt_fail(err, LT_EUNSUPPORTED,
-                           "a part of a fused matrix cannot be cut or spared alone: name the whole (pattern: %s)",
-                           *pattern);
-    return LT_OK;
+enum { MAX_PARTS = 3 };
+
+typedef struct selection {
+    const lt_plan_in *in;
+    lt_patterns include, exclude, of_parts; /* of_parts: those of both with a "#", which no name of a whole has */
+} selection;
+
+static void selection_clear(selection *s) {
+    lt_patterns_clear(&s->include);
+    lt_patterns_clear(&s->exclude);
+    lt_patterns_clear(&s->of_parts);
+}
+
+static size_t count_patterns(const char *const *pattern) {
+    size_t n = 0;
+    while (pattern && pattern[n]) n++;
+    return n;
+}
+
+static lt_status selection_init(selection *s, const lt_plan_in *in, lt_err *err) {
+    const char *const *lists[] = { in->include, in->exclude };
+    const char **sharp = lt_calloc(count_patterns(in->include) + count_patterns(in->exclude) + 1, sizeof *sharp);
+    size_t n = 0;
+    *s = (selection){ .in = in };
+    if (!sharp) return lt_fail(err, LT_ENOMEM, "no memory for patterns");
+    for (size_t l = 0; l < LT_COUNTOF(lists); l++)
+        for (const char *const *p = lists[l]; p && *p; p++)
+            if (strchr(*p, '#')) sharp[n++] = *p;
+    lt_status st = lt_patterns_init(&s->include, in->include, err);
+    if (st == LT_OK) st = lt_patterns_init(&s->exclude, in->exclude, err);
+    if (st == LT_OK) st = lt_patterns_init(&s->of_parts, sharp, err);
+    lt_free(sharp);
+    return st;
+}
+
+static bool selected(const selection *s, const lt_module *m) {
+    const char *name = m->linear->name;
+    return (!s->include.n || lt_patterns_match(&s->include, name)) && !lt_patterns_match(&s->exclude, name);
+}
+
+static bool in_parts(const selection *s, const lt_module *fused) {
+    lt_module part;
+    bool named = s->in->parts;
+    for (size_t i = 0; lt_module_part(fused, i, &part); i++)
+        named |= lt_patterns_match(&s->of_parts, part.linear->name) ||
+                 json_object_get(s->in->ranks, part.linear->name) != NULL;
+    return named && lt_module_part(fused, 0, &part);
+}
+
+static void take(lt_targets *t, const selection *s, const lt_module *mod) {
+    lt_module part;
+    if (!in_parts(s, mod)) {
+        if (selected(s, mod)) t->module[t->n++] = *mod;
+        return;
+    }
+    for (size_t i = 0; lt_module_part(mod, i, &part); i++)
+        if (selected(s, &part)) t->module[t->n++] = part;
 }
 
 lt_status lt_targets_select(lt_targets *out, const lt_plan_in *in, lt_err *err) {
-    lt_patterns include = { 0 }, exclude = { 0 };
+    selection s = { 0 };
     lt_targets t = { 0 };
     lt_module mod;
     lt_status st;
@@ -41,24 +90,16 @@ lt_status lt_targets_select(lt_targets *out, const lt_plan_in *in, lt_err *err) 
         return lt_fail(err, LT_EUNSUPPORTED,
                        "the head is tied to the embedding: factoring it would add parameters (%s)",
                        in->model->head.name);
-    LT_TRY(check_no_parts(in->include, err));
-    LT_TRY(check_no_parts(in->exclude, err));
-    LT_GO(lt_patterns_init(&include, in->include, err));
-    LT_GO(lt_patterns_init(&exclude, in->exclude, err));
-    t.module = lt_calloc(count_modules(in->model) + 1, sizeof *t.module);
+    LT_GO(selection_init(&s, in, err));
+    t.module = lt_calloc(MAX_PARTS * count_modules(in->model) + 1, sizeof *t.module);
     if (!t.module) LT_GO(lt_fail(err, LT_ENOMEM, "no memory for the list of modules"));
-    for (size_t i = 0; lt_model_module(in->model, i, &mod); i++) {
-        if (!eligible(&mod, in) || (include.n && !lt_patterns_match(&include, mod.linear->name)) ||
-            lt_patterns_match(&exclude, mod.linear->name))
-            continue;
-        t.module[t.n++] = mod;
-    }
+    for (size_t i = 0; lt_model_module(in->model, i, &mod); i++)
+        if (eligible(&mod, in)) take(&t, &s, &mod);
     if (t.n == 0)
         st = lt_fail(err, LT_EUSAGE, "no linear to cut: the patterns select none, or all are factored already (%s)",
                      in->model->path ? in->model->path : "model");
 done:
-    lt_patterns_clear(&include);
-    lt_patterns_clear(&exclude);
+    selection_clear(&s);
     if (st == LT_OK)
         *out = t;
     else

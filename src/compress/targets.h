@@ -9,7 +9,9 @@ typedef struct lt_targets {
     lt_module *module;
     size_t n;
 } lt_targets; /* lt_free(module) */
-/* Dense linears of the layers (and the head) that match an include pattern and no exclude pattern, in model order.
+/* Dense linears of the layers (and the head) that match an include pattern and no exclude pattern, in model order. A
+ * fused matrix stands for itself, or is taken in parts: all where in->parts says so, else those of which a pattern with
+ * a "#" or the rank file names a part ("c_attn#q").
  * LT_EUSAGE: a pattern that is not a regular expression, or none selected. */
 lt_status lt_targets_select(lt_targets *out, const lt_plan_in *in, lt_err *err);
 /* What one parameter of a linear costs under this budget: 1, or its bytes once saved. */

@@ -178,7 +178,7 @@ static lt_status same_bias(const lt_linear *a, const lt_linear *b, lt_err *err) 
 }
 
 static lt_status same_linear(const lt_linear *a, const lt_linear *b, lt_team *team, lt_err *err) {
-    if (strcmp(a->name, b->name) != 0)
+    if (!b->whole && strcmp(a->name, b->name) != 0)
         return lt_fail(err, LT_EVERIFY, "module %s stands where %s was", b->name, a->name);
     if (a->n_stages == 2 && b->n_stages == 1)
         LT_TRY(same_product(a, b, team, err));
@@ -191,6 +191,25 @@ static lt_status same_linear(const lt_linear *a, const lt_linear *b, lt_team *te
     return same_bias(a, b, err);
 }
 
+/* Of b: what stands where mod is in its model. A part that stood alone may lie in a fused matrix again. */
+static const lt_linear *counterpart(const lt_model *b, const lt_module *mod) {
+    if (mod->layer < 0) return &b->head;
+    return lt_model_slot(b, (size_t)mod->layer, mod->slot);
+}
+
+/* Linears, each part of a fused matrix counted when a has it apart. */
+static size_t count_linears(const lt_model *b, const lt_model *a) {
+    lt_module mod, part;
+    size_t n = 0;
+    for (size_t i = 0; lt_model_module(b, i, &mod); i++) {
+        if (mod.layer < 0 || lt_linear_present(&a->layer[mod.layer].linear[mod.slot]))
+            n++;
+        else
+            for (size_t k = 0; lt_module_part(&mod, k, &part); k++) n++;
+    }
+    return n;
+}
+
 static bool next_other(const lt_model *m, size_t *i, lt_param_info *p) {
     while (lt_model_param(m, (*i)++, p))
         if (!p->is_linear) return true;
@@ -198,16 +217,16 @@ static bool next_other(const lt_model *m, size_t *i, lt_param_info *p) {
 }
 
 static lt_status same_tensors(const lt_model *a, const lt_model *b, lt_team *team, lt_err *err) {
-    lt_module ma, mb;
+    lt_module ma;
     lt_param_info pa, pb;
     if (a->config.tied != b->config.tied || a->config.n_layers != b->config.n_layers)
         return lt_fail(err, LT_EVERIFY, "the config does not describe the source (%s)", b->path);
-    for (size_t i = 0;; i++) {
-        const bool more = lt_model_module(a, i, &ma);
-        if (more != lt_model_module(b, i, &mb))
-            return lt_fail(err, LT_EVERIFY, "not the source's number of linears (%s)", b->path);
-        if (!more) break;
-        if (ma.slot != LT_SLOT_HEAD || !a->config.tied) LT_TRY(same_linear(ma.linear, mb.linear, team, err));
+    if (count_linears(a, a) != count_linears(b, a))
+        return lt_fail(err, LT_EVERIFY, "not the source's number of linears (%s)", b->path);
+    for (size_t i = 0; lt_model_module(a, i, &ma); i++) {
+        const lt_linear *l = counterpart(b, &ma);
+        if (!l) return lt_fail(err, LT_EVERIFY, "the source's linear is missing (%s: %s)", b->path, ma.linear->name);
+        if (ma.slot != LT_SLOT_HEAD || !a->config.tied) LT_TRY(same_linear(ma.linear, l, team, err));
     }
     for (size_t i = 0, k = 0;;) {
         const bool more = next_other(a, &i, &pa);

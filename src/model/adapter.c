@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "model/adapter_impl.h"
+#include "model/parts.h"
 #include "nn/stage.h"
 
 /* ---- life ---- */
@@ -44,6 +45,7 @@ void lt_adapters_destroy(lt_adapters *a) {
         lt_free(a->swap[i]);
     }
     for (size_t i = 0; i < a->n; i++) entry_destroy(a->entry[i]);
+    lt_parts_refresh(a->m);
     a->m->changed = a->was_changed;
     lt_lora_config_clear(&a->config);
     lt_safetensors_close(a->file);

@@ -4,6 +4,7 @@
 
 #include "linalg/gemm.h"
 #include "model/adapter_impl.h"
+#include "model/parts.h"
 #include "model/round.h"
 
 enum { ROWS = 256 };
@@ -118,6 +119,7 @@ lt_status lt_adapters_merge(lt_adapters *a, lt_dtype dtype, lt_team *team, lt_er
     LT_TRY(check_tied(a, err));
     for (size_t i = 0; i < a->n; i++)
         if (a->entry[i]->stage->n_adapters) LT_TRY(merge_entry(a, a->entry[i], dtype, team, err));
+    lt_parts_refresh(a->m);
     return LT_OK;
 }
 

@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "model/model.h"
+#include "model/parts.h"
 
 enum { NAME_CAP = 192 };
 
@@ -118,22 +118,8 @@ static lt_status take_bias(const binder *b, lt_linear *l, const lt_map_row *row,
     return take(b, &l->bias, e, out, 0);
 }
 
-/* Where the parts of a fused matrix lie, by the sizes of this layer. */
-static lt_status bind_layout(const binder *b, lt_linear *l, const lt_map_row *row, const lt_layer_config *lc) {
-    const size_t n = row->fused->n_parts;
-    lt_layout *layout = lt_arena_alloc(b->w->arena, sizeof *layout);
-    lt_layout_part *parts = lt_arena_array(b->w->arena, n, sizeof *parts);
-    if (!layout || !parts) return lt_fail(b->err, LT_ENOMEM, "out of memory (%s)", l->name);
-    for (size_t i = 0; i < n; i++)
-        parts[i] =
-            (lt_layout_part){ row->fused->part[i].name, lt_axis_size(row->fused->part[i].rows, &b->m->config, lc) };
-    *layout = (lt_layout){ parts, n, row->fused->by_head ? lc->n_k_heads : 1 };
-    l->layout = layout;
-    return LT_OK;
-}
-
 static lt_status bind_linear(const binder *b, lt_linear *l, const lt_map_row *row, const char *module, size_t out,
-                             size_t in, const lt_layer_config *lc) {
+                             size_t in) {
     const bool in_out = row->in_out && !b->w->gguf; /* llama.cpp turns Conv1D around */
     found f;
     l->name = lt_weights_strdup(b->w, module);
@@ -146,8 +132,43 @@ static lt_status bind_linear(const binder *b, lt_linear *l, const lt_map_row *ro
         l->stage[0].in_out = in_out;
         LT_TRY(take(b, &l->stage[0].w, f.dense, in_out ? in : out, in_out ? out : in));
     }
-    if (row->fused) LT_TRY(bind_layout(b, l, row, lc));
     return take_bias(b, l, row, &f, out);
+}
+
+static bool is_stored(const binder *b, const char *module) {
+    bool any = find(b, module, NULL, ".weight") != NULL;
+    for (size_t i = 0; i < LT_COUNTOF(forms); i++)
+        any |= find(b, module, &forms[i], forms[i].a) || find(b, module, &forms[i], forms[i].b);
+    return any;
+}
+
+/* A fused matrix may be stored in parts, once one of them is factored: "<module>.q.BLinear.weight". */
+static bool is_apart(const binder *b, const lt_map_row *row, const char *module) {
+    char path[NAME_CAP];
+    bool any = false;
+    for (size_t i = 0; i < row->fused->n_parts; i++)
+        any |= lt_part_path(path, sizeof path, module, row->fused->part[i].name) && is_stored(b, path);
+    return any && !is_stored(b, module);
+}
+
+static lt_status bind_parts(const binder *b, lt_layer *layer, const lt_map_row *row, const char *module, size_t in,
+                            const lt_layer_config *lc) {
+    char path[NAME_CAP];
+    for (size_t i = 0; i < row->fused->n_parts; i++) {
+        const lt_fused_part *p = &row->fused->part[i];
+        if (!lt_part_path(path, sizeof path, module, p->name))
+            return lt_fail(b->err, LT_EINTERNAL, "tensor name is too long (%s)", module);
+        LT_TRY(bind_linear(b, &layer->linear[p->slot], row, path, lt_axis_size(p->rows, &b->m->config, lc), in));
+    }
+    return LT_OK;
+}
+
+static lt_status bind_in_layer(const binder *b, lt_layer *layer, const lt_map_row *row, const char *module, size_t out,
+                               size_t in, const lt_layer_config *lc) {
+    lt_linear *l = &layer->linear[row->slot];
+    if (row->fused && is_apart(b, row, module)) return bind_parts(b, layer, row, module, in, lc);
+    LT_TRY(bind_linear(b, l, row, module, out, in));
+    return row->fused ? lt_parts_make(l, l, row, &b->m->config, lc, b->w->arena, b->err) : LT_OK;
 }
 
 /* ---- one row of the map ---- */
@@ -177,21 +198,20 @@ static lt_status bind_row(const binder *b, const lt_map_row *row, size_t layer) 
     char module[NAME_CAP];
     if (!lt_map_name(module, sizeof module, row->hf, layer))
         return lt_fail(b->err, LT_EINTERNAL, "tensor name is too long (%s)", row->hf);
-    if (row->slot < LT_N_LINEAR_SLOTS)
-        return bind_linear(b, &m->layer[layer].linear[row->slot], row, module, out, in, lc);
+    if (row->slot < LT_N_LINEAR_SLOTS) return bind_in_layer(b, &m->layer[layer], row, module, out, in, lc);
     if (lt_slot_in_layer(row->slot))
         return bind_norm(b, &m->layer[layer].norm[row->slot - LT_N_LINEAR_SLOTS], row, module, out);
     switch (row->slot) {
     case LT_SLOT_POSITIONS:
         return bind_table(b, &m->positions, module, out, in);
     case LT_SLOT_PROJECT_IN:
-        return bind_linear(b, &m->project_in, row, module, out, in, lc);
+        return bind_linear(b, &m->project_in, row, module, out, in);
     case LT_SLOT_PROJECT_OUT:
-        return bind_linear(b, &m->project_out, row, module, out, in, lc);
+        return bind_linear(b, &m->project_out, row, module, out, in);
     case LT_SLOT_FINAL_NORM:
         return bind_norm(b, &m->final_norm, row, module, out);
     case LT_SLOT_HEAD:
-        return bind_linear(b, &m->head, row, module, out, in, lc);
+        return bind_linear(b, &m->head, row, module, out, in);
     default:
         return bind_table(b, &m->embed, module, out, in);
     }

@@ -10,15 +10,24 @@ const lt_family *const lt_families[] = { &lt_family_llama, &lt_family_mistral, &
                                          &lt_family_gpt2,  &lt_family_opt,     &lt_family_neox,   &lt_family_olmo2,
                                          &lt_family_olmo3, &lt_family_phi3,    &lt_family_gemma3, NULL };
 
-const lt_fused lt_fused_qkv = {
-    .part = { { "q", LT_AXIS_Q_HEADS_QK }, { "k", LT_AXIS_K_HEADS_QK }, { "v", LT_AXIS_V_HEADS_V } }, .n_parts = 3
+const lt_fused lt_fused_qkv = { .part = { { "q", LT_AXIS_Q_HEADS_QK, LT_SLOT_Q },
+                                          { "k", LT_AXIS_K_HEADS_QK, LT_SLOT_K },
+                                          { "v", LT_AXIS_V_HEADS_V, LT_SLOT_V } },
+                                .n_parts = 3 };
+const lt_fused lt_fused_qkv_by_head = { .part = { { "q", LT_AXIS_Q_HEADS_QK, LT_SLOT_Q },
+                                                  { "k", LT_AXIS_K_HEADS_QK, LT_SLOT_K },
+                                                  { "v", LT_AXIS_V_HEADS_V, LT_SLOT_V } },
+                                        .n_parts = 3,
+                                        .by_head = true };
+const lt_fused lt_fused_gate_up = {
+    .part = { { "gate", LT_AXIS_D_FF, LT_SLOT_GATE }, { "up", LT_AXIS_D_FF, LT_SLOT_UP } }, .n_parts = 2
 };
-const lt_fused lt_fused_qkv_by_head = {
-    .part = { { "q", LT_AXIS_Q_HEADS_QK }, { "k", LT_AXIS_K_HEADS_QK }, { "v", LT_AXIS_V_HEADS_V } },
-    .n_parts = 3,
-    .by_head = true
-};
-const lt_fused lt_fused_gate_up = { .part = { { "gate", LT_AXIS_D_FF }, { "up", LT_AXIS_D_FF } }, .n_parts = 2 };
+
+const lt_map_row *lt_family_row(const lt_family *f, lt_slot slot) {
+    for (size_t i = 0; i < f->n_tensors; i++)
+        if (f->tensors[i].slot == slot) return &f->tensors[i];
+    return NULL;
+}
 
 const char *lt_slot_role(lt_slot s) {
     static const char *const linear[LT_N_LINEAR_SLOTS] = { "q", "k", "v", "qkv", "o", "gate", "up", "gate_up", "down" };

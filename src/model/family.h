@@ -62,10 +62,12 @@ const char *lt_axis_name(lt_axis a);
 /* size of axis a in layer l (NULL for axes outside layers) */
 size_t lt_axis_size(lt_axis a, const lt_config *c, const lt_layer_config *l);
 
-/* The parts of a fused matrix: what each is called (module#part) and what its rows count. */
+/* The parts of a fused matrix: what each is called (module#part), what its rows count, and where it goes when it stands
+ * for itself. */
 typedef struct lt_fused_part {
     const char *name;
     lt_axis rows;
+    lt_slot slot;
 } lt_fused_part;
 typedef struct lt_fused {
     lt_fused_part part[3];
@@ -164,6 +166,8 @@ lt_status lt_family_make_layers(const lt_family *f, lt_config *c, lt_layer_confi
 void lt_family_slide(const lt_family *f, lt_config *c, size_t layer, size_t window);
 bool lt_family_slides_by_rule(const lt_family *f, size_t layer, size_t nth); /* where nothing else says it */
 
+/* The row of a slot; NULL: the family has none. */
+const lt_map_row *lt_family_row(const lt_family *f, lt_slot slot);
 /* Is the tensor of a row there, by the config? */
 bool lt_when_holds(lt_when w, const lt_config *c);
 /* Writes a map name with the layer put in for "%zu" into buf; false when it does not fit. */

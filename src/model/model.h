@@ -52,7 +52,18 @@ typedef struct lt_module {
     const lt_map_row *row;
 } lt_module;
 bool lt_model_module(const lt_model *m, size_t i, lt_module *out);
+/* By name. "<module>#<part>" is a part of a fused matrix, as a view; also where the parts are stored apart, as
+ * "<module>.<part>". */
 bool lt_model_find_module(const lt_model *m, const char *name, lt_module *out);
+/* Part i of a fused linear (q, k, v; gate, up), a view named "<module>#<part>"; false past the last, and where the
+ * linear is not fused, or factored as a whole. */
+bool lt_module_part(const lt_module *fused, size_t i, lt_module *out);
+/* A part that is stored apart from its siblings: "<module>.<part>". */
+bool lt_module_is_apart(const lt_module *m);
+/* Is that what name means? Its own name, or the address "<module>#<part>" of a part that is stored apart. */
+bool lt_module_is(const lt_module *m, const char *name);
+/* The linear of a slot: the model's own, or a view of the fused matrix that has it; NULL: neither. */
+const lt_linear *lt_model_slot(const lt_model *m, size_t layer, lt_slot slot);
 /* Every linear: those, then the projections beside the table. */
 bool lt_model_linear(const lt_model *m, size_t i, const lt_linear **out);
 const char *lt_model_adapted(const lt_model *m); /* a linear with adapters (model/adapter.h); NULL: none has any */

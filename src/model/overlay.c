@@ -5,23 +5,24 @@
 
 #include <string.h>
 
+#include "model/parts.h"
 #include "model/round.h"
 
 typedef struct part {
     lt_buffer buffer;
     char *name;
 } part; /* tensors point at buffer, so parts never move */
-enum { N_PARTS = 3 };
+enum { N_PARTS = 3, ARENA_BYTES = 16 << 10, NAME_CAP = 224 };
 typedef struct replaced {
-    part part[N_PARTS]; /* stage 0, stage 1, bias */
-    lt_layout *layout;  /* of a fused matrix whose blocks have become narrower; NULL: the base's */
-} replaced;
+    part part[N_PARTS];
+} replaced; /* stage 0, stage 1, bias */
 
 struct lt_overlay {
     const lt_model *base;
     lt_model model;
     replaced *parts; /* [n_layers * LT_N_LINEAR_SLOTS + 1]: the linears, then the head */
     part embed;
+    lt_arena *arena; /* layouts and names */
 };
 
 /* ---- life ---- */
@@ -38,8 +39,20 @@ static void part_clear(part *p) {
 
 static void replaced_clear(replaced *r) {
     for (int i = 0; i < N_PARTS; i++) part_clear(&r->part[i]);
-    lt_free(r->layout);
-    r->layout = NULL;
+}
+
+static lt_status make_layout(lt_overlay *o, size_t layer, lt_slot slot, lt_err *err) {
+    lt_linear *l = &o->model.layer[layer].linear[slot];
+    if (!l->layout) return LT_OK;
+    return lt_parts_make(l, l, lt_family_row(o->base->family, slot), &o->model.config, &o->model.config.layer[layer],
+                         o->arena, err);
+}
+
+/* Parts are those of the model that holds the matrix. */
+static lt_status make_parts(lt_overlay *o, lt_err *err) {
+    for (size_t layer = 0; layer < o->model.config.n_layers; layer++)
+        for (int slot = 0; slot < LT_N_LINEAR_SLOTS; slot++) LT_TRY(make_layout(o, layer, (lt_slot)slot, err));
+    return LT_OK;
 }
 
 lt_status lt_overlay_create(lt_overlay **out, const lt_model *base, lt_err *err) {
@@ -52,15 +65,20 @@ lt_status lt_overlay_create(lt_overlay **out, const lt_model *base, lt_err *err)
         o->model.layer = lt_calloc(layers, sizeof *o->model.layer);
         o->model.config.layer = lt_calloc(layers, sizeof *o->model.config.layer);
         o->parts = lt_calloc(n_linears(base), sizeof *o->parts);
+        o->arena = lt_arena_create(ARENA_BYTES);
     }
-    if (!o || !o->model.layer || !o->model.config.layer || !o->parts) {
+    if (!o || !o->model.layer || !o->model.config.layer || !o->parts || !o->arena) {
         lt_overlay_destroy(o);
         return lt_fail(err, LT_ENOMEM, "out of memory (overlay)");
     }
     memcpy(o->model.layer, base->layer, layers * sizeof *base->layer);
     memcpy(o->model.config.layer, base->config.layer, layers * sizeof *base->config.layer);
-    *out = o;
-    return LT_OK;
+    const lt_status st = make_parts(o, err);
+    if (st == LT_OK)
+        *out = o;
+    else
+        lt_overlay_destroy(o);
+    return st;
 }
 
 void lt_overlay_destroy(lt_overlay *o) {
@@ -68,6 +86,7 @@ void lt_overlay_destroy(lt_overlay *o) {
     for (size_t i = 0; o->parts && i < n_linears(o->base); i++) replaced_clear(&o->parts[i]);
     part_clear(&o->embed);
     lt_free(o->parts);
+    lt_arena_destroy(o->arena);
     lt_free(o->model.layer);
     lt_free(o->model.config.layer);
     lt_free(o);
@@ -81,33 +100,127 @@ const lt_model *lt_overlay_model(const lt_overlay *o) {
 
 typedef struct place {
     lt_linear *linear;
-    const lt_linear *base;
+    const lt_linear *base; /* may be a view of a part */
     replaced *parts;
+    lt_module mod;
 } place;
 
+static const lt_linear *base_of(const lt_overlay *o, const lt_module *mod) {
+    const lt_linear *l = lt_model_slot(o->base, (size_t)mod->layer, mod->slot);
+    return l ? l : &o->base->layer[mod->layer].linear[mod->slot];
+}
+
 static place place_of(lt_overlay *o, const lt_module *mod) {
-    if (mod->layer < 0) return (place){ &o->model.head, &o->base->head, &o->parts[n_linears(o->base) - 1] };
+    if (mod->layer < 0) return (place){ &o->model.head, &o->base->head, &o->parts[n_linears(o->base) - 1], *mod };
     const size_t l = (size_t)mod->layer, i = l * LT_N_LINEAR_SLOTS + (size_t)mod->slot;
-    return (place){ &o->model.layer[l].linear[mod->slot], &o->base->layer[l].linear[mod->slot], &o->parts[i] };
+    return (place){ &o->model.layer[l].linear[mod->slot], base_of(o, mod), &o->parts[i], *mod };
+}
+
+static lt_status find_module(lt_module *mod, const lt_overlay *o, const char *module, lt_err *err) {
+    if (!lt_model_find_module(o->base, module, mod))
+        return lt_fail(err, LT_EDATA, "model has no such module (%s)", module);
+    if (mod->layer < 0 && o->base->config.tied)
+        return lt_fail(err, LT_EUNSUPPORTED, "the head is tied to the embedding and cannot be replaced alone (%s)",
+                       module);
+    return LT_OK;
+}
+
+/* ---- parts of fused matrices ---- */
+
+static bool is_replaced(const replaced *r) {
+    bool any = false;
+    for (int i = 0; i < N_PARTS; i++) any |= r->part[i].name != NULL;
+    return any;
+}
+
+/* The module of the base that mod is a part of. */
+static lt_module whole_of(const lt_overlay *o, const lt_module *mod) {
+    return (lt_module){ &o->base->layer[mod->layer].linear[mod->row->slot], mod->layer, mod->row->slot, mod->row };
+}
+
+/* The base's view, under the name of a linear that stands for itself. */
+static lt_status set_view(lt_overlay *o, const lt_module *mod, size_t i, lt_err *err) {
+    const place p = place_of(o, mod);
+    const lt_linear *whole = mod->linear->whole;
+    char *path = lt_arena_alloc(o->arena, NAME_CAP);
+    if (!path) return lt_fail(err, LT_ENOMEM, "out of memory (overlay)");
+    if (!lt_part_path(path, NAME_CAP, whole->name, whole->layout->parts[i].name))
+        return lt_fail(err, LT_EINTERNAL, "tensor name is too long (%s)", whole->name);
+    *p.linear = *p.base;
+    p.linear->name = path;
+    p.linear->whole = NULL;
+    return LT_OK;
+}
+
+static lt_status set_apart(lt_overlay *o, const lt_module *mod, lt_err *err) {
+    const lt_module whole = whole_of(o, mod);
+    const place p = place_of(o, &whole);
+    lt_module one;
+    if (!lt_linear_present(p.linear)) return LT_OK; /* they are */
+    if (is_replaced(p.parts))
+        return lt_fail(err, LT_EUNSUPPORTED, "replaced as a whole, of which this is a part (%s)", mod->linear->name);
+    for (size_t i = 0; lt_module_part(&whole, i, &one); i++) LT_TRY(set_view(o, &one, i, err));
+    *p.linear = (lt_linear){ 0 };
+    return LT_OK;
+}
+
+lt_status lt_overlay_set_apart(lt_overlay *o, const char *module, lt_err *err) {
+    lt_module mod;
+    LT_TRY(find_module(&mod, o, module, err));
+    return mod.linear->whole ? set_apart(o, &mod, err) : LT_OK;
+}
+
+/* Back to what the base has there. */
+static lt_status put_base(lt_overlay *o, const lt_module *mod, lt_err *err) {
+    const place p = place_of(o, mod);
+    *p.linear = *p.base;
+    return mod->layer < 0 ? LT_OK : make_layout(o, (size_t)mod->layer, mod->slot, err);
+}
+
+/* Whole again, unless a part is still replaced. */
+static lt_status join(lt_overlay *o, const lt_module *whole, lt_err *err) {
+    lt_module one;
+    bool any = false;
+    for (size_t i = 0; lt_module_part(whole, i, &one); i++) any |= is_replaced(place_of(o, &one).parts);
+    if (any) return LT_OK;
+    for (size_t i = 0; lt_module_part(whole, i, &one); i++) *place_of(o, &one).linear = (lt_linear){ 0 };
+    return put_base(o, whole, err);
 }
 
 static lt_status find_place(place *out, lt_overlay *o, const char *module, lt_err *err) {
     lt_module mod;
-    if (!lt_model_find_module(o->base, module, &mod))
-        return lt_fail(err, LT_EDATA, "model has no such module (%s)", module);
-    if (mod.layer < 0 && o->base->config.tied)
-        return lt_fail(err, LT_EUNSUPPORTED, "the head is tied to the embedding and cannot be replaced alone (%s)",
-                       module);
+    LT_TRY(find_module(&mod, o, module, err));
+    if (mod.linear->whole) LT_TRY(set_apart(o, &mod, err));
     *out = place_of(o, &mod);
-    return LT_OK;
+    if (lt_linear_present(out->linear)) return LT_OK;
+    return lt_fail(err, LT_EUNSUPPORTED, "parts of this matrix have been replaced (%s)", module);
+}
+
+static lt_status restore_part(lt_overlay *o, const lt_module *mod, lt_err *err) {
+    const lt_module whole = whole_of(o, mod);
+    lt_module one;
+    if (lt_linear_present(place_of(o, &whole).linear)) return LT_OK; /* no part is replaced */
+    replaced_clear(place_of(o, mod).parts);
+    for (size_t i = 0; lt_module_part(&whole, i, &one); i++)
+        if (one.slot == mod->slot) LT_TRY(set_view(o, &one, i, err));
+    return join(o, &whole, err);
+}
+
+static lt_status restore_whole(lt_overlay *o, const lt_module *mod, lt_err *err) {
+    const place p = place_of(o, mod);
+    lt_module one;
+    if (!lt_linear_present(p.linear)) { /* in parts */
+        for (size_t i = 0; lt_module_part(mod, i, &one); i++) replaced_clear(place_of(o, &one).parts);
+        return join(o, mod, err);
+    }
+    replaced_clear(p.parts);
+    return put_base(o, mod, err);
 }
 
 lt_status lt_overlay_restore(lt_overlay *o, const char *module, lt_err *err) {
-    place p;
-    LT_TRY(find_place(&p, o, module, err));
-    replaced_clear(p.parts);
-    *p.linear = *p.base;
-    return LT_OK;
+    lt_module mod;
+    LT_TRY(find_module(&mod, o, module, err));
+    return mod.linear->whole ? restore_part(o, &mod, err) : restore_whole(o, &mod, err);
 }
 
 /* ---- making parts ---- */
@@ -144,12 +257,8 @@ static lt_status part_fill(part *p, const lt_param *param, const double *values,
 }
 
 /* The new linear is whole: it takes the place of the old one. */
-static void commit(place *p, const lt_linear *l, replaced *fresh) {
-    replaced old = *p->parts;
-    if (old.layout && l->layout == old.layout) { /* the new linear is laid out alike */
-        fresh->layout = old.layout;
-        old.layout = NULL;
-    }
+static lt_status commit(lt_overlay *o, place *p, const lt_linear *l, replaced *fresh, lt_err *err) {
+    const replaced old = *p->parts;
     *p->parts = *fresh;
     *p->linear = *l;
     lt_param *param[N_PARTS] = { &p->linear->stage[0].w, &p->linear->stage[1].w, &p->linear->bias };
@@ -157,6 +266,7 @@ static void commit(place *p, const lt_linear *l, replaced *fresh) {
         if (p->parts->part[i].name) param[i]->t.buffer = &p->parts->part[i].buffer; /* the parts have moved */
     *fresh = old;
     replaced_clear(fresh);
+    return l->layout ? make_layout(o, (size_t)p->mod.layer, p->mod.slot, err) : LT_OK;
 }
 
 /* A bias that is this overlay's stays with the module. */
@@ -177,25 +287,25 @@ lt_status lt_overlay_factor(lt_overlay *o, const char *module, size_t rank, cons
     const size_t out = lt_linear_out(p.linear), in = lt_linear_in(p.linear);
     LT_REQUIRE(err, rank >= 1, "overlay: rank 0 (%s)", module);
     replaced fresh = { 0 };
-    lt_linear l = { .name = p.base->name,
+    lt_linear l = { .name = p.linear->name,
                     .n_stages = 2,
                     .bias = p.linear->bias,
                     .layout = p.linear->layout,
                     .softcap = p.base->softcap };
     lt_status st;
-    LT_GO(part_make(&fresh.part[0], &l.stage[0].w, lt_asprintf("%s.BLinear.weight", module), dtype, 2,
+    LT_GO(part_make(&fresh.part[0], &l.stage[0].w, lt_asprintf("%s.BLinear.weight", l.name), dtype, 2,
                     (size_t[]){ rank, in }, err));
-    LT_GO(part_make(&fresh.part[1], &l.stage[1].w, lt_asprintf("%s.ALinear.weight", module), dtype, 2,
+    LT_GO(part_make(&fresh.part[1], &l.stage[1].w, lt_asprintf("%s.ALinear.weight", l.name), dtype, 2,
                     (size_t[]){ out, rank }, err));
     LT_GO(part_fill(&fresh.part[0], &l.stage[0].w, b, in, 1, err));
     LT_GO(part_fill(&fresh.part[1], &l.stage[1].w, a, rank, 1, err));
     if (bias) {
-        LT_GO(part_make(&fresh.part[2], &l.bias, lt_asprintf("%s.ALinear.bias", module), bias_dtype(dtype), 1, &out,
+        LT_GO(part_make(&fresh.part[2], &l.bias, lt_asprintf("%s.ALinear.bias", l.name), bias_dtype(dtype), 1, &out,
                         err));
         LT_GO(part_fill(&fresh.part[2], &l.bias, bias, out, 1, err));
     }
     keep_bias(&fresh, &p);
-    commit(&p, &l, &fresh);
+    st = commit(o, &p, &l, &fresh, err);
 done:
     if (st != LT_OK) replaced_clear(&fresh);
     return st;
@@ -207,18 +317,18 @@ lt_status lt_overlay_dense(lt_overlay *o, const char *module, const double *w, l
     const size_t out = lt_linear_out(p.linear), in = lt_linear_in(p.linear);
     const bool in_out = p.base->stage[0].in_out;
     replaced fresh = { 0 };
-    lt_linear l = { .name = p.base->name,
+    lt_linear l = { .name = p.linear->name,
                     .n_stages = 1,
                     .bias = p.linear->bias,
                     .layout = p.linear->layout,
                     .softcap = p.base->softcap };
     l.stage[0].in_out = in_out;
     lt_status st;
-    LT_GO(part_make(&fresh.part[0], &l.stage[0].w, lt_asprintf("%s.weight", module), dtype, 2,
+    LT_GO(part_make(&fresh.part[0], &l.stage[0].w, lt_asprintf("%s.weight", l.name), dtype, 2,
                     in_out ? (size_t[]){ in, out } : (size_t[]){ out, in }, err));
     LT_GO(part_fill(&fresh.part[0], &l.stage[0].w, w, in_out ? 1 : in, in_out ? in : 1, err));
     keep_bias(&fresh, &p);
-    commit(&p, &l, &fresh);
+    st = commit(o, &p, &l, &fresh, err);
 done:
     if (st != LT_OK) replaced_clear(&fresh);
     return st;
@@ -259,19 +369,6 @@ static lt_status take(part *p, lt_param *param, const lt_tensor *src, const chan
     return st;
 }
 
-/* Blocks of d_ff rows that are of n rows now. */
-static lt_status narrow_layout(lt_layout **out, lt_linear *l, const channels *c, lt_err *err) {
-    const size_t n = l->layout->n_parts;
-    lt_layout *layout = lt_malloc(sizeof *layout + n * sizeof *layout->parts);
-    if (!layout) return lt_fail(err, LT_ENOMEM, "out of memory (overlay: %s)", l->name);
-    lt_layout_part *parts = (lt_layout_part *)(layout + 1);
-    for (size_t i = 0; i < n; i++)
-        parts[i] = (lt_layout_part){ l->layout->parts[i].name, l->layout->parts[i].rows / c->d_ff * c->n };
-    *layout = (lt_layout){ parts, n, l->layout->groups };
-    l->layout = *out = layout;
-    return LT_OK;
-}
-
 static lt_status keep_channels(lt_overlay *o, size_t layer, lt_slot slot, const channels *c, lt_err *err) {
     place p = place_of(o, &(lt_module){ .layer = (int)layer, .slot = slot });
     const bool down = slot == LT_SLOT_DOWN;
@@ -279,13 +376,12 @@ static lt_status keep_channels(lt_overlay *o, size_t layer, lt_slot slot, const 
     replaced fresh = { 0 };
     lt_linear l = *p.base;
     lt_status st;
-    if (!lt_linear_present(p.base)) return LT_OK;
+    if (!lt_linear_present(p.base) || p.base->whole) return LT_OK; /* not here, or with its siblings */
     if (p.base->n_stages != 1 || p.linear->n_stages != 1)
         return lt_fail(err, LT_EUNSUPPORTED, "channels of a factored linear cannot be taken (%s)", p.base->name);
     LT_GO(take(&fresh.part[0], &l.stage[0].w, &p.base->stage[0].w.t, c, n, down != l.stage[0].in_out, err));
-    if (l.layout) LT_GO(narrow_layout(&fresh.layout, &l, c, err));
     if (l.bias.name && !down) LT_GO(take(&fresh.part[2], &l.bias, &p.base->bias.t, c, n, true, err));
-    commit(&p, &l, &fresh);
+    st = commit(o, &p, &l, &fresh, err);
 done:
     if (st != LT_OK) replaced_clear(&fresh);
     return st;
@@ -299,8 +395,8 @@ lt_status lt_overlay_keep_ff(lt_overlay *o, size_t layer, const size_t *index, s
         if (index[i] >= c.d_ff || (i && index[i] <= index[i - 1]))
             return lt_fail(err, LT_EDATA, "channel %zu of %zu is not one, or not in order (layer %zu)", index[i],
                            c.d_ff, layer);
+    o->model.config.layer[layer].d_ff = n; /* layouts follow it */
     for (size_t i = 0; i < LT_COUNTOF(slots); i++) LT_TRY(keep_channels(o, layer, slots[i], &c, err));
-    o->model.config.layer[layer].d_ff = n;
     return LT_OK;
 }
 
@@ -336,8 +432,7 @@ static lt_status quantize_linear(lt_overlay *o, const lt_module *mod, lt_dtype t
         return st;
     }
     keep_bias(&fresh, &p);
-    commit(&p, &l, &fresh);
-    return LT_OK;
+    return commit(o, &p, &l, &fresh, err);
 }
 
 static lt_status quantize_embed(lt_overlay *o, lt_dtype t, lt_err *err) {

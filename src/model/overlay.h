@@ -24,7 +24,11 @@ lt_status lt_overlay_keep_ff(lt_overlay *o, size_t layer, const size_t *index, s
 /* Stores the weights of every linear and the embedding as dtype (q8_0, bf16 ...); norms and biases stay. Rows not a
  * multiple of the block are LT_EUNSUPPORTED naming the tensor. */
 lt_status lt_overlay_quantize(lt_overlay *o, lt_dtype dtype, lt_err *err);
-/* Back to the base's module. */
+/* Parts: module may be a part of a fused matrix, "<module>#<part>". The first that is replaced sets its siblings apart:
+ * they become linears of their own, "<module>.<part>", views of what they were. LT_EUNSUPPORTED: the matrix has been
+ * replaced as a whole. The same without a replacement: */
+lt_status lt_overlay_set_apart(lt_overlay *o, const char *module, lt_err *err);
+/* Back to the base's module; a matrix none of whose parts is replaced is whole again. */
 lt_status lt_overlay_restore(lt_overlay *o, const char *module, lt_err *err);
 
 #endif

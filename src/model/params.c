@@ -8,31 +8,74 @@
 
 /* ---- linears ---- */
 
-bool lt_model_module(const lt_model *m, size_t i, lt_module *out) {
-    for (size_t layer = 0; layer < m->config.n_layers; layer++) {
-        for (size_t r = 0; r < m->family->n_tensors; r++) {
-            const lt_map_row *row = &m->family->tensors[r];
-            if (row->slot >= LT_N_LINEAR_SLOTS || !lt_linear_present(&m->layer[layer].linear[row->slot]) || i-- > 0)
-                continue;
-            *out = (lt_module){ &m->layer[layer].linear[row->slot], (int)layer, row->slot, row };
-            return true;
-        }
-    }
-    if (i > 0 || !lt_linear_present(&m->head)) return false;
-    *out = (lt_module){ &m->head, -1, LT_SLOT_HEAD, NULL };
-    for (size_t r = 0; r < m->family->n_tensors; r++)
-        if (m->family->tensors[r].slot == LT_SLOT_HEAD) out->row = &m->family->tensors[r];
+/* Slot k of a row: its own, then those of its parts, which are there where it is stored in parts. */
+static bool slot_of(const lt_map_row *row, size_t k, lt_slot *slot) {
+    if (row->slot >= LT_N_LINEAR_SLOTS || k > (row->fused ? row->fused->n_parts : 0)) return false;
+    *slot = k == 0 ? row->slot : row->fused->part[k - 1].slot;
     return true;
 }
 
-bool lt_model_find_module(const lt_model *m, const char *name, lt_module *out) {
-    lt_module mod;
-    for (size_t i = 0; lt_model_module(m, i, &mod); i++) {
-        if (strcmp(mod.linear->name, name) != 0) continue;
-        *out = mod;
+static bool pick_row(const lt_model *m, size_t layer, const lt_map_row *row, size_t *left, lt_module *out) {
+    lt_slot slot;
+    for (size_t k = 0; slot_of(row, k, &slot); k++) {
+        const lt_linear *l = &m->layer[layer].linear[slot];
+        if (!lt_linear_present(l) || (*left)-- > 0) continue;
+        *out = (lt_module){ l, (int)layer, slot, row };
         return true;
     }
     return false;
+}
+
+bool lt_model_module(const lt_model *m, size_t i, lt_module *out) {
+    for (size_t layer = 0; layer < m->config.n_layers; layer++)
+        for (size_t r = 0; r < m->family->n_tensors; r++)
+            if (pick_row(m, layer, &m->family->tensors[r], &i, out)) return true;
+    if (i > 0 || !lt_linear_present(&m->head)) return false;
+    *out = (lt_module){ &m->head, -1, LT_SLOT_HEAD, lt_family_row(m->family, LT_SLOT_HEAD) };
+    return true;
+}
+
+bool lt_module_part(const lt_module *fused, size_t i, lt_module *out) {
+    const lt_layout *layout = fused->linear->layout;
+    if (!layout || !layout->part || i >= layout->n_parts || layout->part[i].whole != fused->linear) return false;
+    *out = (lt_module){ &layout->part[i], fused->layer, fused->row->fused->part[i].slot, fused->row };
+    return true;
+}
+
+bool lt_module_is_apart(const lt_module *m) {
+    return m->row && m->row->fused && m->slot != m->row->slot && !m->linear->whole;
+}
+
+bool lt_module_is(const lt_module *m, const char *name) {
+    const char *own = m->linear->name, *dot = strrchr(own, '.'), *part = strchr(name, '#');
+    if (strcmp(own, name) == 0) return true;
+    return part && dot && lt_module_is_apart(m) && dot - own == part - name &&
+           strncmp(own, name, (size_t)(dot - own)) == 0 && strcmp(dot + 1, part + 1) == 0;
+}
+
+bool lt_model_find_module(const lt_model *m, const char *name, lt_module *out) {
+    lt_module mod, part;
+    const bool address = strchr(name, '#') != NULL;
+    for (size_t i = 0; lt_model_module(m, i, &mod); i++) {
+        if (lt_module_is(&mod, name)) return *out = mod, true;
+        for (size_t k = 0; address && lt_module_part(&mod, k, &part); k++)
+            if (strcmp(part.linear->name, name) == 0) return *out = part, true;
+    }
+    return false;
+}
+
+const lt_linear *lt_model_slot(const lt_model *m, size_t layer, lt_slot slot) {
+    const lt_linear *own = &m->layer[layer].linear[slot];
+    if (lt_linear_present(own)) return own;
+    for (size_t r = 0; r < m->family->n_tensors; r++) {
+        const lt_map_row *row = &m->family->tensors[r];
+        if (!row->fused) continue;
+        const lt_module whole = { &m->layer[layer].linear[row->slot], (int)layer, row->slot, row };
+        lt_module part;
+        for (size_t i = 0; lt_module_part(&whole, i, &part); i++)
+            if (part.slot == slot) return part.linear;
+    }
+    return NULL;
 }
 
 bool lt_model_linear(const lt_model *m, size_t i, const lt_linear **out) {

@@ -152,10 +152,39 @@ static json_t *lowrank_record(const saver *s, const lt_module *mod) {
                      lt_save_has_bias(&s->list, mod));
 }
 
+/* A fused matrix that is stored in parts: their rows in order, and in how many runs they alternate. */
+static json_t *parts_record(const saver *s, const lt_module *mod) {
+    const lt_fused *fused = mod->row->fused;
+    const lt_layer *layer = &s->list.m->layer[mod->layer];
+    json_t *parts = json_array(), *rows = json_array();
+    for (size_t i = 0; parts && rows && i < fused->n_parts; i++) {
+        json_array_append_new(parts, json_string(fused->part[i].name));
+        json_array_append_new(rows, json_integer((json_int_t)lt_linear_out(&layer->linear[fused->part[i].slot])));
+    }
+    return json_pack("{s:o, s:o, s:I}", "parts", parts, "rows", rows, "groups",
+                     (json_int_t)(fused->by_head ? s->list.m->config.layer[mod->layer].n_k_heads : 1));
+}
+
+static int set_parts(const saver *s, json_t *j) {
+    char module[256];
+    lt_module mod;
+    json_t *all = json_object();
+    int bad = !all;
+    for (size_t i = 0; lt_model_module(s->list.m, i, &mod); i++) {
+        if (!lt_module_is_apart(&mod) || mod.slot != mod.row->fused->part[0].slot) continue;
+        bad |= !lt_map_name(module, sizeof module, mod.row->hf, (size_t)mod.layer) ||
+               json_object_set_new(all, module, parts_record(s, &mod));
+    }
+    (void)json_object_del(j, "low_rank_parts");
+    if (json_object_size(all) > 0) bad |= json_object_set(j, "low_rank_parts", all);
+    json_decref(all);
+    return bad;
+}
+
 static int set_lowrank(const saver *s, json_t *j) {
     lt_module mod;
     json_t *modules = json_object(), *ranks = json_object();
-    int bad = !modules || !ranks;
+    int bad = !modules || !ranks || set_parts(s, j);
     for (size_t i = 0; lt_model_module(s->list.m, i, &mod); i++) {
         const size_t r = lt_linear_rank(mod.linear);
         if (r == 0) continue;
@@ -176,7 +205,7 @@ static int set_lowrank(const saver *s, json_t *j) {
 static int set_stock(const saver *s, json_t *j) {
     static const char *const fields[] = { "low_rank_schema",  "low_rank_format_version", "low_rank_method",
                                           "low_rank_modules", "truncation_ranks",        "is_compressed",
-                                          "auto_map" };
+                                          "auto_map",         "low_rank_parts" };
     const char *type = json_string_value(json_object_get(j, "model_type"));
     const bool lowrank =
         json_object_get(j, "low_rank_modules") || json_object_get(j, "truncation_ranks") ||

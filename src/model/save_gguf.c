@@ -19,15 +19,9 @@ typedef struct saver {
 
 /* ---- tensors: names and types of GGUF ---- */
 
-static const lt_map_row *row_of(const lt_model *m, lt_slot slot) {
-    for (size_t i = 0; i < m->family->n_tensors; i++)
-        if (m->family->tensors[i].slot == slot) return &m->family->tensors[i];
-    return NULL;
-}
-
 static lt_status rename_item(const saver *s, lt_save_item *it, lt_err *err) {
     char name[160];
-    const lt_map_row *row = row_of(s->list.m, it->slot);
+    const lt_map_row *row = lt_family_row(s->list.m->family, it->slot);
     const char *suffix = strrchr(it->name, '.');
     if (!row || !row->gguf)
         return lt_fail(err, LT_EUNSUPPORTED, "GGUF of %s has no such tensor (%s)", s->arch, it->name);

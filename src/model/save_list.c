@@ -98,12 +98,60 @@ static lt_status add_bias(lt_save_list *s, const lt_module *mod, const char *suf
     return add(s, lt_asprintf("%s%s", l->name, suffix), it, err);
 }
 
+/* What a fused matrix and its bias share as items, mod being one of its parts. */
+static lt_save_item joined(const lt_save_list *s, const lt_module *mod) {
+    const lt_layer *layer = &s->m->layer[mod->layer];
+    lt_save_item it = { .layer = mod->layer,
+                        .slot = mod->row->slot,
+                        .source = LT_SAVE_JOIN,
+                        .n_parts = mod->row->fused->n_parts,
+                        .groups = mod->row->fused->by_head ? s->m->config.layer[mod->layer].n_k_heads : 1 };
+    for (size_t i = 0; i < it.n_parts; i++) it.part[i] = &layer->linear[mod->row->fused->part[i].slot];
+    it.stored = it.part[0]->stage[it.part[0]->n_stages - 1].w.t.dtype;
+    return it;
+}
+
+static size_t joined_rows(const lt_save_item *it) {
+    size_t rows = 0;
+    for (size_t i = 0; i < it->n_parts; i++) rows += lt_linear_out(it->part[i]);
+    return rows;
+}
+
+/* Parts stored apart, where the output has them in one matrix: the last of them brings the whole. */
+static lt_status add_joined(lt_save_list *s, const lt_module *mod, lt_err *err) {
+    const lt_fused *fused = mod->row->fused;
+    lt_save_item it = joined(s, mod), bias = it;
+    char module[256];
+    if (mod->slot != fused->part[fused->n_parts - 1].slot) return LT_OK;
+    if (!lt_map_name(module, sizeof module, mod->row->hf, (size_t)mod->layer))
+        return lt_fail(err, LT_EINTERNAL, "tensor name is too long (%s)", mod->row->hf);
+    const size_t out = joined_rows(&it), in = lt_linear_in(mod->linear);
+    it.in_out = mod->row->in_out;
+    it.rank = 2;
+    it.size[0] = it.in_out ? in : out;
+    it.size[1] = it.in_out ? out : in;
+    LT_TRY(add(s, lt_asprintf("%s.weight", module), it, err));
+    bool any = false;
+    for (size_t i = 0; i < bias.n_parts; i++) {
+        if (bias.part[i]->bias.name) bias.stored = bias.part[i]->bias.t.dtype;
+        any |= bias.part[i]->bias.name != NULL;
+    }
+    if (any && !must_have_bias(s, mod->row))
+        return lt_fail(err, LT_EUNSUPPORTED, "a dense %s cannot hold a bias here (%s)", s->m->family->name, module);
+    if (!any && !must_have_bias(s, mod->row)) return LT_OK;
+    bias.rank = 1;
+    bias.size[0] = out, bias.size[1] = 1;
+    return add(s, lt_asprintf("%s.bias", module), bias, err);
+}
+
 static lt_status add_module(lt_save_list *s, const lt_module *mod, lt_err *err) {
     static const struct {
         const char *a, *b, *bias;
     } names[] = { [LT_FORM_ABLINEAR] = { ".ALinear.weight", ".BLinear.weight", ".ALinear.bias" },
                   [LT_FORM_AB] = { ".A", ".B", ".bias" } };
     const lt_linear *l = mod->linear;
+    if (s->form == LT_FORM_DENSE && lt_module_is_apart(mod)) return add_joined(s, mod, err);
+    if (lt_module_is_apart(mod)) s->factored = true; /* a form of ours, whatever the parts are */
     if (lt_linear_rank(l) == 0 && l->stage[0].in_out != (mod->row && mod->row->in_out))
         LT_TRY(add_turned(s, mod, err));
     else if (lt_linear_rank(l) == 0)
@@ -324,6 +372,59 @@ static lt_status write_turned(const sink *k, const lt_save_item *it, lt_err *err
     return st == LT_OK ? progress(k, it->bytes, err) : st;
 }
 
+/* Row i of a part, in the whole: the parts of a group lie one after another. */
+static size_t joined_row(const lt_save_item *it, size_t part, size_t i) {
+    const size_t each = lt_linear_out(it->part[part]) / it->groups;
+    size_t before = 0;
+    for (size_t k = 0; k < part; k++) before += lt_linear_out(it->part[k]) / it->groups;
+    return i / each * (joined_rows(it) / it->groups) + before + i % each;
+}
+
+/* [out, in] f64 of a linear, whatever it is made of. */
+static double *values_of(const sink *k, const lt_linear *l) {
+    const size_t out = lt_linear_out(l), in = lt_linear_in(l), rank = lt_linear_rank(l);
+    double *b = widen(&l->stage[0].w.t, 0), *a = rank ? widen(&l->stage[1].w.t, 0) : NULL;
+    if (rank == 0 && !l->stage[0].in_out) return b;
+    double *w = b && (a || !rank) ? lt_calloc(lt_max_size(1, out * in), sizeof *w) : NULL;
+    if (w && rank) lt_gemm_f64(k->s->team, false, false, out, in, rank, 1.0, a, rank, b, in, 0.0, w, in);
+    for (size_t i = 0; w && !rank && i < out; i++)
+        for (size_t j = 0; j < in; j++) w[i * in + j] = b[j * out + i];
+    lt_free(a);
+    lt_free(b);
+    return w;
+}
+
+static lt_status join_part(double *whole, const sink *k, const lt_save_item *it, size_t part, lt_err *err) {
+    const lt_linear *l = it->part[part];
+    const size_t out = lt_linear_out(l), in = it->rank == 1 ? 1 : lt_linear_in(l);
+    if (it->rank == 1 && !l->bias.name) return LT_OK; /* zeros */
+    double *w = it->rank == 1 ? widen(&l->bias.t, 0) : values_of(k, l);
+    if (!w) return lt_fail(err, LT_ENOMEM, "out of memory (save: %s)", it->name);
+    for (size_t i = 0; i < out; i++) memcpy(whole + joined_row(it, part, i) * in, w + i * in, in * sizeof *whole);
+    lt_free(w);
+    return LT_OK;
+}
+
+static lt_status write_joined(const sink *k, const lt_save_item *it, lt_err *err) {
+    const size_t out = joined_rows(it), in = it->rank == 1 ? 1 : lt_linear_in(it->part[0]);
+    const size_t rows = it->rank == 1 ? 1 : it->size[0], cols = it->rank == 1 ? out : it->size[1];
+    if (!k->s->team) LT_TRY(lt_team_create(&k->s->team, k->s->ctx ? k->s->ctx->threads : 1, NULL, err));
+    double *whole = lt_calloc(lt_max_size(1, out * in), sizeof *whole);
+    float *buf = lt_calloc(2 * lt_max_size(1, cols), sizeof *buf);
+    void *row = lt_malloc(lt_max_size(1, it->bytes / rows));
+    lt_status st = whole && buf && row ? LT_OK : lt_fail(err, LT_ENOMEM, "out of memory (save: %s)", it->name);
+    for (size_t i = 0; i < it->n_parts && st == LT_OK; i++) st = join_part(whole, k, it, i, err);
+    for (size_t r = 0; r < rows && st == LT_OK; r++)
+        st = lt_round_row(row, it->dtype, whole + r * (it->in_out ? 1 : cols), it->in_out ? in : 1, cols, buf)
+                 ? k->put(k->to, row, it->bytes / rows, err)
+                 : lt_fail(err, LT_EDATA, "weight is not finite as %s (%s: row %zu)", lt_dtype_get(it->dtype)->name,
+                           it->name, r);
+    lt_free(whole);
+    lt_free(buf);
+    lt_free(row);
+    return st == LT_OK ? progress(k, it->bytes, err) : st;
+}
+
 static lt_status write_zero(const sink *k, const lt_save_item *it, lt_err *err) {
     void *zero = lt_calloc(1, lt_max_size(1, it->bytes));
     if (!zero) return lt_fail(err, LT_ENOMEM, "out of memory (save: %s)", it->name);
@@ -345,6 +446,8 @@ lt_status lt_save_item_write(lt_save_list *s, const lt_save_item *it, lt_save_pu
         return write_product(&k, it, err);
     case LT_SAVE_ZERO:
         return write_zero(&k, it, err);
+    case LT_SAVE_JOIN:
+        return write_joined(&k, it, err);
     }
     return LT_OK;
 }

@@ -8,18 +8,21 @@
 
 #include "model/save.h"
 
-/* TURN: a matrix whose stored rows are written as columns (Conv1D, from a container that turned it around) */
-typedef enum lt_save_source { LT_SAVE_COPY, LT_SAVE_TURN, LT_SAVE_PRODUCT, LT_SAVE_ZERO } lt_save_source;
+/* TURN: a matrix whose stored rows are written as columns (Conv1D, from a container that turned it around). JOIN: a
+ * fused matrix, or its bias, of parts that are stored apart, each dense or factored. */
+typedef enum lt_save_source { LT_SAVE_COPY, LT_SAVE_TURN, LT_SAVE_PRODUCT, LT_SAVE_ZERO, LT_SAVE_JOIN } lt_save_source;
 typedef struct lt_save_item {
     char *name;
     int layer; /* -1: outside the layers */
     lt_slot slot;
     lt_save_source source;
-    const lt_param *param;   /* copy, turn */
-    const lt_linear *linear; /* product of its two stages */
-    bool in_out;             /* product: written transposed */
-    lt_dtype stored, dtype;  /* of the source; as written */
-    size_t head_dim;         /* not 0: rows in interleaved rotary order, heads of that width */
+    const lt_param *param;    /* copy, turn */
+    const lt_linear *linear;  /* product of its two stages */
+    bool in_out;              /* product, join: written transposed */
+    const lt_linear *part[3]; /* join, in the order of the rows */
+    size_t n_parts, groups;   /* groups > 1: the parts alternate (nn/linear.h) */
+    lt_dtype stored, dtype;   /* of the source; as written */
+    size_t head_dim;          /* not 0: rows in interleaved rotary order, heads of that width */
     int rank;
     size_t size[2], bytes, shard;
 } lt_save_item;

@@ -29,14 +29,17 @@ typedef struct lt_layout_part {
 typedef struct lt_layout {
     const lt_layout_part *parts;
     size_t n_parts, groups; /* groups >= 1 divides the rows of every part */
+    const struct lt_linear
+        *part; /* [n_parts] each as a linear of its own, a view (model/parts.h); NULL: there are none */
 } lt_layout;
 typedef struct lt_linear {
     const char *name; /* module: "model.layers.3.mlp.up_proj" */
     lt_stage stage[2];
-    int n_stages;            /* 0: absent */
-    lt_param bias;           /* bias.name NULL: none */
-    const lt_layout *layout; /* NULL: not fused */
-    double softcap;          /* of an output head: logits are cap tanh(l / cap); 0: none. lt_linear_fwd leaves it out */
+    int n_stages;                  /* 0: absent */
+    lt_param bias;                 /* bias.name NULL: none */
+    const lt_layout *layout;       /* NULL: not fused */
+    const struct lt_linear *whole; /* of a view of some rows: the fused matrix they lie in; NULL: no view */
+    double softcap; /* of an output head: logits are cap tanh(l / cap); 0: none. lt_linear_fwd leaves it out */
 } lt_linear;
 size_t lt_linear_in(const lt_linear *l);
 size_t lt_linear_out(const lt_linear *l);

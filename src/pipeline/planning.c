@@ -118,6 +118,7 @@ lt_status lt_planning_make(lt_plan *p, const lt_call_ctx *c, const lt_subject *s
                       .allow_dense = lt_arg_flag(a, "allow-dense"),
                       .align = (size_t)lt_arg_int(a, "align"),
                       .include_head = include_head,
+                      .parts = lt_arg_flag(a, "parts"),
                       .frontier = frontier,
                       .target_loader = lt_arg_string(a, "for"),
                       .team = c->team,

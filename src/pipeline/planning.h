@@ -51,6 +51,15 @@
         { "align", LT_OPT_INT, "1", 1, 4096, NULL, false, "N", "ranks are multiples of N" },                               \
         { "include", LT_OPT_STRING, NULL, 0, 0, NULL, true, "REGEX", "cut only modules whose name matches" },              \
         { "exclude", LT_OPT_STRING, NULL, 0, 0, NULL, true, "REGEX", "leave modules whose name matches alone" },           \
+        { "parts",                                                                                                         \
+          LT_OPT_FLAG,                                                                                                     \
+          "false",                                                                                                         \
+          0,                                                                                                               \
+          0,                                                                                                               \
+          NULL,                                                                                                            \
+          false,                                                                                                           \
+          NULL,                                                                                                            \
+          "cut q, k, v (gate, up) of a fused matrix apart, each with its own rank; --include 'c_attn#q' names one" },      \
         { "param",                                                                                                         \
           LT_OPT_STRING,                                                                                                   \
           NULL,                                                                                                            \

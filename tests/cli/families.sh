@@ -22,17 +22,4 @@ for name in mistral qwen2 qwen3 gpt2 gpt2-untied opt opt-350m neox-parallel neox
     grep -q "low_rank" "$dense/config.json" && fail "$name: low-rank fields in a stock config"
 done
 expect 0 "gemma3_text" "$LATHE" list
-
-# a part of a fused matrix has no factors of its own: refused wherever it is named
-part='{"format": "lathe-plan/1", "cuts": [{"kind": "rank", "module": "transformer.h.0.attn.c_attn#%s", "rank": 5, "metric": "weight"}]}'
-printf "$part" q >part.json && printf "$part" gate >unknown.json
-printf '{"transformer.h.0.attn.c_attn#v": {"r": 5}}' >ranks.json
-expect 6 "name the whole, transformer.h.0.attn.c_attn (plan: transformer.h.0.attn.c_attn#q)" "$LATHE" apply "$models/gpt2" --plan part.json -o x
-one_error_line
-expect 6 "name the whole" "$LATHE" plan "$models/gpt2" --check part.json
-expect 3 "no such linear" "$LATHE" apply "$models/gpt2" --plan unknown.json -o x
-expect 6 "name the whole" "$LATHE" plan "$models/gpt2" --method weight_svd --ranks ranks.json -o x
-for option in --include --exclude; do
-    expect 6 "name the whole (pattern: c_attn#q)" "$LATHE" plan "$models/gpt2" --method weight_svd --keep linears=0.7 $option 'c_attn#q' -o x
-done
 done_testing

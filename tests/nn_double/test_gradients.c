@@ -232,7 +232,7 @@ static lt_var run_take_cols(subject *s, const lt_var *in) {
 
 static lt_var run_take_part(subject *s, const lt_var *in) {
     static const lt_layout_part parts[] = { { "q", 3 }, { "k", 3 }, { "v", 3 } };
-    static const lt_layout layout = { parts, 3, 3 };
+    static const lt_layout layout = { parts, 3, 3, NULL };
     return lt_take_part(s->f.x, in[0], &layout, 1);
 }
 
