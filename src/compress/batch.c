@@ -243,6 +243,7 @@ static lt_status load_own(own *o, lt_lowrank_in *in, const lt_lowrank_job *j, co
     in->bias = o->bias;
     in->left = o->left;
     in->damping = j->how.damping;
+    in->nested = j->nested;
     in->out_gram = o->out_gram;
     in->project = j->how.metric == LT_METRIC_PROJECTED;
     return LT_OK;

@@ -23,6 +23,7 @@ typedef struct lt_lowrank_job {
     bool affine; /* where the metric may be centred */
     lt_balance balance;
     size_t rank;  /* of a fit; 0: the spectrum is wanted */
+    bool nested;  /* fit: lowrank.h */
     bool measure; /* fit: also the error on all outputs, out_error of out_total; needs the Gram */
     double out_error, out_total;
     double *lambda, total;      /* spectrum: [min(m, d)], the caller's memory */

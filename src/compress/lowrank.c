@@ -522,30 +522,42 @@ static lt_status bias_delta_of(double *delta, const double *a, const double *b, 
     return LT_OK;
 }
 
-/* b <- b P_S, P_S the projector on the r top eigenvectors of C */
-static lt_status project_inputs(double *b, size_t r, const problem *p, lt_err *err) {
-    const size_t d = p->d;
-    double *c = NULL, *v = NULL, *w = NULL, *t = NULL;
+lt_status lt_lowrank_top_inputs(double *v, size_t r, const lt_metric_form *form, lt_err *err) {
+    const size_t d = form->d;
+    double *c = NULL, *w = NULL;
     lt_status st;
-    LT_REQUIRE(err, p->form, "low rank: projecting needs the inputs' Gram");
     LT_GO(new_matrix(&c, d, d, err));
-    LT_GO(new_matrix(&v, r, d, err));
     LT_GO(new_matrix(&w, d, 1, err));
-    LT_GO(new_matrix(&t, r, r, err));
-    memcpy(c, p->form->c, d * d * sizeof *c);
-    LT_GO(eigh(d, c, w, v, r, err));
-    lt_gemm_f64_serial(false, true, r, r, d, 1.0, b, d, v, d, 0.0, t, r);
-    lt_gemm_f64_serial(false, false, r, d, r, 1.0, t, r, v, d, 0.0, b, d);
+    memcpy(c, form->c, d * d * sizeof *c);
+    st = eigh(d, c, w, v, r, err);
 done:
     lt_free(c);
-    lt_free(v);
     lt_free(w);
-    lt_free(t);
     return st;
 }
 
-/* a <- R⁻¹ a, made orthonormal again: a = Q S, b <- S b */
-static lt_status undo_left(double *a, double *b, size_t r, const problem *p, lt_err *err) {
+lt_status lt_lowrank_project_inputs(double *b, size_t r, size_t d, const double *v, lt_err *err) {
+    double *t;
+    LT_TRY(new_matrix(&t, r, r, err));
+    lt_gemm_f64_serial(false, true, r, r, d, 1.0, b, d, v, d, 0.0, t, r);
+    lt_gemm_f64_serial(false, false, r, d, r, 1.0, t, r, v, d, 0.0, b, d);
+    lt_free(t);
+    return LT_OK;
+}
+
+/* b <- b P_S, P_S the projector on the r top eigenvectors of C */
+static lt_status project_inputs(double *b, size_t r, const problem *p, lt_err *err) {
+    double *v;
+    LT_REQUIRE(err, p->form, "low rank: projecting needs the inputs' Gram");
+    LT_TRY(new_matrix(&v, r, p->d, err));
+    lt_status st = lt_lowrank_top_inputs(v, r, p->form, err);
+    if (st == LT_OK) st = lt_lowrank_project_inputs(b, r, p->d, v, err);
+    lt_free(v);
+    return st;
+}
+
+/* a <- R⁻¹ a; unless it is to stay nested, made orthonormal again: a = Q S, b <- S b */
+static lt_status undo_left(double *a, double *b, size_t r, bool nested, const problem *p, lt_err *err) {
     const size_t m = p->m, d = p->d;
     double *whole = NULL, *s = NULL, *t = NULL;
     lt_status st;
@@ -554,6 +566,7 @@ static lt_status undo_left(double *a, double *b, size_t r, const problem *p, lt_
     LT_GO(new_matrix(&t, r, d, err));
     lt_gemm_f64_serial(false, false, m, r, m, 1.0, p->unleft, m, a, r, 0.0, whole, r);
     memcpy(a, whole, m * r * sizeof *a);
+    if (nested) goto done;
     LT_GO(lt_orth_serial(m, r, a, err));
     lt_gemm_f64_serial(true, false, r, r, m, 1.0, a, r, whole, r, 0.0, s, r);
     lt_gemm_f64_serial(false, false, r, d, r, 1.0, s, r, b, d, 0.0, t, d);
@@ -589,7 +602,7 @@ lt_status lt_lowrank_fit(double *a, double *b, double *bias_delta, double *error
     lt_gemm_f64_serial(true, false, rank, in->d, in->m, 1.0, a, rank, p.w, in->d, 0.0, b, in->d);
     if (in->project) LT_GO(project_inputs(b, rank, &p, err));
     LT_GO(error_left(error, lambda, rank, in, a, b, &p, err));
-    if (p.unleft) LT_GO(undo_left(a, b, rank, &p, err));
+    if (p.unleft) LT_GO(undo_left(a, b, rank, in->nested, &p, err));
     if (bias_delta && p.form && p.form->affine) LT_GO(bias_delta_of(bias_delta, a, b, rank, in->w, &p, err));
     if (in->balance == LT_BALANCE_BALANCED) LT_GO(lt_lowrank_balance(a, b, in->m, in->d, rank, err));
 done:

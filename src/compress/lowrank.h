@@ -77,10 +77,16 @@ typedef struct lt_lowrank_in {
     bool project;           /* B = A'W P_S, P_S the top directions of C */
     const double *left;     /* packed Γ [m(m+1)/2]; NULL: identity */
     double damping;         /* of Γ */
+    bool nested; /* with left: A = R⁻¹U as found, not made orthonormal: its first k columns and B's first k
+                    rows are the fit of rank k, as they always are without left */
 } lt_lowrank_in;
 /* Eigenvalues of W M Wᵀ, descending, min(m, d) of them; total = tr(W C Wᵀ), uncentred also when affine: what errors are
  * relative to. Serial: run many in parallel. LT_EDATA: a weight or Gram entry is not finite. */
 lt_status lt_lowrank_spectrum(double *lambda, double *total, const lt_lowrank_in *in, lt_err *err);
+/* v [r, d]: the top eigenvectors of the form's C, as rows. Serial. */
+lt_status lt_lowrank_top_inputs(double *v, size_t r, const lt_metric_form *form, lt_err *err);
+/* b [r, d] <- b VᵀV with the first r rows of v: P_S. Serial. */
+lt_status lt_lowrank_project_inputs(double *b, size_t r, size_t d, const double *v, lt_err *err);
 /* a [m, r], b [r, d]; bias_delta [m] when affine else NULL; *error = sum of the lambda left out, or where that is not
  * the error (bias, project) tr((W - AB) C (W - AB)ᵀ). 1 <= r <= min(m, d). Serial. */
 lt_status lt_lowrank_fit(double *a, double *b, double *bias_delta, double *error, size_t rank, const lt_lowrank_in *in,

@@ -8,7 +8,7 @@
 /* Nested factors of one module: A [m, r], B [r, d], and what a new bias needs. */
 typedef struct nested {
     size_t m, d, r;
-    float *a, *b;
+    float *a, *b, *v;           /* v [r, d]: top inputs, where B is projected on as many of them; NULL: it is not */
     double *w_mu, *b_mu, *bias; /* W mu [m], B mu [r], the module's own bias [m]; NULL: the bias stays */
 } nested;
 
@@ -26,7 +26,7 @@ void lt_trial_destroy(lt_trial *t) {
     if (!t) return;
     for (size_t i = 0; t->of && i < t->n; i++) {
         nested *f = &t->of[i];
-        lt_free(f->a), lt_free(f->b), lt_free(f->w_mu), lt_free(f->b_mu), lt_free(f->bias);
+        lt_free(f->a), lt_free(f->b), lt_free(f->v), lt_free(f->w_mu), lt_free(f->b_mu), lt_free(f->bias);
     }
     lt_free(t->of);
     lt_free(t->last);
@@ -58,7 +58,16 @@ static lt_status keep_bias(nested *f, const lt_lowrank_job *j, lt_err *err) {
     return lt_module_bias(f->bias, j->linear, err);
 }
 
+static lt_status keep_inputs(nested *f, const lt_lowrank_job *j, lt_err *err) {
+    double *v = lt_calloc(f->r * f->d, sizeof *v);
+    lt_status st = v ? lt_lowrank_top_inputs(v, f->r, j->form, err) : no_memory(j->linear->name, err);
+    f->v = st == LT_OK ? narrow(v, f->r * f->d) : NULL;
+    lt_free(v);
+    return st == LT_OK && !f->v ? no_memory(j->linear->name, err) : st;
+}
+
 typedef struct collecting {
+    bool project;
     lt_trial *t;
     const size_t *module; /* of each job */
     size_t n;
@@ -71,21 +80,26 @@ static lt_status keep(void *user, const lt_lowrank_job *j, lt_err *err) {
     f->a = narrow(j->a, f->m * f->r);
     f->b = narrow(j->b, f->r * f->d);
     if (!f->a || !f->b) return no_memory(j->linear->name, err);
+    if (c->project) LT_TRY(keep_inputs(f, j, err));
     return j->affine ? keep_bias(f, j, err) : LT_OK;
 }
 
 static lt_status decompose(lt_trial *t, const lt_lowrank_how *how, bool affine, lt_err *err) {
     lt_lowrank_job *jobs = lt_calloc(t->n + 1, sizeof *jobs);
     size_t *module = lt_calloc(t->n + 1, sizeof *module), n = 0;
+    const bool project = how->metric == LT_METRIC_PROJECTED; /* of the fit of "input": the same U */
+    lt_lowrank_how as = *how;
+    if (project) as.metric = LT_METRIC_INPUT;
     lt_status st = jobs && module ? LT_OK : lt_fail(err, LT_ENOMEM, "plan: no memory for %zu modules", t->n);
     for (size_t i = 0; st == LT_OK && i < t->n; i++) {
         const lt_linear *l = t->targets->module[i].linear;
         const size_t r = lt_break_even_rank(lt_linear_out(l), lt_linear_in(l));
         if (r == 0) continue;
         module[n] = i;
-        jobs[n++] = (lt_lowrank_job){ .linear = l, .how = *how, .affine = affine && lt_has_bias(l), .rank = r };
+        jobs[n++] =
+            (lt_lowrank_job){ .linear = l, .how = as, .affine = affine && lt_has_bias(l), .nested = true, .rank = r };
     }
-    collecting c = { t, module, 0 };
+    collecting c = { project, t, module, 0 };
     const lt_batch_in batch = { t->in->stats, t->in->team, t->in->ctx, "decompose", keep, &c };
     if (st == LT_OK) st = lt_lowrank_batch(jobs, n, &batch, err);
     lt_free(jobs);
@@ -96,9 +110,6 @@ static lt_status decompose(lt_trial *t, const lt_lowrank_how *how, bool affine, 
 lt_status lt_trial_create(lt_trial **out, const lt_plan_in *in, const lt_targets *targets, const lt_lowrank_how *how,
                           bool affine, lt_err *err) {
     if (!in->probe) return lt_fail(err, LT_EUSAGE, "ranks must be tried on text: give --probe-data FILE");
-    if (how->left || how->metric == LT_METRIC_PROJECTED)
-        return lt_fail(err, LT_EUNSUPPORTED, "ranks cannot be tried with metric %s%s: its factors are not nested",
-                       lt_metric_name(how->metric), how->left ? " and a left metric" : "");
     lt_trial *t = lt_calloc(1, sizeof *t);
     if (!t) return lt_fail(err, LT_ENOMEM, "plan: out of memory");
     t->in = in;
@@ -133,6 +144,16 @@ static double *bias_at(const nested *f, size_t r) {
     return b;
 }
 
+/* B's first r rows, on the first r inputs. */
+static lt_status project(double *b, const nested *f, size_t r, lt_err *err) {
+    double *v = lt_calloc(r * f->d, sizeof *v);
+    if (!v) return lt_fail(err, LT_ENOMEM, "no memory for factors to try");
+    for (size_t i = 0; i < r * f->d; i++) v[i] = (double)f->v[i];
+    const lt_status st = lt_lowrank_project_inputs(b, r, f->d, v, err);
+    lt_free(v);
+    return st;
+}
+
 static lt_status put(lt_overlay *o, const nested *f, const char *module, size_t r, lt_err *err) {
     LT_REQUIRE(err, r <= f->r, "plan: rank %zu was not decomposed (%s)", r, module);
     double *a = lt_calloc(f->m * r, sizeof *a), *b = lt_calloc(r * f->d, sizeof *b),
@@ -141,6 +162,7 @@ static lt_status put(lt_overlay *o, const nested *f, const char *module, size_t 
     for (size_t i = 0; st == LT_OK && i < f->m; i++)
         for (size_t k = 0; k < r; k++) a[i * r + k] = (double)f->a[i * f->r + k];
     for (size_t i = 0; st == LT_OK && i < r * f->d; i++) b[i] = (double)f->b[i];
+    if (st == LT_OK && f->v) st = project(b, f, r, err);
     if (st == LT_OK) st = lt_overlay_factor(o, module, r, a, b, bias, LT_F32, err);
     lt_free(a);
     lt_free(b);

@@ -2,8 +2,9 @@
 /* compress/trial.h - trying ranks: every module is decomposed once, then any vector of ranks is a model to be scored;
  * private to the room.
  *
- * The factors of one fit at the largest rank hold those of every smaller one (U's columns are nested), so a try costs a
- * copy and a run of the probe. */
+ * The factors of one fit at the largest rank hold those of every smaller one (U's columns are nested; with a left
+ * metric those of R⁻¹U, and P_T W P_S is U's with B's first rows projected on the top inputs), so a try costs a copy
+ * and a run of the probe. */
 #ifndef LT_COMPRESS_TRIAL_H
 #define LT_COMPRESS_TRIAL_H
 
@@ -12,7 +13,7 @@
 #include "compress/targets.h"
 
 typedef struct lt_trial lt_trial;
-/* how must have nested factors (no left metric, no projection): else LT_EUNSUPPORTED. Factors are kept as f32. */
+/* Factors are kept as f32. */
 lt_status lt_trial_create(lt_trial **out, const lt_plan_in *in, const lt_targets *t, const lt_lowrank_how *how,
                           bool affine, lt_err *err);
 void lt_trial_destroy(lt_trial *t);

@@ -148,6 +148,45 @@ static void check_15_two_sided_error_is_the_tail(void **state) {
     }
 }
 
+/* The first rows and columns of one fit are the fits of lower rank: what lets ranks be tried without decomposing again.
+ */
+static void first_columns_are_the_fit_of_that_rank(void **state) {
+    (void)state;
+    static const mode modes[] = { WHITENED, TWO_SIDED, PROJECTED };
+    for (size_t s = 0; s < LT_COUNTOF(layer_shapes); s++) {
+        lt_rng r = test_rng((uint32_t)s);
+        made x = make(s, &r);
+        const size_t m = x.l.m, d = x.l.d, most = lt_min_size(m, d) / 2;
+        for (size_t k = 0; k < LT_COUNTOF(modes); k++) {
+            lt_err err = { 0 };
+            lt_lowrank_in in = mode_in(&x, modes[k]), nested = in;
+            lt_metric_form *form;
+            double *v = test_doubles(most * d);
+            assert_ok(lt_metric_form_create(&form, d, x.l.c, NULL, 0.0, false, true, &err), &err);
+            assert_ok(lt_lowrank_top_inputs(v, most, form, &err), &err);
+            nested.nested = true;
+            nested.project = false;
+            fit all = fit_rank(&nested, most);
+            for (size_t rank = 1; rank <= most; rank += 5) {
+                fit f = fit_rank(&in, rank);
+                double *a = test_doubles(m * rank);
+                for (size_t i = 0; i < m * rank; i++) a[i] = all.a[i / rank * most + i % rank];
+                double *b = test_doubles(rank * d);
+                memcpy(b, all.b, rank * d * sizeof *b);
+                if (modes[k] == PROJECTED) assert_ok(lt_lowrank_project_inputs(b, rank, d, v, &err), &err);
+                double *p = product(a, b, m, d, rank), *q = product(f.a, f.b, m, d, rank);
+                assert_true(test_rel(p, q, m * d) <= 1e-8);
+                lt_free(a), lt_free(b), lt_free(p), lt_free(q);
+                fit_free(&f);
+            }
+            fit_free(&all);
+            lt_metric_form_destroy(form);
+            lt_free(v);
+        }
+        made_free(&x);
+    }
+}
+
 /* Γ = identity: the left metric changes nothing. */
 static void a_left_identity_is_whitened(void **state) {
     (void)state;
@@ -276,6 +315,7 @@ int main(void) {
         cmocka_unit_test(check_08_every_mode_gives_a_low_rank_weight_back),
         cmocka_unit_test(check_11_no_mode_beats_whitened),
         cmocka_unit_test(check_15_two_sided_error_is_the_tail),
+        cmocka_unit_test(first_columns_are_the_fit_of_that_rank),
         cmocka_unit_test(a_left_identity_is_whitened),
         cmocka_unit_test(a_singular_left_metric_fits_without_nan),
         cmocka_unit_test(check_01_the_biased_spectrum_is_that_of_the_biased_outputs),

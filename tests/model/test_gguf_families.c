@@ -101,21 +101,40 @@ static void write_gguf(const gguf_case *c, const char *path, const lt_safetensor
     assert_ok(lt_gguf_writer_commit(w, &err), &err);
 }
 
-/* Every parameter as the folder has it, a turned matrix turned back. */
+/* As the folder has it, a turned matrix turned back. */
+static void same_parameter(const gguf_case *c, const lt_param *p, const lt_param *q) {
+    assert_string_equal(p->name, q->name);
+    const size_t rows = lt_tensor_rows(&p->t), cols = lt_tensor_cols(&p->t);
+    const bool turned = is_turned(c, p->name, p->t.rank);
+    for (size_t r = 0; r < rows; r++)
+        for (size_t k = 0; k < cols; k++) {
+            float x, y;
+            lt_tensor_row_f32(&x, &p->t, r, k, 1);
+            lt_tensor_row_f32(&y, &q->t, turned ? k : r, turned ? r : k, 1);
+            if (!(fabsf(x - y) <= 1.2e-7f)) fail_msg("%s [%zu, %zu]: %g, %g", p->name, r, k, x, y);
+        }
+}
+
+/* So have the parts of fused matrices, in whatever order a container keeps their rows. */
+static void same_parts(const gguf_case *c, const lt_model *a, const lt_model *b) {
+    lt_module ma, mb, pa, pb;
+    for (size_t i = 0; lt_model_module(a, i, &ma); i++) {
+        assert_true(lt_model_module(b, i, &mb));
+        for (size_t k = 0; lt_module_part(&ma, k, &pa); k++) {
+            assert_true(lt_module_part(&mb, k, &pb));
+            assert_int_equal(pa.slot, pb.slot);
+            same_parameter(c, &pa.linear->stage[0].w, &pb.linear->stage[0].w);
+            assert_true((pa.linear->bias.name != NULL) == (pb.linear->bias.name != NULL));
+            if (pa.linear->bias.name) same_parameter(c, &pa.linear->bias, &pb.linear->bias);
+        }
+    }
+}
+
 static void same_parameters(const gguf_case *c, const lt_model *a, const lt_model *b) {
     lt_param_info p, q;
     for (size_t i = 0; lt_model_param(a, i, &p); i++) {
         assert_true(lt_model_param(b, i, &q));
-        assert_string_equal(p.param->name, q.param->name);
-        const size_t rows = lt_tensor_rows(&p.param->t), cols = lt_tensor_cols(&p.param->t);
-        const bool turned = is_turned(c, p.param->name, p.param->t.rank);
-        for (size_t r = 0; r < rows; r++)
-            for (size_t k = 0; k < cols; k++) {
-                float x, y;
-                lt_tensor_row_f32(&x, &p.param->t, r, k, 1);
-                lt_tensor_row_f32(&y, &q.param->t, turned ? k : r, turned ? r : k, 1);
-                if (!(fabsf(x - y) <= 1.2e-7f)) fail_msg("%s [%zu, %zu]: %g, %g", p.param->name, r, k, x, y);
-            }
+        same_parameter(c, p.param, q.param);
     }
     assert_false(lt_model_param(b, lt_model_n_params(a), &q));
 }
@@ -157,6 +176,18 @@ static void saved_as_the_folder(const lt_model *from, const lt_safetensors *st) 
     lt_safetensors_close(saved);
 }
 
+/* So is what was set apart in between. */
+static void joined_as_the_folder(const lt_model *from, const lt_safetensors *st) {
+    lt_module mod, part;
+    lt_overlay *o;
+    lt_err err = { 0 };
+    assert_ok(lt_overlay_create(&o, from, &err), &err);
+    for (size_t i = 0; lt_model_module(from, i, &mod); i++)
+        if (lt_module_part(&mod, 1, &part)) assert_ok(lt_overlay_set_apart(o, part.linear->name, &err), &err);
+    saved_as_the_folder(lt_overlay_model(o), st);
+    lt_overlay_destroy(o);
+}
+
 static void is_the_checkpoint(void **state) {
     const gguf_case *c = *state;
     char rel[96], file[64];
@@ -176,7 +207,9 @@ static void is_the_checkpoint(void **state) {
                 json_number_value(json_object_get(gguf->config.raw, "final_logit_softcapping")) == c->softcap);
     same_parameters(c, hf, gguf);
     if (c->same_logits) same_logits(gguf, dir);
+    same_parts(c, hf, gguf);
     saved_as_the_folder(gguf, st);
+    joined_as_the_folder(gguf, st);
     lt_model_destroy(hf);
     lt_model_destroy(gguf);
     lt_safetensors_close(st);
