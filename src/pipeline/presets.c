@@ -34,17 +34,10 @@ static const lt_preset_value svd_llm_v2[] = {
     { NULL, NULL },
 };
 static const lt_preset_value asvd[] = {
-    { "method", "asvd" },
-    { "methods", "asvd" },
-    { "allocate", "asvd_strs" },
-    { "param", "alpha=0.5" },
-    { "param", "balance=balanced" },
-    { "recipe", "svdllm" },
-    { "max-rows", "32" },
-    { "seq-len", "2048" },
-    { "probe-rows", "32" },
-    { "probe-len", "2048" },
-    { "window", "2048" },
+    { "method", "asvd" },     { "methods", "asvd" },           { "allocate", "asvd_strs" },
+    { "param", "alpha=0.5" }, { "param", "balance=balanced" }, { "recipe", "svdllm" },
+    { "max-rows", "32" },     { "seq-len", "2048" },           { "seed", "233" },
+    { "probe-rows", "32" },   { "probe-len", "2048" },         { "window", "2048" },
     { NULL, NULL },
 };
 static const lt_preset_value swift_svd[] = {
@@ -61,31 +54,30 @@ static const lt_preset_value swift_svd[] = {
     { NULL, NULL },
 };
 static const lt_preset_value utilized_rank[] = {
-    { "method", "utilized" },
-    { "methods", "utilized" },
-    { "param", "energy=0.99" },
-    { "param", "r_min=1" },
-    { "param", "guard=off" },
-    { "param", "affine=off" },
-    { "param", "balance=orth" },
-    { "recipe", "plain" },
-    { "seq-len", "512" },
-    { "max-rows", "1953" },
-    { NULL, NULL },
+    { "method", "utilized" }, { "methods", "utilized" }, { "param", "energy=0.99" },  { "param", "r_min=1" },
+    { "param", "guard=off" }, { "param", "affine=off" }, { "param", "balance=orth" }, { "recipe", "rows" },
+    { "seq-len", "512" },     { "max-rows", "15000" },   { "window", "512" },         { NULL, NULL },
 };
 
 static const char *const of_svd_llm[] = { "sums are f64 (published: f32 sums of f16 activations)",
                                           "a singular Gram takes the eigen route (published: a shift of the diagonal)",
                                           "no LoRA rounds: those are `heal`", NULL };
 static const char *const of_v2[] = { "sums are f64, the fit is the equal one-step form (published: two SVDs)",
-                                     "1 / ln of the loss, the reading by which a large loss is compressed less", NULL };
-static const char *const of_asvd[] = { "calibration windows are drawn as SVD-LLM draws them",
-                                       "sensitivity is measured with factors as they will be applied", NULL };
+                                     "1 / ln of the loss, the reading by which a large loss is compressed less",
+                                     "removed shares are within 0 and 0.95; a role whose loss is not above 1 has "
+                                     "uniform ranks (published: no bounds)",
+                                     NULL };
+static const char *const of_asvd[] = {
+    "sensitivity is measured with factors as they will be applied",
+    "sensitivity is measured on --probe-data (published: on the calibration samples)", NULL
+};
 static const char *const of_swift[] = { "layer importance is the rise of the probe's loss when the layer is cut alone",
-                                        NULL };
+                                        "sums are f64 (published: of the model's dtype)", NULL };
 static const char *const of_utilized[] = {
     "output Grams are bias-free, without padding, f64 (published: with bias, padding, bf16 sums; see utilized_biased)",
-    "text is cut into windows of 512 (published: one row a line, truncated at 512)", NULL
+    "calibration ends after 15000 rows, about 1 M positions of WikiText-2 (published: after 1,000,000 positions)",
+    "factors have the weight's dtype (published: weights are rounded to f16 and written as f32)",
+    "perplexity is of whole windows (published: of rows; `evaluate perplexity --protocol rows_legacy`)", NULL
 };
 
 const lt_method_preset lt_method_presets[] = {
