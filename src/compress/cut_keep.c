@@ -4,31 +4,18 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "compress/cut_words.h"
 #include "compress/drift.h"
 #include "compress/module_weight.h"
 #include "compress/plan.h"
-#include "io/json.h"
 
 typedef struct keep_cut {
     size_t layer, *index, n; /* ascending */
-    bool refit, residual, block;
-    double ridge;
+    lt_cut_drift refit;
     char target[48];
 } keep_cut;
 
 /* ---- reading ---- */
-
-static lt_status check_members(const json_t *j, lt_err *err) {
-    static const char *const known[] = { "kind", "axis", "layer", "index", "refit", "pass", "ridge", "rel_error" };
-    const char *key;
-    json_t *value;
-    json_object_foreach((json_t *)j, key, value) {
-        bool found = false;
-        for (size_t i = 0; i < LT_COUNTOF(known); i++) found |= strcmp(key, known[i]) == 0;
-        if (!found) return lt_fail(err, LT_EDATA, "unknown member \"%s\"", key);
-    }
-    return LT_OK;
-}
 
 static bool read_number(size_t *out, const char **p) {
     size_t v = 0;
@@ -74,27 +61,17 @@ static lt_status read_index(keep_cut *c, const char *text, lt_err *err) {
 }
 
 static lt_status read_cut(keep_cut *c, const json_t *j, lt_err *err) {
-    const char *where = "plan", *axis, *index, *refit, *pass;
+    static const char *const known[] = { "kind", "axis", "layer", "index", "refit", "pass", "ridge", "rel_error" };
+    const char *where = "plan", *axis, *index;
     json_t *layer;
-    LT_TRY(check_members(j, err));
+    LT_TRY(lt_cut_check_members(j, known, LT_COUNTOF(known), err));
     LT_TRY(lt_json_string(&axis, j, "axis", "", where, err));
     if (strcmp(axis, "d_ff") != 0)
         return lt_fail(err, LT_EUNSUPPORTED, "keeps of axis \"%s\" are not supported (d_ff)", axis);
     LT_TRY(lt_json_need(&layer, j, "layer", where, err));
     LT_TRY(lt_json_size(&c->layer, j, "layer", 0, where, err));
     LT_TRY(lt_json_string(&index, j, "index", "", where, err));
-    LT_TRY(lt_json_string(&refit, j, "refit", "none", where, err));
-    LT_TRY(lt_json_string(&pass, j, "pass", "site", where, err));
-    LT_TRY(lt_json_double(&c->ridge, j, "ridge", 0.0, where, err));
-    c->residual = strcmp(refit, "residual") == 0;
-    c->refit = c->residual || strcmp(refit, "drift") == 0;
-    c->block = strcmp(pass, "block") == 0;
-    if (!c->refit && strcmp(refit, "none") != 0)
-        return lt_fail(err, LT_EDATA, "unknown refit \"%s\" (none, drift, residual)", refit);
-    if (!c->block && strcmp(pass, "site") != 0)
-        return lt_fail(err, LT_EDATA, "unknown pass \"%s\" (site, block)", pass);
-    if (!(c->ridge >= 0.0 && c->ridge <= 1.0))
-        return lt_fail(err, LT_EDATA, "ridge %g is not within 0 and 1", c->ridge);
+    LT_TRY(lt_cut_read_drift(&c->refit, j, "refit", "none", err));
     return read_index(c, index, err);
 }
 
@@ -142,7 +119,7 @@ static lt_status keep_check(const lt_cut *cut, const lt_model *m, lt_err *err) {
         const lt_linear *l = &m->layer[c->layer].linear[mlp_slots[i]];
         if (lt_linear_present(l)) LT_TRY(lt_check_dense(l, err));
     }
-    if (c->residual && m->config.block.place != LT_NORM_PRE)
+    if (c->refit.residual && m->config.block.place != LT_NORM_PRE)
         return lt_fail(err, LT_EUNSUPPORTED,
                        "refit \"residual\" is for outputs that are added to the residual stream as they are (plan: %s)",
                        c->target);
@@ -188,8 +165,8 @@ static bool keep_needs_stats(const lt_cut *cut) {
 
 static bool keep_drift(const lt_cut *cut, const lt_model *m, struct lt_drift_item *item) {
     const keep_cut *c = cut->parsed;
-    *item = (lt_drift_item){ .residual = c->residual, .block = c->block, .ridge = c->ridge };
-    return c->refit && lt_model_find_module(m, m->layer[c->layer].linear[LT_SLOT_DOWN].name, &item->module);
+    *item = (lt_drift_item){ .residual = c->refit.residual, .block = c->refit.block, .ridge = c->refit.ridge };
+    return c->refit.on && lt_model_find_module(m, m->layer[c->layer].linear[LT_SLOT_DOWN].name, &item->module);
 }
 
 static lt_status keep_fit(lt_overlay *o, const lt_cut *const *cuts, size_t n, const lt_apply_in *in, lt_err *err) {

@@ -3,40 +3,25 @@
 #include <string.h>
 
 #include "compress/batch.h"
+#include "compress/cut_words.h"
 #include "compress/drift.h"
 #include "compress/lowrank_method.h"
 #include "compress/module_weight.h"
 #include "compress/plan.h"
-#include "io/json.h"
 
 typedef struct rank_cut {
     const char *module; /* in the cut's JSON */
     size_t rank;
     lt_lowrank_how how;
     bool affine, force;
-    bool drift, residual, block; /* target "drift"; "residual": that and what the residual stream lost; pass "block" */
-    double ridge;                /* of those */
-    const char *balance;         /* NULL: by dtype */
+    lt_cut_drift drift;  /* member "target" */
+    const char *balance; /* NULL: by dtype */
     double rel_error;
 } rank_cut;
 
 static const char *module_of(const json_t *j) {
     const char *name = json_string_value(json_object_get(j, "module"));
     return name ? name : "?";
-}
-
-static lt_status check_members(const json_t *j, lt_err *err) {
-    static const char *const known[] = { "kind",    "module",  "rank",      "metric", "target",
-                                         "affine",  "balance", "pass",      "alpha",  "left",
-                                         "damping", "rows",    "rel_error", "force",  "ridge" };
-    const char *key;
-    json_t *value;
-    json_object_foreach((json_t *)j, key, value) {
-        bool found = false;
-        for (size_t i = 0; i < LT_COUNTOF(known); i++) found |= strcmp(key, known[i]) == 0;
-        if (!found) return lt_fail(err, LT_EDATA, "unknown member \"%s\"", key);
-    }
-    return LT_OK;
 }
 
 /* Words and numbers that say what errors are measured in. */
@@ -61,34 +46,26 @@ static lt_status read_how(lt_lowrank_how *how, const json_t *j, lt_err *err) {
 }
 
 static lt_status read_cut(rank_cut *c, const json_t *j, lt_err *err) {
-    const char *where = "plan", *target, *pass;
+    static const char *const known[] = { "kind",    "module",  "rank",      "metric", "target",
+                                         "affine",  "balance", "pass",      "alpha",  "left",
+                                         "damping", "rows",    "rel_error", "force",  "ridge" };
+    const char *where = "plan";
     lt_balance balance;
     json_t *module;
-    LT_TRY(check_members(j, err));
+    LT_TRY(lt_cut_check_members(j, known, LT_COUNTOF(known), err));
     LT_TRY(lt_json_need(&module, j, "module", where, err));
     LT_TRY(lt_json_string(&c->module, j, "module", NULL, where, err));
     LT_TRY(lt_json_size(&c->rank, j, "rank", 0, where, err));
     LT_TRY(read_how(&c->how, j, err));
-    LT_TRY(lt_json_string(&target, j, "target", "original", where, err));
     LT_TRY(lt_json_string(&c->balance, j, "balance", NULL, where, err));
     LT_TRY(lt_json_bool(&c->affine, j, "affine", false, where, err));
     LT_TRY(lt_json_bool(&c->force, j, "force", false, where, err));
     LT_TRY(lt_json_double(&c->rel_error, j, "rel_error", 0.0, where, err));
-    LT_TRY(lt_json_string(&pass, j, "pass", "site", where, err));
-    LT_TRY(lt_json_double(&c->ridge, j, "ridge", 0.0, where, err));
     if (!c->module || !*c->module) return lt_fail(err, LT_EDATA, "needs the name of a module");
     if (c->rank < 1) return lt_fail(err, LT_EDATA, "needs a rank of at least 1");
-    c->residual = strcmp(target, "residual") == 0;
-    c->drift = c->residual || strcmp(target, "drift") == 0;
-    c->block = strcmp(pass, "block") == 0;
-    if (!c->drift && strcmp(target, "original") != 0)
-        return lt_fail(err, LT_EDATA, "unknown target \"%s\" (original, drift, residual)", target);
-    if (!c->block && strcmp(pass, "site") != 0)
-        return lt_fail(err, LT_EDATA, "unknown pass \"%s\" (site, block)", pass);
-    if (!(c->ridge >= 0.0 && c->ridge <= 1.0))
-        return lt_fail(err, LT_EDATA, "ridge %g is not within 0 and 1", c->ridge);
-    if (c->drift && (c->how.metric != LT_METRIC_INPUT || c->how.left || c->how.rest))
-        return lt_fail(err, LT_EDATA, "target \"%s\" needs metric \"input\"", target);
+    LT_TRY(lt_cut_read_drift(&c->drift, j, "target", "original", err));
+    if (c->drift.on && (c->how.metric != LT_METRIC_INPUT || c->how.left || c->how.rest))
+        return lt_fail(err, LT_EDATA, "target \"%s\" needs metric \"input\"", c->drift.residual ? "residual" : "drift");
     if (c->balance && !lt_balance_find(c->balance, &balance))
         return lt_fail(err, LT_EDATA, "unknown balance \"%s\" (orth, balanced)", c->balance);
     if (c->affine && !lt_metric_get(c->how.metric)->may_centre)
@@ -117,18 +94,18 @@ static const char *rank_target(const lt_cut *cut) {
 
 static bool rank_needs_stats(const lt_cut *cut) {
     const rank_cut *c = cut->parsed;
-    return !c->drift && (lt_metric_get(c->how.metric)->form != LT_FORM_NONE || c->how.left);
+    return !c->drift.on && (lt_metric_get(c->how.metric)->form != LT_FORM_NONE || c->how.left);
 }
 
 static bool rank_drift(const lt_cut *cut, const lt_model *m, struct lt_drift_item *item) {
     const rank_cut *c = cut->parsed;
     *item = (lt_drift_item){ .rank = c->rank,
-                             .residual = c->residual,
+                             .residual = c->drift.residual,
                              .affine = c->affine,
-                             .block = c->block,
-                             .ridge = c->ridge,
+                             .block = c->drift.block,
+                             .ridge = c->drift.ridge,
                              .balance = c->balance };
-    return c->drift && lt_model_find_module(m, c->module, &item->module);
+    return c->drift.on && lt_model_find_module(m, c->module, &item->module);
 }
 
 static lt_status check_head(const lt_module *mod, const lt_model *m, lt_err *err) {
@@ -142,10 +119,10 @@ static lt_status rank_check(const lt_cut *cut, const lt_model *m, lt_err *err) {
     lt_module mod;
     LT_TRY(lt_find_linear(&mod, m, c->module, "plan", err));
     LT_TRY(check_head(&mod, m, err));
-    if (c->drift && mod.layer < 0)
+    if (c->drift.on && mod.layer < 0)
         return lt_fail(err, LT_EUNSUPPORTED, "only modules of the layers can be fitted to drifted inputs (plan: %s)",
                        c->module);
-    if (c->residual && !lt_adds_to_residual(&mod, m))
+    if (c->drift.residual && !lt_adds_to_residual(&mod, m))
         return lt_fail(
             err, LT_EUNSUPPORTED,
             "target \"residual\" is for outputs that are added to the residual stream as they are (plan: %s)",
@@ -233,7 +210,7 @@ static lt_status rank_fit(lt_overlay *o, const lt_cut *const *cuts, size_t n, co
     for (size_t i = 0; i < n; i++) {
         const rank_cut *c = cuts[i]->parsed;
         lt_module mod;
-        if (c->drift) continue;
+        if (c->drift.on) continue;
         if (!lt_model_find_module(in->model, c->module, &mod))
             LT_GO(lt_fail(err, LT_EDATA, "the model has no such linear (plan: %s)", c->module));
         jobs[k] = (lt_lowrank_job){ .linear = mod.linear, .how = c->how, .affine = c->affine, .rank = c->rank };
