@@ -54,6 +54,20 @@ for name in gpt2 neox-parallel phi3; do
     expect 6 "already factored" "$LATHE" apply "$name-full" --plan full.json -o x
 done
 
+# what is told of a part by stats of the whole is what is told of it once it stands alone
+for name in neox-parallel gpt2; do
+    check "$HELPER" pick "$models/$name/golden.safetensors" in.safetensors input_ids=input_ids
+    printf '{"%s#k": {"r": 4}}' "$(fused "$name")" >k.ranks
+    for model in "$models/$name" "$name-full"; do
+        expect 0 "" "$LATHE" calibrate "$model" --data in.safetensors --methods two_sided,asvd -o two.st --overwrite
+        for method in two_sided asvd; do
+            expect 0 "" "$LATHE" plan "$model" --method $method --stats two.st --ranks k.ranks -o "k-$method.json" --overwrite
+            grep -o '"rank": [0-9]*\|"rel_error": [0-9.e-]*' "k-$method.json" | head -2 | sed 's/.* //'
+        done
+    done | xargs >told.txt
+    awk '{ exit !(NF == 8 && $1 == $5 && $3 == $7 && ($2 - $6) ^ 2 < 1e-8 * $2 ^ 2 && ($4 - $8) ^ 2 < 1e-8 * $4 ^ 2) }' told.txt || fail "$name: whole and part differ: $(cat told.txt)"
+done
+
 # drift: fitted to the inputs of the changed model, with a journal
 for name in gpt2 phi3; do
     rm -f in.safetensors

@@ -164,12 +164,90 @@ static void test_parts_follow_a_replaced_whole(void **state) {
     end(&b);
 }
 
+static const char *saved_apart(bench *b) {
+    lt_err err = { 0 };
+    const char *dir = test_path("apart");
+    const lt_save_opts opts = { .form = LT_FORM_ABLINEAR, .dtype = LT_N_DTYPES };
+    assert_ok(lt_overlay_set_apart(b->o, b->second.linear->name, &err), &err);
+    assert_ok(lt_remove_tree(dir, &err), &err);
+    assert_ok(lt_model_save(lt_overlay_model(b->o), dir, &opts, NULL, &err), &err);
+    return dir;
+}
+
+static void test_what_is_saved_apart_opens_apart(void **state) {
+    (void)state;
+    for (size_t f = 0; f < LT_COUNTOF(folders); f++) {
+        bench b;
+        lt_module mod;
+        if (!begin(&b, f)) skip();
+        lt_model *m = tm_open(saved_apart(&b));
+        assert_true(lt_model_find_module(m, b.second.linear->name, &mod) && lt_module_is_apart(&mod));
+        assert_int_equal(mod.slot, b.second.slot);
+        float *before = tm_logits(lt_overlay_model(b.o), b.team, b.ids, T), *after = tm_logits(m, b.team, b.ids, T);
+        assert_close(after, before, T * m->config.vocab_size, 1e-6, 1e-6);
+        free(before);
+        free(after);
+        lt_model_destroy(m);
+        end(&b);
+    }
+}
+
+/* The weights of a folder without those whose name ends so, and with a copy of one under another name. */
+static void rewrite(const char *dir, const char *without, const char *copy, const char *as) {
+    lt_err err = { 0 };
+    lt_safetensors *st;
+    lt_st_writer *w;
+    char *path = lt_path_join(dir, "model.safetensors"), *fresh = lt_path_join(dir, "fresh.safetensors");
+    assert_ok(lt_safetensors_open(&st, path, &err), &err);
+    assert_ok(lt_st_writer_create(&w, fresh, &err), &err);
+    for (int pass = 0; pass < 2; pass++) {
+        if (pass == 1) assert_ok(lt_st_writer_begin(w, &err), &err);
+        for (size_t i = 0; i < lt_safetensors_count(st); i++) {
+            const lt_st_entry *e = lt_safetensors_at(st, i);
+            const lt_tensor *t = &e->tensor;
+            const char *names[] = { without && strstr(e->name, without) ? NULL : e->name,
+                                    copy && strstr(e->name, copy) ? as : NULL };
+            for (size_t k = 0; k < 2; k++) {
+                if (!names[k]) continue;
+                if (pass == 0)
+                    assert_ok(lt_st_writer_declare(w, names[k], t->dtype, t->rank, t->size, &err), &err);
+                else
+                    assert_ok(lt_st_writer_bytes(w, lt_host(t), lt_tensor_bytes(t), &err), &err);
+            }
+        }
+    }
+    assert_ok(lt_st_writer_commit(w, &err), &err);
+    lt_safetensors_close(st);
+    assert_ok(lt_rename(fresh, path, &err), &err);
+    lt_free(path);
+    lt_free(fresh);
+}
+
+static void test_a_missing_part_and_one_beside_the_whole_are_refused(void **state) {
+    (void)state;
+    bench b;
+    lt_model *m;
+    lt_err err = { 0 };
+    if (!begin(&b, 1)) skip();
+    rewrite(saved_apart(&b), "layers.0.attention.query_key_value.v.weight", NULL, NULL);
+    assert_fails(lt_model_open(&m, test_path("apart"), &err), &err, LT_EDATA,
+                 "gpt_neox.layers.0.attention.query_key_value.v.weight");
+    err = (lt_err){ 0 };
+    rewrite(saved_apart(&b), NULL, "layers.1.attention.query_key_value.weight",
+            "gpt_neox.layers.1.attention.query_key_value.q.weight");
+    assert_fails(lt_model_open(&m, test_path("apart"), &err), &err, LT_EDATA,
+                 "gpt_neox.layers.1.attention.query_key_value.q.weight");
+    end(&b);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_parts_are_the_rows_of_the_whole),
         cmocka_unit_test(test_a_part_has_two_names_and_is_found_by_them),
         cmocka_unit_test(test_replacing_a_part_is_local_and_can_be_undone),
         cmocka_unit_test(test_parts_follow_a_replaced_whole),
+        cmocka_unit_test(test_what_is_saved_apart_opens_apart),
+        cmocka_unit_test(test_a_missing_part_and_one_beside_the_whole_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
