@@ -102,7 +102,7 @@ static lt_status make_curves(work *w, lt_err *err) {
         const lt_linear *l = w->targets.module[i].linear;
         const size_t m = lt_linear_out(l), d = lt_linear_in(l);
         lt_lowrank_job *j = &w->jobs[i];
-        *j = (lt_lowrank_job){ .linear = l, .how = w->mode->ranks, .affine = w->mode->affine && lt_has_bias(l) };
+        *j = (lt_lowrank_job){ .linear = l, .how = w->mode->ranks, .affine = lt_affine_for(w->mode->affine, l) };
         j->lambda = lt_calloc(lt_min_size(m, d), sizeof(double));
         if (!j->lambda) return lt_fail(err, LT_ENOMEM, "plan: no memory for the spectrum (%s)", l->name);
     }
@@ -364,7 +364,9 @@ static lt_status base_ranks(work *w, lt_err *err) {
 void lt_lowrank_mode_read(lt_lowrank_mode *mode, const lt_method *m, const lt_plan_in *in) {
     const char *guard = lt_method_choice(m, in->params, "guard"), *affine = lt_method_choice(m, in->params, "affine");
     const bool apart = guard && in->stats && lt_stats_have_kind(in->stats, LT_STATS_FIRST);
-    mode->affine = affine && strcmp(affine, "auto") == 0;
+    mode->affine = !affine || strcmp(affine, "off") == 0 ? LT_AFFINE_OFF
+                   : strcmp(affine, "all") == 0          ? LT_AFFINE_ALL
+                                                         : LT_AFFINE_BIASED;
     mode->balance = lt_method_choice(m, in->params, "balance");
     mode->energy = lt_method_number(m, in->params, "energy");
     mode->r_min = (size_t)lt_method_number(m, in->params, "r_min");
@@ -424,6 +426,14 @@ static double dense_cost(const work *w) {
     return sum;
 }
 
+/* What biases cost that modules would gain. */
+static double new_biases(const work *w) {
+    double sum = 0.0;
+    for (size_t i = 0; i < w->targets.n; i++)
+        if (w->jobs[i].affine && !lt_has_bias(w->jobs[i].linear)) sum += w->curves[i].unit * (double)w->curves[i].m;
+    return sum;
+}
+
 static lt_status choose_ranks(work *w, double budget, double keep, lt_err *err) {
     const lt_plan_in *in = w->in;
     if (w->mode->choose) {
@@ -432,7 +442,10 @@ static lt_status choose_ranks(work *w, double budget, double keep, lt_err *err) 
         return w->note ? w->mode->choose(w->rank, w->note, &c, err) : lt_fail(err, LT_ENOMEM, "plan: out of memory");
     }
     LT_TRY(base_ranks(w, err));
-    if (!w->base) return allocate(w, budget, keep, err);
+    if (!w->base) {
+        const double gained = new_biases(w);
+        return allocate(w, budget - gained, keep - gained / dense_cost(w), err);
+    }
     memcpy(w->rank, w->base, w->targets.n * sizeof *w->rank);
     if (!in->allocate) return LT_OK;
     const lt_alloc_in of = { .curve = w->curves, .n = w->targets.n };

@@ -6,15 +6,16 @@
 
 #include "compress/batch.h"
 #include "compress/method.h"
+#include "compress/module_weight.h"
 #include "compress/targets.h"
 
 struct lt_choose_in;
 typedef struct lt_lowrank_mode {
     lt_lowrank_how ranks, fit; /* whose spectra give the ranks; what is fitted */
-    bool affine;               /* modules with a bias get the optimal one */
-    const char *balance;       /* "auto": by dtype */
-    double energy;             /* > 0: ranks by cumulative energy */
-    size_t r_min;              /* floor of those; 0: max(16, 2 % of min(m, d)) */
+    lt_affine affine;
+    const char *balance; /* "auto": by dtype */
+    double energy;       /* > 0: ranks by cumulative energy */
+    size_t r_min;        /* floor of those; 0: max(16, 2 % of min(m, d)) */
     /* A method that finds the ranks itself; note: what it says of that in the plan. NULL: energy, file or budget. */
     lt_status (*choose)(size_t *rank, json_t *note, const struct lt_choose_in *c, lt_err *err);
     const void *user;
@@ -53,8 +54,8 @@ size_t lt_energy_rank(const double *lambda, size_t n, double e);
 /* For methods that may centre. */
 #define LT_LOWRANK_AFFINE                                                                                              \
     {                                                                                                                  \
-        "affine", "choice", "auto", 0, 0, "auto|off",                                                                  \
-            "auto: modules with a bias get the optimal new one (their outputs are centred first)"                      \
+        "affine", "choice", "auto", 0, 0, "auto|all|off",                                                              \
+            "auto: modules with a bias get the optimal new one (their outputs are centred first); all: every module"   \
     }
 /* For methods whose ranks come from statistics. */
 #define LT_LOWRANK_GUARD                                                                                               \

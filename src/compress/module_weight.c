@@ -8,6 +8,10 @@ bool lt_has_bias(const lt_linear *l) {
     return l->bias.name != NULL;
 }
 
+bool lt_affine_for(lt_affine a, const lt_linear *l) {
+    return a == LT_AFFINE_ALL || (a == LT_AFFINE_BIASED && lt_has_bias(l));
+}
+
 /* "<module>#<part>" of a module that has parts, or none that can be cut. */
 static lt_status no_part(const lt_module *whole, const char *name, const char *where, lt_err *err) {
     lt_module part;

@@ -23,6 +23,9 @@ lt_status lt_check_dense(const lt_linear *l, lt_err *err);
 lt_status lt_module_weight(double *w, const lt_linear *l, lt_err *err);
 lt_status lt_module_bias(double *b, const lt_linear *l, lt_err *err); /* [out], zeros when there is none */
 bool lt_has_bias(const lt_linear *l);
+/* Which modules get the bias that is best for the cut. */
+typedef enum lt_affine { LT_AFFINE_OFF, LT_AFFINE_BIASED, LT_AFFINE_ALL } lt_affine;
+bool lt_affine_for(lt_affine a, const lt_linear *l);
 /* What new weights of the module are stored as: its own dtype, bf16 for block types. */
 lt_dtype lt_factor_dtype(const lt_linear *l);
 

@@ -84,7 +84,7 @@ static lt_status keep(void *user, const lt_lowrank_job *j, lt_err *err) {
     return j->affine ? keep_bias(f, j, err) : LT_OK;
 }
 
-static lt_status decompose(lt_trial *t, const lt_lowrank_how *how, bool affine, lt_err *err) {
+static lt_status decompose(lt_trial *t, const lt_lowrank_how *how, lt_affine affine, lt_err *err) {
     lt_lowrank_job *jobs = lt_calloc(t->n + 1, sizeof *jobs);
     size_t *module = lt_calloc(t->n + 1, sizeof *module), n = 0;
     const bool project = how->metric == LT_METRIC_PROJECTED; /* of the fit of "input": the same U */
@@ -97,7 +97,7 @@ static lt_status decompose(lt_trial *t, const lt_lowrank_how *how, bool affine, 
         if (r == 0) continue;
         module[n] = i;
         jobs[n++] =
-            (lt_lowrank_job){ .linear = l, .how = as, .affine = affine && lt_has_bias(l), .nested = true, .rank = r };
+            (lt_lowrank_job){ .linear = l, .how = as, .affine = lt_affine_for(affine, l), .nested = true, .rank = r };
     }
     collecting c = { project, t, module, 0 };
     const lt_batch_in batch = { t->in->stats, t->in->team, t->in->ctx, "decompose", keep, &c };
@@ -108,7 +108,7 @@ static lt_status decompose(lt_trial *t, const lt_lowrank_how *how, bool affine, 
 }
 
 lt_status lt_trial_create(lt_trial **out, const lt_plan_in *in, const lt_targets *targets, const lt_lowrank_how *how,
-                          bool affine, lt_err *err) {
+                          lt_affine affine, lt_err *err) {
     if (!in->probe) return lt_fail(err, LT_EUSAGE, "ranks must be tried on text: give --probe-data FILE");
     lt_trial *t = lt_calloc(1, sizeof *t);
     if (!t) return lt_fail(err, LT_ENOMEM, "plan: out of memory");

@@ -10,12 +10,13 @@
 
 #include "compress/batch.h"
 #include "compress/method.h"
+#include "compress/module_weight.h"
 #include "compress/targets.h"
 
 typedef struct lt_trial lt_trial;
 /* Factors are kept as f32. */
 lt_status lt_trial_create(lt_trial **out, const lt_plan_in *in, const lt_targets *t, const lt_lowrank_how *how,
-                          bool affine, lt_err *err);
+                          lt_affine affine, lt_err *err);
 void lt_trial_destroy(lt_trial *t);
 size_t lt_trial_largest(const lt_trial *t, size_t module); /* rank that was decomposed: break-even */
 /* Mean NLL with these ranks (0: as it is); the model itself where all are 0. Equal vectors in a row are not run twice.
