@@ -182,11 +182,11 @@ static lt_status need_trial(work *w, lt_err *err) {
 
 static lt_status allocate(work *w, double budget, double keep, lt_err *err) {
     const lt_plan_in *in = w->in;
-    const char *name = in->allocate ? in->allocate : "global", *weights = in->weights ? in->weights : "relative";
+    const char *name = in->allocate ? in->allocate : "global";
     const lt_allocator *how;
     const lt_weighting *weighting;
     LT_TRY(lt_allocator_find(&how, name, err));
-    LT_TRY(lt_weighting_find(&weighting, weights, err));
+    LT_TRY(lt_weighting_find(&weighting, in->weights, err));
     const bool weighs = strcmp(name, "global") == 0;
     if (how->probe || (weighs && weighting->probe)) LT_TRY(need_trial(w, err));
     if (weighs) LT_TRY(weigh(w, weighting, keep, err));
@@ -194,7 +194,7 @@ static lt_status allocate(work *w, double budget, double keep, lt_err *err) {
                             .n = w->targets.n,
                             .budget = budget,
                             .keep = keep,
-                            .weights = weights,
+                            .weights = in->weights,
                             .floor = in->floor,
                             .allow_dense = in->allow_dense,
                             .align = lt_max_size(in->align, 1),

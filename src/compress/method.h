@@ -64,7 +64,7 @@ typedef struct lt_plan_in {
     const lt_stats *stats; /* may be NULL for methods that need none */
     lt_budget budget;
     const char *allocate; /* a row of the allocator table; NULL: "global" */
-    const char *weights;  /* global: a row of lt_weightings; NULL: "relative" */
+    const char *weights;  /* global: a row of lt_weightings; NULL: the method's, filled in by lt_make_plan */
     double floor;         /* global: r_min = max(1, floor(floor * uniform rank)); the usual value is 0.5 */
     bool allow_dense;     /* global: a module may stay as it is; usually true */
     size_t align;         /* ranks are multiples of it; 0 or 1: off */
@@ -92,6 +92,7 @@ typedef struct lt_method {
     const lt_method_param *params;       /* NULL-name-terminated; NULL: none */
     lt_needs needs;
     lt_status (*plan)(lt_plan *p, const lt_plan_in *in, lt_err *err); /* adds cuts to p */
+    const char *weights; /* of errors, unless the caller says: a row of lt_weightings; NULL: "relative" */
 } lt_method;
 extern const lt_method *const lt_methods[];
 lt_status lt_method_find(const lt_method **out, const char *name,

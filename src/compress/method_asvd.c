@@ -24,4 +24,5 @@ const lt_method lt_method_asvd = { "asvd",
                                    "Yuan et al., ASVD (2023)",
                                    params,
                                    { needs, false, false },
-                                   plan };
+                                   plan,
+                                   NULL };

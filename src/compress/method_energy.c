@@ -25,4 +25,5 @@ const lt_method lt_method_energy = { "energy",
                                      "Garg et al., Revealing the Utilized Rank (2024), with guards",
                                      params,
                                      { needs, false, false },
-                                     plan };
+                                     plan,
+                                     NULL };

@@ -22,4 +22,5 @@ const lt_method lt_method_hybrid = { "hybrid",
                                      "the hybrid mode of the utilized-rank code",
                                      params,
                                      { needs, false, false },
-                                     plan };
+                                     plan,
+                                     NULL };

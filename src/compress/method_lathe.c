@@ -268,4 +268,5 @@ const lt_method lt_method_lathe = { "lathe",
                                     "optimal brain surgeon on columns; drift compensation (docs/methods/lathe.md)",
                                     params,
                                     { needs, true, false },
-                                    plan };
+                                    plan,
+                                    NULL };

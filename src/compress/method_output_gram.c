@@ -22,4 +22,5 @@ const lt_method lt_method_output_gram = { "output_gram",
                                           "Garg et al., Revealing the Utilized Rank (2024)",
                                           params,
                                           { needs, false, false },
-                                          plan };
+                                          plan,
+                                          NULL };

@@ -23,4 +23,5 @@ const lt_method lt_method_projected = { "projected",
                                         "Garg et al., Revealing the Utilized Rank (2024), as printed",
                                         params,
                                         { needs, false, false },
-                                        plan };
+                                        plan,
+                                        NULL };

@@ -284,4 +284,5 @@ const lt_method lt_method_search = { "search",
                                      "Garg et al., Revealing the Utilized Rank (2024): rank search",
                                      params,
                                      { needs, false, true },
-                                     plan };
+                                     plan,
+                                     NULL };

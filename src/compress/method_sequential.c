@@ -36,4 +36,5 @@ const lt_method lt_method_sequential = { "sequential",
                                          "drift compensation with the cross Gram (spec utilized-rank §5.4)",
                                          params,
                                          { needs, true, false },
-                                         plan };
+                                         plan,
+                                         NULL };

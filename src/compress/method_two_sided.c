@@ -29,4 +29,5 @@ const lt_method lt_method_two_sided = { "two_sided",
                                         "Martens & Grosse, K-FAC (2015); Hsu et al., FWSVD (ICLR 2022)",
                                         params,
                                         { needs, false, false },
-                                        plan };
+                                        plan,
+                                        "unit" };

@@ -25,4 +25,5 @@ const lt_method lt_method_utilized = { "utilized",
                                        "Garg et al., Revealing the Utilized Rank (2024)",
                                        params,
                                        { needs, false, false },
-                                       plan };
+                                       plan,
+                                       NULL };

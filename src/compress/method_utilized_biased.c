@@ -24,4 +24,5 @@ const lt_method lt_method_utilized_biased = { "utilized_biased",
                                               "the utilized mode of the utilized-rank code",
                                               params,
                                               { needs, false, false },
-                                              plan };
+                                              plan,
+                                              NULL };

@@ -17,6 +17,10 @@ static lt_status plan(lt_plan *p, const lt_plan_in *in, lt_err *err) {
     return lt_plan_lowrank(p, in, &mode, err);
 }
 
-const lt_method lt_method_weight_svd = {
-    "weight_svd", "low rank, least error of the weights", "Eckart & Young (1936)", params, { needs, false, false }, plan
-};
+const lt_method lt_method_weight_svd = { "weight_svd",
+                                         "low rank, least error of the weights",
+                                         "Eckart & Young (1936)",
+                                         params,
+                                         { needs, false, false },
+                                         plan,
+                                         NULL };

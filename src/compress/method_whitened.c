@@ -26,5 +26,6 @@ const lt_method lt_method_whitened = {
     "Wang et al., SVD-LLM (ICLR 2025); Garg et al., utilized rank (2024): the same matrix",
     params,
     { needs, false, false },
-    plan
+    plan,
+    NULL
 };

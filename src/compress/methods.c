@@ -127,7 +127,7 @@ static json_t *params_of(const lt_method *m, const lt_plan_in *in) {
                        : json_object();
     if (!o) return NULL;
     if (budget && (!in->allocate || strcmp(in->allocate, "global") == 0)) {
-        json_object_set_new(o, "weights", json_string(in->weights ? in->weights : "relative"));
+        json_object_set_new(o, "weights", json_string(in->weights));
         json_object_set_new(o, "floor", json_real(in->floor));
         json_object_set_new(o, "allow_dense", json_boolean(in->allow_dense));
     }
@@ -201,7 +201,7 @@ static lt_status check_in(const lt_method *m, const lt_plan_in *in, lt_err *err)
     const lt_weighting *weighting;
     LT_TRY(check_params(m, in->params, err));
     LT_TRY(lt_find_row(&row, "loader", in->target_loader ? in->target_loader : "lathe", loader_name, err));
-    LT_TRY(lt_weighting_find(&weighting, in->weights ? in->weights : "relative", err));
+    LT_TRY(lt_weighting_find(&weighting, in->weights, err));
     LT_REQUIRE(err, in->floor >= 0.0 && in->floor <= 1.0, "floor must be within 0 and 1, got %g", in->floor);
     if (m->needs.stats[0] && !in->stats)
         return lt_fail(err, LT_EUSAGE, "method %s needs stats: run `lathe calibrate MODEL --data FILE --methods %s`",
@@ -210,10 +210,13 @@ static lt_status check_in(const lt_method *m, const lt_plan_in *in, lt_err *err)
     return in->stats ? lt_stats_check_model(in->stats, in->model_hash, err) : LT_OK;
 }
 
-lt_status lt_make_plan(lt_plan *p, const char *method, const lt_plan_in *in, lt_err *err) {
+lt_status lt_make_plan(lt_plan *p, const char *method, const lt_plan_in *given, lt_err *err) {
     const lt_method *m;
     const lt_allocator *a;
+    lt_plan_in all = *given;
+    const lt_plan_in *in = &all;
     LT_TRY(lt_method_find(&m, method, err));
+    if (!all.weights) all.weights = m->weights ? m->weights : "relative";
     LT_TRY(lt_allocator_find(&a, in->allocate ? in->allocate : "global", err));
     LT_TRY(check_in(m, in, err));
     if (p->head) LT_TRY(lt_plan_check(p, in->model, in->model_hash, in->stats, err));

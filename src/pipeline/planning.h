@@ -22,13 +22,14 @@
     },                                                                                                                     \
         { "weights",                                                                                                       \
           LT_OPT_STRING,                                                                                                   \
-          "relative",                                                                                                      \
+          NULL,                                                                                                            \
           0,                                                                                                               \
           0,                                                                                                               \
           "relative|unit|fisher|sens",                                                                                     \
           false,                                                                                                           \
           NULL,                                                                                                            \
-          "global: what a module's error counts (`lathe list weights`)" },                                                 \
+          "global: what a module's error counts (`lathe list weights`); default: relative; unit where errors are the "     \
+          "loss's own" },                                                                                                  \
         { "floor", LT_OPT_REAL, "0.5",                                                                                     \
           0,       1,           NULL,                                                                                      \
           false,   "SHARE",     "global: no module below this share of its uniform rank" },                                \

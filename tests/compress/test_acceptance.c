@@ -217,6 +217,79 @@ static void check_08_searches_by_energy_find_the_rank(void **state) {
     fixture_clear(&f);
 }
 
+/* ---- check 14, by the option ---- */
+
+/* Every cut module of a model without biases gains one, is no worse on the outputs for it, and the plan says so. */
+static void check_14_affine_all_gives_biases_where_there_are_none(void **state) {
+    (void)state;
+    fixture f = fixture_of(tm_build(TM_ODD, 4), "bare");
+    lt_plan plain = plan_by(&f, "whitened", "{\"energy\": 0.7, \"r_min\": 2, \"affine\": \"auto\"}", NULL);
+    json_t *ranks = json_object();
+    for (size_t i = 0; i < plain.n_cuts; i++)
+        json_object_set(ranks, json_string_value(json_object_get(plain.cuts[i].json, "module")),
+                        json_object_get(plain.cuts[i].json, "rank"));
+    lt_plan all = plan_by(&f, "whitened", "{\"affine\": \"all\"}", ranks);
+    lt_overlay *o = apply(&f, &all), *without = apply(&f, &plain);
+    assert_true(plain.n_cuts > 10);
+    assert_int_equal(all.n_cuts, plain.n_cuts);
+    for (size_t i = 0; i < all.n_cuts; i++) {
+        const char *name = json_string_value(json_object_get(all.cuts[i].json, "module"));
+        lt_module is, was;
+        assert_true(lt_model_find_module(lt_overlay_model(o), name, &is));
+        assert_true(lt_model_find_module(lt_overlay_model(without), name, &was));
+        assert_true(json_is_true(json_object_get(all.cuts[i].json, "affine")));
+        assert_false(json_is_true(json_object_get(plain.cuts[i].json, "affine")));
+        assert_true(lt_has_bias(is.linear) && !lt_has_bias(was.linear));
+        assert_true(cp_rel_error(&all, name) <= cp_rel_error(&plain, name) * (1.0 + 1e-10));
+    }
+    lt_overlay_destroy(o);
+    lt_overlay_destroy(without);
+    lt_plan_clear(&all);
+    lt_plan_clear(&plain);
+    json_decref(ranks);
+    fixture_clear(&f);
+}
+
+/* What biases cost that modules gain comes off the budget. */
+static void affine_all_keeps_to_the_budget(void **state) {
+    (void)state;
+    fixture f = fixture_of(tm_build(TM_ODD, 4), "bare");
+    static const char *const allocate[] = { "uniform", "global" };
+    for (size_t k = 0; k < LT_COUNTOF(allocate); k++) {
+        lt_plan_in in = cp_in(f.m, f.s, f.team, "params=0.8");
+        json_t *params = json_pack("{s:s}", "affine", "all");
+        in.allocate = allocate[k];
+        in.params = params;
+        lt_plan p = cp_plan("whitened", &in);
+        assert_true(p.n_cuts > 0);
+        assert_true(json_real_value(json_object_get(json_object_get(p.head, "cost"), "params_kept")) <= 0.8);
+        lt_plan_clear(&p);
+        json_decref(params);
+    }
+    fixture_clear(&f);
+}
+
+/* Errors of two_sided are changes of the loss: they weigh what they are. */
+static void weights_are_the_methods_own_unless_given(void **state) {
+    (void)state;
+    static const struct {
+        const char *method, *given, *want;
+    } cases[] = { { "whitened", NULL, "relative" },
+                  { "two_sided", NULL, "unit" },
+                  { "two_sided", "relative", "relative" } };
+    fixture f = fixture_of(tm_build(TM_ODD, 4), "bare");
+    for (size_t k = 0; k < LT_COUNTOF(cases); k++) {
+        lt_plan_in in = cp_in(f.m, f.s, f.team, "linears=0.6");
+        in.weights = cases[k].given;
+        lt_plan p = cp_plan(cases[k].method, &in);
+        const json_t *made = json_array_get(json_object_get(p.head, "made_by"), 0),
+                     *params = json_object_get(made, "params");
+        assert_string_equal(json_string_value(json_object_get(params, "weights")), cases[k].want);
+        lt_plan_clear(&p);
+    }
+    fixture_clear(&f);
+}
+
 /* ---- defects of the original (§10) ---- */
 
 /* 12: factors have the dtype of the weight they replace. */
@@ -453,6 +526,9 @@ int main(void) {
         cmocka_unit_test(check_07_all_the_energy_changes_no_bit),
         cmocka_unit_test(check_08_methods_give_low_rank_weights_back),
         cmocka_unit_test(check_08_searches_by_energy_find_the_rank),
+        cmocka_unit_test(check_14_affine_all_gives_biases_where_there_are_none),
+        cmocka_unit_test(affine_all_keeps_to_the_budget),
+        cmocka_unit_test(weights_are_the_methods_own_unless_given),
         cmocka_unit_test(defect_12_factors_keep_the_dtype),
         cmocka_unit_test(defect_03_missing_statistics_are_named_with_the_command),
         cmocka_unit_test(check_22_the_published_search),
