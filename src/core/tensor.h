@@ -62,7 +62,7 @@ uint16_t lt_f32_to_f16(float f);
 typedef struct lt_buffer {
     void *data; /* host bytes; NULL for a device buffer */
     size_t bytes;
-    bool mapped; /* read-only file pages: may be dropped and come back */
+    bool mapped; /* file pages: may be dropped and come back */
 } lt_buffer;
 
 typedef struct lt_tensor {

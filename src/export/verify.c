@@ -50,6 +50,8 @@ lt_status lt_verify_values(const lt_param *a, const lt_param *b, lt_err *err) {
     }
     lt_free(wide);
     lt_free(want);
+    lt_tensor_drop(&a->t);
+    lt_tensor_drop(&b->t);
     return st;
 }
 
@@ -158,6 +160,8 @@ static lt_status same_product(const lt_linear *a, const lt_linear *b, lt_team *t
         st = same_product_rows(&p, got, i0, n, err);
     }
     product_clear(&p);
+    for (int s = 0; s < a->n_stages; s++) lt_tensor_drop(&a->stage[s].w.t);
+    lt_tensor_drop(&got->t);
     return st;
 }
 
@@ -257,7 +261,12 @@ static lt_status probe(float *logits, const lt_model *m, lt_team *team, lt_err *
     lt_exec *x;
     LT_TRY(lt_exec_create(&x, team, &opts, err));
     lt_exec_begin(x, &batch);
-    const lt_real *z = lt_data(x, lt_model_logits(x, m, lt_model_hidden(x, m)));
+    lt_var h = lt_model_embed(x, m);
+    for (size_t layer = 0; layer < m->config.n_layers; layer++) {
+        h = lt_model_layer(x, m, layer, h);
+        lt_layer_drop(m, layer); /* the model may be larger than memory */
+    }
+    const lt_real *z = lt_data(x, lt_model_logits(x, m, lt_model_final(x, m, h)));
     const lt_status st = lt_exec_status(x, err);
     if (z) memcpy(logits, z, rows * m->config.vocab_size * sizeof *logits);
     lt_exec_destroy(x);

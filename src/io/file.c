@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -36,6 +37,26 @@ lt_status lt_map_open(lt_buffer *out, const char *path, lt_err *err) {
     close(fd);
     if (data == MAP_FAILED) return lt_fail(err, LT_EIO, "cannot map %zu bytes (%s: %s)", bytes, path, strerror(code));
     *out = (lt_buffer){ data, bytes, bytes > 0 };
+    return LT_OK;
+}
+
+lt_status lt_map_spill(lt_buffer *out, size_t bytes, const char *folder, lt_err *err) {
+    char *path = lt_asprintf("%s/lathe-spill-XXXXXX", folder);
+    if (!path) return lt_fail(err, LT_ENOMEM, "out of memory (%s)", folder);
+    const int fd = mkstemp(path);
+    int code = fd < 0 ? errno : 0;
+    void *data = MAP_FAILED;
+    if (fd >= 0) {
+        unlink(path);
+        code = posix_fallocate(fd, 0, (off_t)bytes);
+        if (code == 0) data = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        if (code == 0 && data == MAP_FAILED) code = errno;
+        close(fd);
+    }
+    lt_free(path);
+    if (data == MAP_FAILED)
+        return lt_fail(err, LT_EIO, "cannot spill %zu bytes (%s: %s)", bytes, folder, strerror(code));
+    *out = (lt_buffer){ data, bytes, true };
     return LT_OK;
 }
 

@@ -5,6 +5,7 @@
 
 #include <string.h>
 
+#include "io/file.h"
 #include "model/parts.h"
 #include "model/round.h"
 
@@ -22,7 +23,9 @@ struct lt_overlay {
     lt_model model;
     replaced *parts; /* [n_layers * LT_N_LINEAR_SLOTS + 1]: the linears, then the head */
     part embed;
-    lt_arena *arena; /* layouts and names */
+    lt_arena *arena;    /* layouts and names */
+    size_t held, limit; /* bytes of parts in memory; above limit they lie in files */
+    char *spill;        /* folder of those; NULL: none */
 };
 
 /* ---- life ---- */
@@ -32,7 +35,10 @@ static size_t n_linears(const lt_model *m) {
 }
 
 static void part_clear(part *p) {
-    lt_free(p->buffer.data);
+    if (p->buffer.mapped)
+        lt_map_close(&p->buffer);
+    else
+        lt_free(p->buffer.data);
     lt_free(p->name);
     *p = (part){ 0 };
 }
@@ -81,12 +87,22 @@ lt_status lt_overlay_create(lt_overlay **out, const lt_model *base, lt_err *err)
     return st;
 }
 
+lt_status lt_overlay_spill(lt_overlay *o, size_t limit, const char *folder, lt_err *err) {
+    char *spill = lt_strdup(folder);
+    if (!spill) return lt_fail(err, LT_ENOMEM, "out of memory (overlay)");
+    lt_free(o->spill);
+    o->spill = spill;
+    o->limit = limit;
+    return LT_OK;
+}
+
 void lt_overlay_destroy(lt_overlay *o) {
     if (!o) return;
     for (size_t i = 0; o->parts && i < n_linears(o->base); i++) replaced_clear(&o->parts[i]);
     part_clear(&o->embed);
     lt_free(o->parts);
     lt_arena_destroy(o->arena);
+    lt_free(o->spill);
     lt_free(o->model.layer);
     lt_free(o->model.config.layer);
     lt_free(o);
@@ -225,17 +241,25 @@ lt_status lt_overlay_restore(lt_overlay *o, const char *module, lt_err *err) {
 
 /* ---- making parts ---- */
 
+enum { SPILL_LEAST = 64 << 10 }; /* smaller parts are not worth a file */
+
+static lt_status take_room(lt_buffer *b, lt_overlay *o, size_t bytes, const char *name, lt_err *err) {
+    if (o->spill && bytes >= SPILL_LEAST && o->held + bytes > o->limit)
+        return lt_context(err, lt_map_spill(b, bytes, o->spill, err), "%s", name);
+    *b = (lt_buffer){ .data = lt_malloc(lt_max_size(1, bytes)), .bytes = bytes };
+    if (!b->data) return lt_fail(err, LT_ENOMEM, "out of memory (overlay: %s: %zu bytes)", name, bytes);
+    o->held += bytes;
+    return LT_OK;
+}
+
 /* An empty tensor of p's own memory. Takes name. */
-static lt_status part_make(part *p, lt_param *param, char *name, lt_dtype t, int rank, const size_t *size,
-                           lt_err *err) {
+static lt_status part_make(part *p, lt_param *param, lt_overlay *o, char *name, lt_dtype t, int rank,
+                           const size_t *size, lt_err *err) {
     const lt_tensor shape = lt_tensor_dense(t, rank, size, NULL, 0);
     *p = (part){ .name = name };
     if (!name) return lt_fail(err, LT_ENOMEM, "out of memory (overlay)");
     LT_TRY(lt_round_check(t, lt_tensor_cols(&shape), name, err));
-    p->buffer.bytes = lt_tensor_bytes(&shape);
-    p->buffer.data = lt_malloc(lt_max_size(1, p->buffer.bytes));
-    if (!p->buffer.data)
-        return lt_fail(err, LT_ENOMEM, "out of memory (overlay: %s: %zu bytes)", name, p->buffer.bytes);
+    LT_TRY(take_room(&p->buffer, o, lt_tensor_bytes(&shape), name, err));
     *param = (lt_param){ .name = name, .t = lt_tensor_dense(t, rank, size, &p->buffer, 0) };
     return LT_OK;
 }
@@ -262,8 +286,11 @@ static lt_status commit(lt_overlay *o, place *p, const lt_linear *l, replaced *f
     *p->parts = *fresh;
     *p->linear = *l;
     lt_param *param[N_PARTS] = { &p->linear->stage[0].w, &p->linear->stage[1].w, &p->linear->bias };
-    for (int i = 0; i < N_PARTS; i++)
-        if (p->parts->part[i].name) param[i]->t.buffer = &p->parts->part[i].buffer; /* the parts have moved */
+    for (int i = 0; i < N_PARTS; i++) {
+        if (!p->parts->part[i].name) continue;
+        param[i]->t.buffer = &p->parts->part[i].buffer; /* the parts have moved */
+        lt_tensor_drop(&param[i]->t);
+    }
     *fresh = old;
     replaced_clear(fresh);
     return l->layout ? make_layout(o, (size_t)p->mod.layer, p->mod.slot, err) : LT_OK;
@@ -293,14 +320,14 @@ lt_status lt_overlay_factor(lt_overlay *o, const char *module, size_t rank, cons
                     .layout = p.linear->layout,
                     .softcap = p.base->softcap };
     lt_status st;
-    LT_GO(part_make(&fresh.part[0], &l.stage[0].w, lt_asprintf("%s.BLinear.weight", l.name), dtype, 2,
+    LT_GO(part_make(&fresh.part[0], &l.stage[0].w, o, lt_asprintf("%s.BLinear.weight", l.name), dtype, 2,
                     (size_t[]){ rank, in }, err));
-    LT_GO(part_make(&fresh.part[1], &l.stage[1].w, lt_asprintf("%s.ALinear.weight", l.name), dtype, 2,
+    LT_GO(part_make(&fresh.part[1], &l.stage[1].w, o, lt_asprintf("%s.ALinear.weight", l.name), dtype, 2,
                     (size_t[]){ out, rank }, err));
     LT_GO(part_fill(&fresh.part[0], &l.stage[0].w, b, in, 1, err));
     LT_GO(part_fill(&fresh.part[1], &l.stage[1].w, a, rank, 1, err));
     if (bias) {
-        LT_GO(part_make(&fresh.part[2], &l.bias, lt_asprintf("%s.ALinear.bias", l.name), bias_dtype(dtype), 1, &out,
+        LT_GO(part_make(&fresh.part[2], &l.bias, o, lt_asprintf("%s.ALinear.bias", l.name), bias_dtype(dtype), 1, &out,
                         err));
         LT_GO(part_fill(&fresh.part[2], &l.bias, bias, out, 1, err));
     }
@@ -324,7 +351,7 @@ lt_status lt_overlay_dense(lt_overlay *o, const char *module, const double *w, l
                     .softcap = p.base->softcap };
     l.stage[0].in_out = in_out;
     lt_status st;
-    LT_GO(part_make(&fresh.part[0], &l.stage[0].w, lt_asprintf("%s.weight", l.name), dtype, 2,
+    LT_GO(part_make(&fresh.part[0], &l.stage[0].w, o, lt_asprintf("%s.weight", l.name), dtype, 2,
                     in_out ? (size_t[]){ in, out } : (size_t[]){ out, in }, err));
     LT_GO(part_fill(&fresh.part[0], &l.stage[0].w, w, in_out ? 1 : in, in_out ? in : 1, err));
     keep_bias(&fresh, &p);
@@ -347,13 +374,13 @@ static size_t nth(const channels *c, size_t i) {
 }
 
 /* Rows (or columns) nth(0 .. n - 1) of src into p, a matrix of its own. */
-static lt_status take(part *p, lt_param *param, const lt_tensor *src, const channels *c, size_t n, bool columns,
-                      lt_err *err) {
+static lt_status take(part *p, lt_param *param, lt_overlay *o, const lt_tensor *src, const channels *c, size_t n,
+                      bool columns, lt_err *err) {
     const lt_dtype t = lt_dtype_get(src->dtype)->block > 1 ? LT_BF16 : src->dtype;
     const size_t rows = columns ? lt_tensor_rows(src) : n, cols = columns ? n : lt_tensor_cols(src),
                  wide = lt_tensor_cols(src);
-    LT_TRY(part_make(p, param, lt_strdup(param->name), t, src->rank, (size_t[]){ src->rank == 1 ? cols : rows, cols },
-                     err));
+    LT_TRY(part_make(p, param, o, lt_strdup(param->name), t, src->rank,
+                     (size_t[]){ src->rank == 1 ? cols : rows, cols }, err));
     float *row = lt_malloc(2 * lt_max_size(1, wide) * sizeof *row);
     double *values = lt_malloc(lt_max_size(1, cols) * sizeof *values);
     lt_status st = row && values ? LT_OK : lt_fail(err, LT_ENOMEM, "out of memory (overlay: %s)", p->name);
@@ -379,8 +406,8 @@ static lt_status keep_channels(lt_overlay *o, size_t layer, lt_slot slot, const 
     if (!lt_linear_present(p.base) || p.base->whole) return LT_OK; /* not here, or with its siblings */
     if (p.base->n_stages != 1 || p.linear->n_stages != 1)
         return lt_fail(err, LT_EUNSUPPORTED, "channels of a factored linear cannot be taken (%s)", p.base->name);
-    LT_GO(take(&fresh.part[0], &l.stage[0].w, &p.base->stage[0].w.t, c, n, down != l.stage[0].in_out, err));
-    if (l.bias.name && !down) LT_GO(take(&fresh.part[2], &l.bias, &p.base->bias.t, c, n, true, err));
+    LT_GO(take(&fresh.part[0], &l.stage[0].w, o, &p.base->stage[0].w.t, c, n, down != l.stage[0].in_out, err));
+    if (l.bias.name && !down) LT_GO(take(&fresh.part[2], &l.bias, o, &p.base->bias.t, c, n, true, err));
     st = commit(o, &p, &l, &fresh, err);
 done:
     if (st != LT_OK) replaced_clear(&fresh);
@@ -402,10 +429,10 @@ lt_status lt_overlay_keep_ff(lt_overlay *o, size_t layer, const size_t *index, s
 
 /* ---- another storage dtype for everything that is a matrix ---- */
 
-static lt_status quantize_param(part *p, lt_param *param, lt_dtype t, lt_err *err) {
+static lt_status quantize_param(part *p, lt_param *param, lt_overlay *o, lt_dtype t, lt_err *err) {
     const lt_tensor src = param->t;
     const size_t rows = lt_tensor_rows(&src), cols = lt_tensor_cols(&src);
-    LT_TRY(part_make(p, param, lt_strdup(param->name), t, 2, (size_t[]){ rows, cols }, err));
+    LT_TRY(part_make(p, param, o, lt_strdup(param->name), t, 2, (size_t[]){ rows, cols }, err));
     float *buf = lt_malloc(lt_max_size(1, cols) * sizeof *buf);
     if (!buf) return lt_fail(err, LT_ENOMEM, "out of memory (overlay: %s)", p->name);
     for (size_t r = 0; r < rows; r++) {
@@ -426,7 +453,7 @@ static lt_status quantize_linear(lt_overlay *o, const lt_module *mod, lt_dtype t
     replaced fresh = { 0 };
     lt_linear l = *p.linear;
     lt_status st = LT_OK;
-    for (int s = 0; s < l.n_stages && st == LT_OK; s++) st = quantize_param(&fresh.part[s], &l.stage[s].w, t, err);
+    for (int s = 0; s < l.n_stages && st == LT_OK; s++) st = quantize_param(&fresh.part[s], &l.stage[s].w, o, t, err);
     if (st != LT_OK) {
         replaced_clear(&fresh);
         return st;
@@ -438,7 +465,7 @@ static lt_status quantize_linear(lt_overlay *o, const lt_module *mod, lt_dtype t
 static lt_status quantize_embed(lt_overlay *o, lt_dtype t, lt_err *err) {
     lt_param embed = o->model.embed;
     part fresh = { 0 };
-    const lt_status st = quantize_param(&fresh, &embed, t, err);
+    const lt_status st = quantize_param(&fresh, &embed, o, t, err);
     if (st != LT_OK) {
         part_clear(&fresh);
         return st;

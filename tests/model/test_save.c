@@ -470,6 +470,34 @@ done:
     return st;
 }
 
+/* Whether weights are in memory or in files of the scratch folder, the model is the same; the files have no name. */
+static void weights_that_went_to_the_disk_come_back(void **state) {
+    (void)state;
+    tm_spec s = TM_ODD;
+    s.d = 96, s.ff = 1024; /* factors of more than 64 KiB */
+    bench held = bench_make(s, 21), spilled = bench_make(s, 21);
+    const size_t before = test_count_dir(test_dir());
+    lt_err err = { 0 };
+    lt_module mod;
+    assert_ok(lt_overlay_spill(spilled.o, 100, test_dir(), &err), &err);
+    factor(&held, up0, 40, true, LT_F32);
+    factor(&spilled, up0, 40, true, LT_F32);
+    assert_true(lt_model_find_module(lt_overlay_model(spilled.o), up0, &mod));
+    assert_true(mod.linear->stage[1].w.t.buffer->mapped && !mod.linear->bias.t.buffer->mapped);
+    same_logits(lt_overlay_model(held.o), lt_overlay_model(spilled.o), held.team, 0.0);
+    lt_tensor_drop(&mod.linear->stage[1].w.t);
+    same_logits(lt_overlay_model(held.o), lt_overlay_model(spilled.o), held.team, 0.0);
+    assert_int_equal(test_count_dir(test_dir()), before);
+
+    assert_ok(lt_overlay_spill(spilled.o, 100, test_path("no-such-folder"), &err), &err);
+    double *one = lt_calloc(1024 * 64, sizeof *one); /* enough for a [1024, 64] and b [64, 96] */
+    assert_fails(lt_overlay_factor(spilled.o, up0, 64, one, one, NULL, LT_F32, &err), &err, LT_EIO, up0);
+    lt_free(one);
+    same_logits(lt_overlay_model(held.o), lt_overlay_model(spilled.o), held.team, 0.0);
+    bench_free(&held);
+    bench_free(&spilled);
+}
+
 static void running_out_of_memory_is_an_error_without_leaks(void **state) {
     (void)state;
     tm_spec s = TM_ODD;
@@ -517,6 +545,7 @@ int main(void) {
         cmocka_unit_test(what_cannot_be_replaced_is_refused_by_name),
         cmocka_unit_test(quantising_keeps_the_table_and_the_tied_head_one),
         cmocka_unit_test(the_hash_sees_every_byte_and_no_shard),
+        cmocka_unit_test(weights_that_went_to_the_disk_come_back),
         cmocka_unit_test(running_out_of_memory_is_an_error_without_leaks),
         cmocka_unit_test(a_full_disk_leaves_nothing_behind),
     };
