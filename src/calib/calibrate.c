@@ -8,7 +8,7 @@
 #include "calib/journal.h"
 
 enum { BATCH_TOKENS = 2048 };
-#define STATE_SECONDS 5.0 /* what a kill may cost; at every layer the file is 8 % of a forward pass */
+#define STATE_SECONDS 10.0 /* what a kill may cost; at every layer the file is 8 % of a forward pass */
 
 /* One calibration at work. */
 typedef struct work {

@@ -13,7 +13,9 @@ enum {
     FEW_OUTPUTS = 192,    /* the fewest of one task */
     TASKS = 8,            /* so many are enough for some threads */
     GRAM_STEP = 512,      /* rows of one f32 sum */
-    GRAM_COLUMNS = 96,    /* of one task */
+    GRAM_COLUMNS = 96,    /* of one task, at least */
+    GRAM_MOST = 288, /* whose parts stay in the L2 cache: each other column comes from the third once for all of them */
+    GRAM_TASKS = 5,  /* not fewer, for some threads */
     ROW_BYTES = 2 * LT_UNIT_PARTS
 };
 /* scratch of a thread: panels of the right matrix, then rows of the left */
@@ -210,7 +212,9 @@ void lt_parts_gram(lt_team *team, double *acc, const float *x, size_t ldx, size_
     const size_t fits = (team->scratch_bytes - right_bytes) / (lt_round_up(d, LT_UNIT) * ROW_BYTES) / LT_UNIT * LT_UNIT,
                  step = lt_min_size(GRAM_STEP, lt_max_size(fits, LT_UNIT)),
                  stride = lt_round_up(lt_min_size(step, n), LT_UNIT) * LT_UNIT * LT_UNIT_PARTS;
-    const size_t left_step = (size_t)LT_UNIT_PARTS * LT_UNIT_STEP;
+    const size_t left_step = (size_t)LT_UNIT_PARTS * LT_UNIT_STEP,
+                 columns = lt_min_size(GRAM_MOST,
+                                       lt_max_size(GRAM_COLUMNS, lt_round_up(lt_parts_of(d, GRAM_TASKS), LT_UNIT)));
     uint16_t *left = (uint16_t *)((char *)team->scratch[0] + right_bytes);
 #pragma omp parallel num_threads(team->threads)
     {
@@ -224,8 +228,8 @@ void lt_parts_gram(lt_team *team, double *acc, const float *x, size_t ldx, size_
                     team->k->unit->left(left + i / LT_UNIT * stride + q / LT_UNIT * left_step, x + (r + q) * ldx + i, 1,
                                         ldx, lt_min_size(LT_UNIT, d - i), lt_min_size(LT_UNIT, rows - q));
 #pragma omp for schedule(dynamic, 1)
-            for (size_t j = 0; j < d; j += GRAM_COLUMNS)
-                gram_task(team->k, own, acc, left, stride, rows, d, j, lt_min_size(GRAM_COLUMNS, d - j));
+            for (size_t j = 0; j < d; j += columns)
+                gram_task(team->k, own, acc, left, stride, rows, d, j, lt_min_size(columns, d - j));
         }
         team->k->unit->leave();
     }
