@@ -96,6 +96,7 @@ static lt_status run_verb(program *p, lt_err *err) {
     ctx.progress = on_progress;
     ctx.emit = p->call.json ? NULL : on_emit;
     ctx.user = p;
+    ctx.program = "/proc/self/exe"; /* where there is no /proc nothing but `run --jobs` misses it */
     p->progress.quiet = p->call.quiet;
     p->progress.terminal = isatty(STDERR_FILENO);
     char *options = json_dumps(p->call.options, 0), *result = NULL;

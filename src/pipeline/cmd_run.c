@@ -8,6 +8,7 @@
 
 #include "io/file.h"
 #include "io/yaml.h"
+#include "pipeline/parallel.h"
 #include "pipeline/recipe.h"
 #include "pipeline/result.h"
 
@@ -188,6 +189,106 @@ static lt_status do_job(running *x, size_t index, lt_err *err) {
     return st == LT_OK && x->discard ? discard_spent(x, err) : st;
 }
 
+/* ---- side by side ---- */
+
+static lt_job_ready ready(void *user, size_t index) {
+    const running *x = user;
+    const lt_job *j = &x->r.job[index];
+    if (x->state[index] != TO_DO) return LT_JOB_DONE;
+    for (size_t k = 0; k < j->n_needs; k++)
+        if (x->state[j->needs[k]] == TO_DO) return LT_JOB_WAITS;
+    return LT_JOB_READY;
+}
+
+/* What the verb itself says with --estimate. */
+static lt_status estimate(size_t *bytes, void *user, size_t index, size_t share, lt_err *err) {
+    const running *x = user;
+    const lt_job *j = &x->r.job[index];
+    lt_ctx ctx = *x->c->ctx;
+    char *text = NULL;
+    json_t *options = j->verb->without & LT_NO_ESTIMATE ? NULL : json_copy(j->options), *result = NULL;
+    if (!options) return LT_OK;
+    ctx.emit = NULL;
+    ctx.max_memory = share;
+    json_object_set_new(options, "estimate", json_true());
+    char *options_text = lt_json_canonical(options);
+    json_decref(options);
+    if (!options_text) return lt_fail(err, LT_ENOMEM, "run: out of memory");
+    lt_status st = lt_call(&ctx, j->verb->name, options_text, &text, err);
+    lt_free(options_text);
+    if (st == LT_OK) st = lt_json_parse(&result, text, strlen(text), j->verb->name, err);
+    lt_result_free(text);
+    const json_t *memory = json_object_get(json_object_get(result, "estimate"), "memory_bytes");
+    *bytes = json_is_integer(memory) ? (size_t)json_integer_value(memory) : 0;
+    json_decref(result);
+    return st;
+}
+
+/* This recipe again, for one job. */
+static lt_status command(char ***argv, void *user, size_t index, size_t max_memory, int threads, lt_err *err) {
+    static const char *const passed[] = { "isa", "scratch" };
+    const running *x = user;
+    const lt_args *a = x->c->args;
+    const char *path = lt_arg_string(a, "recipe");
+    lt_log(x->c->ctx, LT_LOG_INFO, "run: %zu of %zu: %s %s", index + 1, x->r.n, x->r.job[index].step,
+           x->r.job[index].cell);
+    LT_TRY(lt_argv_add(argv, err, "lathe"));
+    LT_TRY(lt_argv_add(argv, err, "run"));
+    LT_TRY(lt_argv_add(argv, err, "%s%s", *path == '-' ? "./" : "", path));
+    LT_TRY(lt_argv_add(argv, err, "--output=%s", x->out));
+    for (size_t i = 0; i < lt_arg_count(a, "set"); i++)
+        LT_TRY(lt_argv_add(argv, err, "--set=%s", lt_arg_at(a, "set", i)));
+    for (size_t i = 0; i < LT_COUNTOF(passed); i++)
+        if (lt_arg_given(a, passed[i]))
+            LT_TRY(lt_argv_add(argv, err, "--%s=%s", passed[i], lt_arg_string(a, passed[i])));
+    if (max_memory) LT_TRY(lt_argv_add(argv, err, "--max-memory=%zu", max_memory));
+    LT_TRY(lt_argv_add(argv, err, "--threads=%d", threads));
+    LT_TRY(lt_argv_add(argv, err, "--only=%zu", index + 1));
+    return lt_argv_add(argv, err, "--quiet");
+}
+
+static lt_status finished(void *user, size_t index, lt_err *err) {
+    running *x = user;
+    LT_TRY(look(x, index, err));
+    if (x->state[index] != DONE_BEFORE)
+        return lt_fail(err, LT_EINTERNAL, "run: the step ended without its record (%s)", x->r.job[index].base);
+    x->state[index] = DONE_NOW;
+    return x->discard ? discard_spent(x, err) : LT_OK;
+}
+
+static lt_status do_side_by_side(running *x, size_t at_once, lt_err *err) {
+    const lt_parallel_in in = { .ctx = x->c->ctx,
+                                .n = x->r.n,
+                                .at_once = at_once,
+                                .ready = ready,
+                                .estimate = estimate,
+                                .command = command,
+                                .finished = finished,
+                                .user = x };
+    return lt_run_parallel(&in, err);
+}
+
+static lt_status do_only(running *x, size_t number, lt_err *err) {
+    LT_REQUIRE(err, number <= x->r.n, "--only: there are %zu jobs", x->r.n);
+    const lt_job *j = &x->r.job[number - 1];
+    for (size_t k = 0; k < j->n_needs; k++)
+        LT_REQUIRE(err, x->state[j->needs[k]] == DONE_BEFORE, "--only: what the job uses is not done: step %s %s",
+                   x->r.job[j->needs[k]].step, x->r.job[j->needs[k]].cell);
+    return x->state[number - 1] == TO_DO ? do_job(x, number - 1, err) : LT_OK;
+}
+
+static lt_status do_in_order(running *x, lt_err *err) {
+    for (size_t i = 0; i < x->r.n; i++)
+        if (x->state[i] == TO_DO) LT_TRY(do_job(x, i, err));
+    return LT_OK;
+}
+
+static lt_status do_all(running *x, lt_err *err) {
+    const size_t at_once = (size_t)lt_arg_int(x->c->args, "jobs");
+    LT_TRY(at_once > 1 ? do_side_by_side(x, at_once, err) : do_in_order(x, err));
+    return x->discard ? discard_spent(x, err) : LT_OK;
+}
+
 /* ---- the verb ---- */
 
 static lt_status report(const running *x, json_t **result, lt_err *err) {
@@ -214,9 +315,10 @@ static lt_status run_jobs(running *x, json_t **result, lt_err *err) {
     x->state = lt_calloc(x->r.n, sizeof *x->state);
     if (!x->state) return lt_fail(err, LT_ENOMEM, "run: out of memory");
     for (size_t i = x->r.n; i-- > 0;) LT_TRY(look(x, i, err));
-    for (size_t i = 0; !x->dry && i < x->r.n; i++)
-        if (x->state[i] == TO_DO) LT_TRY(do_job(x, i, err));
-    if (x->discard && !x->dry) LT_TRY(discard_spent(x, err));
+    if (!x->dry && lt_arg_given(x->c->args, "only"))
+        LT_TRY(do_only(x, (size_t)lt_arg_int(x->c->args, "only"), err));
+    else if (!x->dry)
+        LT_TRY(do_all(x, err));
     return report(x, result, err);
 }
 
@@ -241,6 +343,7 @@ static lt_status open_recipe(running *x, lt_err *err) {
     x->r.root = root; /* cleared with it */
     o.out =
         lt_arg_string(a, "output") ? lt_arg_string(a, "output") : json_string_value(json_object_get(root, "output"));
+    x->out = o.out;
     LT_REQUIRE(err, o.out && *o.out, "run: say where to: --output, or output in the recipe (%s)", path);
     return lt_recipe_parse(&x->r, root, path, &o, err);
 }
@@ -265,6 +368,11 @@ static const lt_option options[] = {
       "change the recipe: a member by its path, a step by its name (set.model=x, steps.small.with.keep=0.7)" },
     { "shard", LT_OPT_STRING, NULL, 0, 0, NULL, false, "I/N",
       "only every N-th combination of the matrix, from the I-th" },
+    { "jobs", LT_OPT_INT, "1", 1, 256, NULL, false, "N",
+      "as many steps at once, each a process with a share of the threads, as long as what they need (--estimate) fits "
+      "into --max-memory" },
+    { "only", LT_OPT_INT, NULL, 1, 0x1p30, NULL, false, "N",
+      "only the N-th job in the order of --dry-run; what it uses must be done" },
     { "discard-models", LT_OPT_FLAG, "false", 0, 0, NULL, false, NULL,
       "remove a model once every step that uses it is done; plans and results stay" },
     { "dry-run", LT_OPT_FLAG, "false", 0, 0, NULL, false, NULL, "show what is done and what would be done" },

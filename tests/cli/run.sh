@@ -40,6 +40,52 @@ for f in tiny.stats.safetensors "method=weight_svd,keep=0.6/plan.json" "method=w
     cmp -s "killed/$f" "whole/$f" || fail "$f differs after a kill"
 done
 
+# side by side: the same bytes as one after the other; within a limit; in shards; after signals
+same_as_whole() {
+    local f
+    while read -r f; do cmp -s "$1/$f" "whole/$f" || fail "$1/$f is not what one step at a time gives"; done < <(
+        cd whole && find . -name '*.safetensors' -o -name plan.json | grep -v lathe.json)
+    [ "$(find "$1" -name '*.step.json' | wc -l)" -eq 14 ] || fail "$1: not 14 records"
+    [ -z "$(find "$1" -name '*.partial')" ] || fail "$1: unfinished work is left"
+}
+values() { "$LATHE" report "$1" -o - --format csv; }
+gone() { # no process of a run in this folder
+    for _ in $(seq 100); do
+        grep -lsz -- "--output=$1\$" /proc/[0-9]*/cmdline >/dev/null || return 0
+        sleep 0.1
+    done
+    fail "processes of $1 are left"
+}
+expect 0 "" "$LATHE" run r.yaml -o side $QUICK --jobs 3 --max-memory 400M --json
+[ "$(states)" = ' 14 "state": "done" ' ] || fail "side by side: $(states)"
+same_as_whole side
+[ "$(values side)" = "$(values whole)" ] || fail "other values side by side"
+"$LATHE" run r.yaml -o shards $QUICK --jobs 2 --shard 1/2 >/dev/null 2>one.err &
+expect 0 "" "$LATHE" run r.yaml -o shards $QUICK --jobs 2 --shard 2/2
+wait $! || fail "the other shard: $(cat one.err)"
+same_as_whole shards
+expect 0 "" "$LATHE" run r.yaml -o few $QUICK --set 'matrix.keep=[0.8]' --jobs 2 --discard-models
+[ -z "$(find few -name model.safetensors)" ] || fail "models were not discarded side by side"
+for signal in TERM KILL; do
+    "$LATHE" run r.yaml -o $signal $QUICK --jobs 2 >/dev/null 2>signal.err &
+    pid=$!
+    sleep 0.7
+    kill -$signal $pid 2>/dev/null
+    wait $pid 2>/dev/null
+    code=$?
+    [ $signal = KILL ] || [ $code -eq 130 ] || [ $code -eq 0 ] || fail "exit code $code after SIGTERM: $(cat signal.err)"
+    gone $signal
+    expect 0 "" "$LATHE" run r.yaml -o $signal $QUICK --jobs 2
+    same_as_whole $signal
+done
+expect 2 "is not done" "$LATHE" run r.yaml -o only $QUICK --only 3
+expect 0 "" "$LATHE" run r.yaml -o only $QUICK --only 1 --json
+[ "$(states)" = ' 1 "state": "done" 13 "state": "to do" ' ] || fail "one job: $(states)"
+expect 2 "there are 14" "$LATHE" run r.yaml -o only $QUICK --only 15
+printf 'steps:\n  - {name: a, verb: inspect, with: {path: /nowhere}}\n  - {name: b, verb: inspect, with: {path: /nowhere}}\n' >bad.yaml
+expect 4 "/nowhere" "$LATHE" run bad.yaml -o o --jobs 2
+one_error_line
+
 # refused
 bad() {
     printf '%b' "$1" >bad.yaml
