@@ -8,6 +8,7 @@
 #include "calib/stats_file.h"
 #include "io/file.h"
 #include "io/safetensors.h"
+#include "io/torch.h"
 
 /* One module's Gram. */
 typedef struct item {
@@ -18,7 +19,8 @@ typedef struct item {
 } item;
 typedef struct import {
     const lt_import_in *in;
-    lt_safetensors *file;
+    lt_safetensors *file; /* one of the two */
+    lt_torch *torch;
     item *items;
     size_t n;
     double *packed; /* of the tensor being asked for */
@@ -30,8 +32,50 @@ static lt_status no_memory(lt_err *err) {
 
 static void import_clear(import *x) {
     lt_safetensors_close(x->file);
+    lt_torch_close(x->torch);
     lt_free(x->items);
     lt_free(x->packed);
+}
+
+/* ---- the file: safetensors, or what torch.save wrote ---- */
+
+static bool is_zip(const char *path) {
+    static const char magic[] = "PK\3\4";
+    lt_buffer b;
+    if (lt_map_open(&b, path, NULL) != LT_OK) return false;
+    const bool yes = b.bytes >= 4 && memcmp(b.data, magic, 4) == 0;
+    lt_map_close(&b);
+    return yes;
+}
+
+static lt_status open_file(import *x, lt_err *err) {
+    return is_zip(x->in->path) ? lt_torch_open(&x->torch, x->in->path, err)
+                               : lt_safetensors_open(&x->file, x->in->path, err);
+}
+
+static size_t n_tensors(const import *x) {
+    return x->torch ? lt_torch_count(x->torch) : lt_safetensors_count(x->file);
+}
+
+static const lt_tensor *tensor_at(const char **name, const import *x, size_t i) {
+    if (x->torch) {
+        const lt_torch_entry *e = lt_torch_at(x->torch, i);
+        *name = e->name;
+        return &e->tensor;
+    }
+    const lt_st_entry *e = lt_safetensors_at(x->file, i);
+    *name = e->name;
+    return &e->tensor;
+}
+
+static const lt_tensor *find_tensor(const import *x, const char *name) {
+    const char *other;
+    if (x->file) return lt_safetensors_find(x->file, name);
+    for (size_t i = 0; i < lt_torch_count(x->torch); i++) {
+        const lt_tensor *t = tensor_at(&other, x, i);
+        if (strcmp(other, name) == 0) return t;
+    }
+    return NULL;
 }
 
 /* "<module>" of "<module>.out_gram" into buf; the name itself otherwise. */
@@ -45,7 +89,7 @@ static void module_name(char *buf, size_t cap, const char *tensor) {
 static const lt_tensor *beside(const import *x, const char *module, const char *what) {
     char name[640];
     const int n = snprintf(name, sizeof name, "%s.%s", module, what);
-    return n > 0 && (size_t)n < sizeof name ? lt_safetensors_find(x->file, name) : NULL;
+    return n > 0 && (size_t)n < sizeof name ? find_tensor(x, name) : NULL;
 }
 
 static bool ends_with(const char *text, const char *suffix) {
@@ -116,22 +160,22 @@ static lt_status add_item(import *x, const char *name, const lt_tensor *t, lt_er
 }
 
 static lt_status find_items(import *x, lt_err *err) {
-    const size_t n = lt_safetensors_count(x->file);
+    const size_t n = n_tensors(x);
     x->items = lt_calloc(n + 1, sizeof *x->items);
     if (!x->items) return no_memory(err);
     for (size_t i = 0; i < n; i++) {
-        const lt_st_entry *e = lt_safetensors_at(x->file, i);
-        const char *name = e->name;
+        const char *name;
+        const lt_tensor *t = tensor_at(&name, x, i);
         if (ends_with(name, ".out_sum") || ends_with(name, ".count")) continue;
-        LT_TRY(add_item(x, name, &e->tensor, err));
+        LT_TRY(add_item(x, name, t, err));
     }
     return x->n ? LT_OK : lt_fail(err, LT_EDATA, "holds no Gram (%s)", x->in->path);
 }
 
 /* ---- values ---- */
 
-static double entry(const lt_tensor *t, size_t i, float *row, size_t at) {
-    return t->dtype == LT_F64 ? ((const double *)lt_host(t))[i] : (double)row[at];
+static double entry(const lt_tensor *t, size_t i, size_t j, const float *row) {
+    return t->dtype == LT_F64 ? ((const double *)lt_host(t))[i * t->stride[0] + j] : (double)row[j];
 }
 
 /* The lower triangle; what stands above it must be its mirror image, to the rounding of the sums. */
@@ -144,7 +188,7 @@ static lt_status read_gram(import *x, const item *it, lt_err *err) {
     for (size_t i = 0; st == LT_OK && i < m; i++) {
         if (it->gram->dtype != LT_F64) lt_tensor_row_f32(row, it->gram, i, 0, m);
         for (size_t j = 0; j < m; j++) {
-            const double v = entry(it->gram, i * m + j, row, j);
+            const double v = entry(it->gram, i, j, row);
             if (!isfinite(v))
                 LT_GO(lt_fail(err, LT_EDATA, "Gram is not finite (%s: %s: row %zu)", x->in->path, name, i));
             if (j <= i) x->packed[i * (i + 1) / 2 + j] = v;
@@ -235,7 +279,7 @@ static lt_status write_stats(import *x, lt_err *err) {
 
 lt_status lt_stats_import(lt_import_out *out, const lt_import_in *in, lt_err *err) {
 import x = {.in = in };
-    LT_TRY(lt_safetensors_open(&x.file, in->path, err));
+    LT_TRY(open_file(&x, err));
     lt_status st = find_items(&x, err);
     if (st == LT_OK) st = write_stats(&x, err);
     *out = (lt_import_out){ .modules = x.n };

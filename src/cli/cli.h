@@ -46,4 +46,7 @@ typedef struct cli_progress {
 void cli_progress_show(cli_progress *p, const char *stage, double done, double total, const char *unit);
 void cli_progress_clear(cli_progress *p); /* before anything else is written to the terminal */
 
+/* From now on a mapped file that becomes shorter ends the program with exit code 4 and one line that names it. */
+void cli_catch_bus(void);
+
 #endif

@@ -25,6 +25,7 @@ static void catch_signals(void) {
     sigemptyset(&stop.sa_mask);
     sigaction(SIGINT, &stop, NULL);
     sigaction(SIGTERM, &stop, NULL);
+    cli_catch_bus();
     signal(SIGPIPE, SIG_IGN); /* a closed pipe is a failed write: exit code 4 */
 }
 

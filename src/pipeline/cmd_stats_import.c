@@ -38,7 +38,9 @@ static lt_status run(lt_call_ctx *c, json_t **result, lt_err *err) {
 
 static const lt_positional positionals[] = {
     { "model", 1, 1, "the model whose outputs were measured" },
-    { "grams", 1, 1, "safetensors: a Gram [out, out] per module; <module>.out_sum and <module>.count where kept" },
+    { "grams", 1, 1,
+      "safetensors, or a dict from torch.save: a Gram [out, out] per module; <module>.out_sum and <module>.count where "
+      "kept" },
     { NULL, 0, 0, NULL },
 };
 

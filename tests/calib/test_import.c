@@ -115,6 +115,28 @@ static void without_sums_the_bias_stays_and_is_said(void **state) {
     measured_free(&x);
 }
 
+/* A dict from torch.save, one of its tensors a view with wide rows, and the same as safetensors. */
+static void a_dict_of_torch_is_the_same_as_safetensors(void **state) {
+    (void)state;
+    lt_import_out out;
+    lt_err err = { 0 };
+    assert_ok(import(&out, test_golden("torch/grams.safetensors"), 0, &err), &err);
+    assert_true(out.modules == 2 && out.biased == 1);
+    lt_stats *want = ct_open(test_path("imported.stats"));
+    const lt_import_in in = { test_golden("torch/grams.bin"), test_path("torch.stats"), model, "model", true, 0 };
+    assert_ok(lt_stats_import(&out, &in, &err), &err);
+    lt_stats *got = ct_open(test_path("torch.stats"));
+    assert_int_equal(lt_stats_n_sites(got), 2);
+    for (size_t i = 0; i < 2; i++) {
+        const lt_stats_site site = lt_stats_site_at(want, i);
+        assert_memory_equal(ct_values(got, site.name, "gram"), ct_values(want, site.name, "gram"),
+                            site.cols * (site.cols + 1) / 2 * sizeof(double));
+        assert_true(lt_stats_count(got, site.name) == lt_stats_count(want, site.name));
+    }
+    lt_stats_close(got);
+    lt_stats_close(want);
+}
+
 static void what_is_no_output_gram_is_refused(void **state) {
     (void)state;
     const lt_linear *l = &model->layer[0].linear[LT_SLOT_UP];
@@ -145,6 +167,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(check_01_the_bias_is_taken_out),
         cmocka_unit_test(without_sums_the_bias_stays_and_is_said),
+        cmocka_unit_test(a_dict_of_torch_is_the_same_as_safetensors),
         cmocka_unit_test(what_is_no_output_gram_is_refused),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -56,4 +56,19 @@ fi
 [ $? -eq 4 ] || fail "closed stdout: exit code"
 { "$LATHE" generate "$TINY" --prompt x --max-new 200 --ignore-eos 2>"$TMP/stderr"; echo $? >"$TMP/code"; } | head -c 1 >/dev/null
 [ "$(cat "$TMP/code")" -eq 4 ] || fail "closed pipe: exit code $(cat "$TMP/code")"
+# a model that is cut short while it is read: one line that names it, and exit code 4
+cp -r "$TINY" "$TMP/shrinks" && chmod -R u+w "$TMP/shrinks"
+for _ in $(seq 40); do cat "$REPO/share/text/wikitext2-test-slice.txt"; done >"$TMP/long.txt"
+"$LATHE" evaluate perplexity "$TMP/shrinks" --data "$TMP/long.txt" --window 128 >"$TMP/stdout" 2>"$TMP/stderr" &
+pid=$!
+for _ in $(seq 200); do # until it reads the weights
+    grep -q "shrinks/model.safetensors" /proc/$pid/maps 2>/dev/null && break
+    sleep 0.05
+done
+sleep 1
+: >"$TMP/shrinks/model.safetensors"
+wait $pid
+[ $? -eq 4 ] || fail "exit code of a model that was cut short: $(cat "$TMP/stderr")"
+grep -q "^lathe: error: file became shorter.*shrinks/model.safetensors)$" "$TMP/stderr" || fail "not named: $(cat "$TMP/stderr")"
+
 done_testing
