@@ -55,7 +55,6 @@ typedef struct lt_ctx {
     /* text produced while a verb runs (streaming generation); NULL: not wanted */
     void (*emit)(void *user, const char *text, size_t bytes);
     void *user;
-    const char *program; /* the lathe program, for `run --jobs`, whose steps are processes; NULL: not there */
 } lt_ctx;
 LT_API void lt_ctx_init(lt_ctx *ctx); /* defaults from the machine; no log, no progress */
 LT_API const char *lt_version(void);  /* "0.1.0" */

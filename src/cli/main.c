@@ -90,6 +90,18 @@ static lt_status print_json(const char *text, bool as_json, bool streamed) {
     return LT_OK;
 }
 
+/* Verbs that start the program again have an option that says which; it is this one. */
+static void name_program(const cli_call *c) {
+    static const char name[] = "program";
+    size_t i;
+    json_t *row;
+    json_array_foreach(json_object_get(c->command, "options"), i, row) {
+        const char *option = json_string_value(json_object_get(row, "name"));
+        if (option && strcmp(option, name) == 0 && !json_object_get(c->options, name))
+            json_object_set_new(c->options, name, json_string("/proc/self/exe"));
+    }
+}
+
 static lt_status run_verb(program *p, lt_err *err) {
     lt_ctx ctx;
     lt_ctx_init(&ctx);
@@ -97,7 +109,7 @@ static lt_status run_verb(program *p, lt_err *err) {
     ctx.progress = on_progress;
     ctx.emit = p->call.json ? NULL : on_emit;
     ctx.user = p;
-    ctx.program = "/proc/self/exe"; /* where there is no /proc nothing but `run --jobs` misses it */
+    name_program(&p->call);
     p->progress.quiet = p->call.quiet;
     p->progress.terminal = isatty(STDERR_FILENO);
     char *options = json_dumps(p->call.options, 0), *result = NULL;

@@ -258,6 +258,7 @@ static lt_status finished(void *user, size_t index, lt_err *err) {
 
 static lt_status do_side_by_side(running *x, size_t at_once, lt_err *err) {
     const lt_parallel_in in = { .ctx = x->c->ctx,
+                                .program = lt_arg_string(x->c->args, "program"),
                                 .n = x->r.n,
                                 .at_once = at_once,
                                 .ready = ready,
@@ -371,6 +372,8 @@ static const lt_option options[] = {
     { "jobs", LT_OPT_INT, "1", 1, 256, NULL, false, "N",
       "as many steps at once, each a process with a share of the threads, as long as what they need (--estimate) fits "
       "into --max-memory" },
+    { "program", LT_OPT_PATH, NULL, 0, 0, NULL, false, "FILE",
+      "the lathe program that steps of --jobs are run with; default: the running one" },
     { "only", LT_OPT_INT, NULL, 1, 0x1p30, NULL, false, "N",
       "only the N-th job in the order of --dry-run; what it uses must be done" },
     { "discard-models", LT_OPT_FLAG, "false", 0, 0, NULL, false, NULL,

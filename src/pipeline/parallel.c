@@ -180,7 +180,7 @@ static lt_status start(pool *p, size_t job, size_t n_ready, lt_err *err) {
     child *c = free_place(p);
     char **argv = NULL;
     lt_status st = p->in->command(&argv, p->in->user, job, p->need[job], threads > 1 ? threads : 1, err);
-    if (st == LT_OK) st = start_process(c, p->in->ctx->program, argv, err);
+    if (st == LT_OK) st = start_process(c, p->in->program, argv, err);
     lt_argv_free(argv);
     if (st != LT_OK) return st;
     c->job = job;
@@ -219,8 +219,7 @@ static lt_status run(pool *p, lt_err *err) {
 
 lt_status lt_run_parallel(const lt_parallel_in *in, lt_err *err) {
     pool p = { .in = in };
-    LT_REQUIRE(err, in->ctx->program,
-               "run: jobs at once need a program that runs them, which the context does not name");
+    LT_REQUIRE(err, in->program, "run: --jobs needs the program that steps are run with: give --program");
     if (in->ctx->max_memory) /* beside what this process holds */
         p.total = in->ctx->max_memory - lt_min_size(lt_current_rss_bytes(), in->ctx->max_memory / 2);
     p.child = lt_calloc(in->at_once, sizeof *p.child);

@@ -11,8 +11,9 @@
 
 typedef enum lt_job_ready { LT_JOB_READY, LT_JOB_WAITS, LT_JOB_DONE } lt_job_ready; /* done, or not to be done */
 typedef struct lt_parallel_in {
-    const lt_ctx *ctx; /* program, threads, max_memory (0: no limit) */
-    size_t n, at_once; /* jobs; processes at most */
+    const lt_ctx *ctx;   /* threads, max_memory (0: no limit) */
+    const char *program; /* path of the program whose arguments `command` gives */
+    size_t n, at_once;   /* jobs; processes at most */
     lt_job_ready (*ready)(void *user, size_t job);
     /* *bytes: what the job says that it needs when `share` is its limit (0: none); 0: not known. LT_ENOMEM: more. */
     lt_status (*estimate)(size_t *bytes, void *user, size_t job, size_t share, lt_err *err);

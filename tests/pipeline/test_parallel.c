@@ -76,7 +76,8 @@ static work make(size_t n, size_t at_once, size_t memory) {
                        .command = command,
                        .finished = finished } };
     unlink(test_path("log"));
-    w.ctx = (lt_ctx){ .threads = 8, .max_memory = memory, .progress = progress, .program = "/bin/sh" };
+    w.ctx = (lt_ctx){ .threads = 8, .max_memory = memory, .progress = progress };
+    w.in.program = "/bin/sh";
     return w;
 }
 
@@ -204,9 +205,9 @@ static void a_program_is_needed(void **state) {
     (void)state;
     lt_err err = { 0 };
     work w = make(2, 2, 0);
-    w.ctx.program = NULL;
+    w.in.program = NULL;
     assert_fails(run(&w, &err), &err, LT_EUSAGE, "a program");
-    w.ctx.program = "/no/such/program";
+    w.in.program = "/no/such/program";
     assert_fails(run(&w, &err), &err, LT_EIO, "cannot be started");
 }
 
