@@ -206,7 +206,7 @@ static void a_program_is_needed(void **state) {
     lt_err err = { 0 };
     work w = make(2, 2, 0);
     w.in.program = NULL;
-    assert_fails(run(&w, &err), &err, LT_EUSAGE, "a program");
+    assert_fails(run(&w, &err), &err, LT_EUSAGE, "--program");
     w.in.program = "/no/such/program";
     assert_fails(run(&w, &err), &err, LT_EIO, "cannot be started");
 }
