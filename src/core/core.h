@@ -74,6 +74,8 @@ void *lt_malloc(size_t bytes);
 void *lt_calloc(size_t count, size_t size); /* zeroed; NULL on overflow */
 void *lt_realloc(void *p, size_t bytes);    /* as realloc, 64-byte aligned; p lives on when it fails */
 void lt_free(void *p);                      /* NULL is fine; pairs with all three above */
+/* Zeros in n bytes of a block; where these are many, its pages go back to the system until they are touched again. */
+void lt_zero_pages(void *p, size_t bytes);
 char *lt_strdup(const char *s);
 char *lt_asprintf(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* Tests: the n-th allocation from now (0 = next) fails, and all after it; SIZE_MAX switches off. */

@@ -136,7 +136,7 @@ static void backward_activate(lt_exec *x, const lt_node *node) {
     }
 }
 
-const lt_op lt_op_activate = { "activate", check_activate, forward_activate, backward_activate, NULL };
+const lt_op lt_op_activate = { "activate", check_activate, forward_activate, backward_activate, NULL, false };
 
 lt_var lt_activate(lt_exec *x, lt_var in, lt_act act) {
     const act_attr attr = { act };
@@ -213,7 +213,7 @@ static void backward_gated(lt_exec *x, const lt_node *node) {
     }
 }
 
-const lt_op lt_op_gated = { "gated", check_gated, forward_gated, backward_gated, NULL };
+const lt_op lt_op_gated = { "gated", check_gated, forward_gated, backward_gated, NULL, false };
 
 lt_var lt_gated(lt_exec *x, lt_var gate, lt_var up, lt_act act) {
     const act_attr attr = { act };

@@ -38,7 +38,7 @@ static void backward(lt_exec *x, const lt_node *node) {
     }
 }
 
-const lt_op lt_op_add = { "add", check, forward, backward, NULL };
+const lt_op lt_op_add = { "add", check, forward, backward, NULL, false };
 
 lt_var lt_add(lt_exec *x, lt_var a, lt_var b) {
     return lt_apply(x, &lt_op_add, (lt_node){ .in = { a, b } }, 0, lt_rows(x, a), lt_cols(x, a));

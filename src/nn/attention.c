@@ -619,7 +619,7 @@ static size_t saved_bytes(const lt_exec *x, const lt_node *node) {
     return lt_rows(x, node->in[0]) * ((const lt_attn_params *)node->attr)->n_q_heads * sizeof(lt_attn_stat);
 }
 
-const lt_op lt_op_attention = { "attention", check, forward, lt_attn_backward, saved_bytes };
+const lt_op lt_op_attention = { "attention", check, forward, lt_attn_backward, saved_bytes, true };
 
 lt_var lt_attention(lt_exec *x, lt_var q, lt_var k, lt_var v, const lt_attn_params *p) {
     return lt_apply(x, &lt_op_attention, (lt_node){ .in = { q, k, v }, .attr = p }, sizeof *p, lt_rows(x, q),

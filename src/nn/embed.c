@@ -50,7 +50,7 @@ static void backward(lt_exec *x, const lt_node *node) {
     }
 }
 
-const lt_op lt_op_embed = { "embed", check, forward, backward, NULL };
+const lt_op lt_op_embed = { "embed", check, forward, backward, NULL, false };
 
 lt_var lt_embed(lt_exec *x, lt_param *table, double scale) {
     const embed_attr attr = { scale };

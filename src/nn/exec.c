@@ -227,7 +227,7 @@ bool lt_exec_make_grad(lt_exec *x, lt_exec_value *value, uint32_t slot) {
 }
 
 /* Without memory for the list it is only not used again. */
-void lt_exec_spare_grad(lt_exec *x, lt_exec_value *value) {
+void lt_exec_spare(lt_exec *x, lt_real **data, size_t count) {
     if (x->n_spare == x->cap_spare) {
         const size_t cap = x->cap_spare ? 2 * x->cap_spare : 16;
         lt_spare *more = lt_realloc(x->spare, cap * sizeof *more);
@@ -236,8 +236,8 @@ void lt_exec_spare_grad(lt_exec *x, lt_exec_value *value) {
             x->cap_spare = cap;
         }
     }
-    if (x->n_spare < x->cap_spare) x->spare[x->n_spare++] = (lt_spare){ value->grad, value->rows * value->cols };
-    value->grad = NULL;
+    if (x->n_spare < x->cap_spare) x->spare[x->n_spare++] = (lt_spare){ *data, count };
+    *data = NULL;
 }
 
 lt_real *lt_grad_add(lt_exec *x, lt_var v, bool *add) {

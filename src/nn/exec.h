@@ -156,6 +156,7 @@ typedef struct lt_op {
     void (*forward)(lt_exec *, const lt_node *);
     void (*backward)(lt_exec *, const lt_node *);            /* accumulates into inputs and parameters */
     size_t (*saved_bytes)(const lt_exec *, const lt_node *); /* NULL: none */
+    bool reads_result;                                       /* backward reads the values that forward made */
 } lt_op;
 extern const lt_op *const lt_ops[]; /* NULL-terminated: the table that gradient tests walk */
 

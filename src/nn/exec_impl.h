@@ -7,6 +7,8 @@
  *  2. attr, saved and gradient of a recorded node live as long as its output;
  *  3. scratch that an op takes in forward or backward is given back when it returns;
  *  4. the memory of a gradient goes to a later one of the same frame once the op that made its value has run back;
+ *     in a replay, whose values nobody outside has seen, the value's own memory does too, as soon as no op reads it, and
+ *     the result of a block that was replayed is given back to the system;
  *  5. rotation tables live until lt_exec_begin. */
 #ifndef LT_NN_EXEC_IMPL_H
 #define LT_NN_EXEC_IMPL_H
@@ -20,7 +22,7 @@ typedef struct lt_exec_value {
     bool needs_grad, fresh; /* fresh: grad is there, and nothing was written to it */
 } lt_exec_value;
 
-/* memory of a gradient that was read for the last time */
+/* memory of a gradient, or of a value of a replay, that was read for the last time */
 typedef struct lt_spare {
     lt_real *data;
     size_t count;
@@ -64,7 +66,8 @@ lt_exec_value *lt_exec_need(lt_exec *x, lt_var v, const char *who);
 lt_var lt_exec_new(lt_exec *x, size_t rows, size_t cols);
 /* v has a gradient from now on, of undefined contents; false after a failure */
 bool lt_exec_make_grad(lt_exec *x, lt_exec_value *value, uint32_t slot);
-void lt_exec_spare_grad(lt_exec *x, lt_exec_value *value);
+/* *data becomes NULL. */
+void lt_exec_spare(lt_exec *x, lt_real **data, size_t count);
 void lt_exec_push(lt_exec *x, const lt_node *node);
 lt_frame lt_frame_open(const lt_exec *x);
 void lt_frame_close(lt_exec *x, lt_frame f);

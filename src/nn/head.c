@@ -54,7 +54,7 @@ static void backward_logits(lt_exec *x, const lt_node *node) {
     lt_linear_back(x, a->head, dx, true, dy, lt_data(x, node->in[0]), n, node->saved);
 }
 
-const lt_op lt_op_logits = { "logits", check_logits, forward_logits, backward_logits, logits_saved };
+const lt_op lt_op_logits = { "logits", check_logits, forward_logits, backward_logits, logits_saved, true };
 
 lt_var lt_logits(lt_exec *x, lt_var in, const lt_linear *head, double scale) {
     const logits_attr attr = { head, scale };
@@ -174,7 +174,7 @@ static void backward_nll(lt_exec *x, const lt_node *node) {
     lt_head_tiles_back(x, &c, lt_data(x, node->in[0]), dx, n, tile_gradient, (void *)&r);
 }
 
-const lt_op lt_op_head_nll = { "head_nll", check_nll, forward_nll, backward_nll, nll_saved };
+const lt_op lt_op_head_nll = { "head_nll", check_nll, forward_nll, backward_nll, nll_saved, false };
 
 lt_var lt_head_nll(lt_exec *x, lt_var in, const lt_linear *head, double scale, const int32_t *target, int32_t *argmax) {
     const size_t n = lt_rows(x, in);

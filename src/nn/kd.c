@@ -254,7 +254,7 @@ static void backward(lt_exec *x, const lt_node *node) {
     if (r.teacher.tile) lt_head_tiles_back(x, &c, lt_data(x, node->in[0]), dx, n, tile_gradient, &r);
 }
 
-const lt_op lt_op_head_kd = { "head_kd", check, forward, backward, saved_bytes };
+const lt_op lt_op_head_kd = { "head_kd", check, forward, backward, saved_bytes, false };
 
 lt_var lt_head_kd(lt_exec *x, lt_var in, const lt_linear *head, double scale, const lt_kd_teacher *teacher,
                   const int32_t *target, const lt_kd_params *p) {

@@ -208,7 +208,7 @@ static void backward(lt_exec *x, const lt_node *node) {
     lt_head_tiles_back(x, &c, lt_data(x, node->in[0]), dx, n, tile_gradient, &r);
 }
 
-const lt_op lt_op_head_kd_topk = { "head_kd_topk", check, forward, backward, saved_bytes };
+const lt_op lt_op_head_kd_topk = { "head_kd_topk", check, forward, backward, saved_bytes, false };
 
 static void *copy_of(lt_exec *x, const void *from, size_t bytes) {
     void *copy = from ? lt_exec_scratch(x, bytes) : NULL;

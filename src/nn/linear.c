@@ -235,7 +235,7 @@ static void backward(lt_exec *x, const lt_node *node) {
     lt_linear_back(x, l, dx, add, lt_grad(x, node->out), lt_data(x, node->in[0]), lt_rows(x, node->out), node->saved);
 }
 
-const lt_op lt_op_linear = { "linear", check, forward, backward, saved_bytes };
+const lt_op lt_op_linear = { "linear", check, forward, backward, saved_bytes, false };
 
 lt_var lt_linear_fwd(lt_exec *x, lt_var in, const lt_linear *l) {
     const linear_attr attr = { l };

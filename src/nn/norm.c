@@ -130,7 +130,7 @@ static void backward(lt_exec *x, const lt_node *node) {
     if (lt_param_trainable(node->param[1])) lt_op_add_column_sums(team, node->param[1]->grad, dy, g, runs, g);
 }
 
-const lt_op lt_op_norm = { "norm", check, forward, backward, NULL };
+const lt_op lt_op_norm = { "norm", check, forward, backward, NULL, false };
 
 lt_var lt_norm(lt_exec *x, lt_var in, const lt_norm_params *p, size_t group) {
     const norm_attr attr = { p->kind, p->eps, group > 0 ? group : lt_cols(x, in) };

@@ -69,7 +69,7 @@ static void backward(lt_exec *x, const lt_node *node) {
         table_gradient(lt_exec_batch(x), lt_exec_team(x), node->param[0]->grad, dy, d, a->offset);
 }
 
-const lt_op lt_op_positions = { "positions", check, forward, backward, NULL };
+const lt_op lt_op_positions = { "positions", check, forward, backward, NULL, false };
 
 lt_var lt_add_positions(lt_exec *x, lt_var in, lt_param *table, size_t offset) {
     const positions_attr attr = { offset };

@@ -133,7 +133,7 @@ static void backward(lt_exec *x, const lt_node *node) {
         }
 }
 
-const lt_op lt_op_rope = { "rope", check, forward, backward, NULL };
+const lt_op lt_op_rope = { "rope", check, forward, backward, NULL, false };
 
 lt_var lt_rope(lt_exec *x, lt_var in, const lt_rope_table *t, size_t n_heads, size_t head_dim, bool interleaved) {
     const rope_attr attr = { t, n_heads, head_dim, interleaved };

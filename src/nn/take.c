@@ -37,7 +37,7 @@ static void backward_rows(lt_exec *x, const lt_node *node) {
     for (size_t i = 0; i < n; i++) lt_k_add(lt_exec_team(x), dx + a->index[i] * d, dx + a->index[i] * d, dy + i * d, d);
 }
 
-const lt_op lt_op_take_rows = { "take_rows", check_rows, forward_rows, backward_rows, NULL };
+const lt_op lt_op_take_rows = { "take_rows", check_rows, forward_rows, backward_rows, NULL, false };
 
 lt_var lt_take_rows(lt_exec *x, lt_var in, const size_t *index, size_t n_index) {
     size_t bytes;
@@ -83,7 +83,7 @@ static void backward_cols(lt_exec *x, const lt_node *node) {
         }
 }
 
-const lt_op lt_op_take_cols = { "take_cols", check_cols, forward_cols, backward_cols, NULL };
+const lt_op lt_op_take_cols = { "take_cols", check_cols, forward_cols, backward_cols, NULL, false };
 
 static lt_var take(lt_exec *x, lt_var in, cols_attr attr) {
     return lt_apply(x, &lt_op_take_cols, (lt_node){ .in = { in }, .attr = &attr }, sizeof attr, lt_rows(x, in),

@@ -189,15 +189,34 @@ static void run_backward(lt_exec *x, const lt_node *node) {
     lt_arena_release(x->values, mark);
 }
 
+/* Ops behind this one have run back: is its result's own value of use to anybody still? */
+static void spare_value(lt_exec *x, const lt_node *node) {
+    lt_exec_value *value = &x->value[node->out.slot];
+    const size_t count = value->rows * value->cols;
+    if (x->n_outer > 0 && !node->op->reads_result && node->out.slot >= x->n_outer)
+        lt_exec_spare(x, &value->data, count);
+}
+
+/* The same after it has run back, and the gradient that it has read. */
+static void spare_result(lt_exec *x, const lt_node *node) {
+    lt_exec_value *value = &x->value[node->out.slot];
+    const size_t count = value->rows * value->cols;
+    lt_exec_spare(x, &value->grad, count);
+    if (node->op != &op_block || !value->data) return;
+    lt_zero_pages(value->data, count * sizeof *value->data);
+    value->data = NULL;
+}
+
 /* Nodes after base, last first. Gradients of inputs are made here, so that they outlive the scratch of the op. */
 static void walk(lt_exec *x, size_t base) {
     while (x->n_tape > base && !lt_exec_failed(x)) {
         const lt_node node = x->tape[--x->n_tape];
         if (!x->value[node.out.slot].grad && node.op != &op_tap) continue; /* nothing came from above */
+        if (node.op != &op_tap) spare_value(x, &node);
         for (int i = 0; i < LT_NODE_IN; i++)
             if (lt_needs_grad(x, node.in[i])) lt_exec_make_grad(x, &x->value[node.in[i].slot], node.in[i].slot);
         if (!lt_exec_failed(x)) run_backward(x, &node);
-        if (node.op != &op_tap) lt_exec_spare_grad(x, &x->value[node.out.slot]);
+        if (node.op != &op_tap) spare_result(x, &node);
     }
 }
 

@@ -12,7 +12,8 @@ enum { ALIGN = 16 }; /* floats: a cache line */
 typedef struct cand {
     lt_param *param;
     bool adapter, decays, trains; /* adapter: value and gradient are the set's */
-    size_t offset;                /* floats, into the moments, and into value and grad when not an adapter */
+    bool in_layer;
+    size_t offset; /* floats, into the moments, and into value and grad when not an adapter */
 } cand;
 
 struct lt_trainee_own {
@@ -51,9 +52,18 @@ size_t lt_trainee_bytes(const lt_trainee *t) {
     return (2 * t->own->n_values + 2 * t->own->n_moments + adapters) * sizeof(float);
 }
 
+void lt_trainee_rest(lt_trainee *t, size_t bytes) {
+    const own *o = t->own;
+    size_t i = 0;
+    while (i < o->n_cand && !(o->cand[i].trains && o->cand[i].in_layer)) i++; /* a tied table is written first */
+    if (i == o->n_cand || o->cand[i].adapter) return;
+    const size_t first = o->cand[i].offset;
+    lt_zero_pages(o->grad + first, lt_min_size(bytes, (o->n_values - first) * sizeof(float)));
+}
+
 /* ---- what could train ---- */
 
-static lt_status add(own *o, lt_param *p, bool adapter, bool decays, lt_err *err) {
+static lt_status add(own *o, lt_param *p, bool adapter, bool decays, bool in_layer, lt_err *err) {
     if (o->n_cand == o->cap_cand) {
         const size_t cap = o->cap_cand ? 2 * o->cap_cand : 256;
         cand *more = lt_realloc(o->cand, cap * sizeof *more);
@@ -61,7 +71,8 @@ static lt_status add(own *o, lt_param *p, bool adapter, bool decays, lt_err *err
         o->cand = more;
         o->cap_cand = cap;
     }
-    o->cand[o->n_cand++] = (cand){ .param = p, .adapter = adapter, .decays = decays, .trains = true };
+    o->cand[o->n_cand++] =
+        (cand){ .param = p, .adapter = adapter, .decays = decays, .trains = true, .in_layer = in_layer };
     return LT_OK;
 }
 
@@ -76,7 +87,7 @@ static lt_status add_base(lt_trainee *t, const lt_trainee_opts *opts, lt_err *er
     for (size_t i = 0; lt_model_param(&t->model, i, &p); i++) {
         const bool matrix = p.is_linear && p.param->t.rank >= 2;
         if (base_trains(opts->base, &p)) /* the structs are ours to change */
-            LT_TRY(add(t->own, (lt_param *)p.param, false, matrix || opts->decay == LT_DECAY_ALL, err));
+            LT_TRY(add(t->own, (lt_param *)p.param, false, matrix || opts->decay == LT_DECAY_ALL, p.layer >= 0, err));
     }
     return LT_OK;
 }
@@ -93,7 +104,7 @@ static lt_status attach(lt_trainee *t, const lt_train_lora *l, lt_err *err) {
         LT_TRY(lt_adapters_add(t->adapters, l->targets, l->factors, &l->opts, l->seed, NULL, err));
     }
     LT_TRY(lt_adapters_make_trainable(t->adapters, err));
-    for (size_t i = 0; (p = lt_adapters_param(t->adapters, i)); i++) LT_TRY(add(t->own, p, true, true, err));
+    for (size_t i = 0; (p = lt_adapters_param(t->adapters, i)); i++) LT_TRY(add(t->own, p, true, true, true, err));
     return LT_OK;
 }
 

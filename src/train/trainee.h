@@ -40,6 +40,9 @@ lt_status lt_trainee_create(lt_trainee **out, const lt_model *base, const lt_tra
 void lt_trainee_destroy(lt_trainee *t);
 /* W + s B A takes the place of W, rounded once to dtype (LT_N_DTYPES: as stored); nothing trains afterwards. */
 lt_status lt_trainee_merge(lt_trainee *t, lt_dtype dtype, lt_team *team, lt_err *err);
+/* Gradients are zeros. As many bytes as this give their memory back until they are written again: those of the first
+ * layers, which are written when the values that a forward kept for the layers above are gone. */
+void lt_trainee_rest(lt_trainee *t, size_t bytes);
 /* Memory that lt_trainee_create takes for values, gradients and optimiser state. */
 size_t lt_trainee_bytes(const lt_trainee *t);
 

@@ -86,6 +86,14 @@ static void drop_gradients(lt_trainer *t) {
         memset(t->trainee->slice[i].grad, 0, t->trainee->slice[i].n * sizeof(float));
 }
 
+/* With one batch a step, the layers' inputs that replays need and the gradients that are written last are never needed
+ * at once. */
+static void rest(lt_trainer *t, bool one_batch) {
+    const lt_config *c = &t->trainee->model.config;
+    if (t->o.recompute && one_batch)
+        lt_trainee_rest(t->trainee, c->n_layers * t->micro.batch.n_rows * c->d_model * sizeof(float));
+}
+
 lt_status lt_trainer_step(lt_step *out, lt_trainer *t, const lt_train_rows *rows, const size_t *which, size_t n,
                           size_t micro, size_t n_step, lt_err *err) {
     LT_REQUIRE(err, n > 0 && micro > 0, "train: a step of %zu rows by %zu", n, micro);
@@ -98,6 +106,7 @@ lt_status lt_trainer_step(lt_step *out, lt_trainer *t, const lt_train_rows *rows
                        out->grad_norm, out->loss);
     const double scale = t->o.clip > 0 ? fmin(1.0, t->o.clip / (out->grad_norm + 1e-6)) : 1.0;
     lt_optim_step(t->optim, t->team, &t->o.adamw, out->lr, scale, n_step + 1);
+    rest(t, n <= micro);
     return LT_OK;
 }
 
