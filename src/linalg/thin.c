@@ -50,7 +50,10 @@ static int threads_for(const lt_team *team, const lt_thin *s) {
 /* ---- project ---- */
 
 /* v as columns: [d, wide], zeros past q */
-static void pack_columns(float *to, size_t wide, const float *v, size_t q, size_t d) {
+static void pack_columns(const lt_kernels *k, float *to, size_t wide, const float *v, size_t q, size_t d) {
+    for (size_t j = 0; k->tile && j < wide; j += k->lanes)
+        k->pack(to + j, wide, v + j * d, d, lt_min_size(k->lanes, q - j), d);
+    if (k->tile) return;
     for (size_t c = 0; c < d; c++)
         for (size_t j = 0; j < wide; j++) to[c * wide + j] = j < q ? v[j * d + c] : 0.0f;
 }
@@ -77,7 +80,7 @@ void lt_thin_project(lt_team *team, float *t, const float *x, const float *v, co
     for (size_t j = 0; j < s->q; j += tile.wide) {
         const size_t valid = lt_min_size(tile.wide, s->q - j), wide = lt_round_up(valid, tile.lanes);
         float *columns = team->scratch[0];
-        pack_columns(columns, wide, v + j * s->d, valid, s->d);
+        pack_columns(team->k, columns, wide, v + j * s->d, valid, s->d);
 #pragma omp parallel for num_threads(threads_for(team, s)) schedule(static)
         for (size_t i = 0; i < s->n; i += tile.rows)
             project_rows(team->k, t + j, x, columns, wide, valid, s, i, lt_min_size(tile.rows, s->n - i));

@@ -13,8 +13,8 @@ typedef struct work {
     lt_real *t;    /* [n, q] */
     uint8_t *mask; /* [n, mask_ld]; NULL: nothing is dropped */
     size_t mask_ld;
-    double keep;      /* 1 / (1 - p) */
-    lt_real *va, *vb; /* thin: A [q, d] and Bᵀ [q, o], else NULL */
+    double keep;            /* 1 / (1 - p) */
+    const lt_real *va, *vb; /* thin: A [q, d] and Bᵀ [q, o], else NULL */
 } work;
 
 static size_t aligned(size_t bytes) {
@@ -74,13 +74,15 @@ static lt_tensor rows_of_b(const work *w) {
     return part;
 }
 
-static lt_real *matrix_a(lt_exec *x, const work *w) {
+static const lt_real *matrix_a(lt_exec *x, const work *w) {
+    const lt_tensor *a = &w->a->a.t;
+    if (a->dtype == LT_REAL_DTYPE && a->rank == 2 && a->stride[0] == w->d) return lt_host(a);
     lt_real *v = lt_exec_scratch(x, w->q * w->d * sizeof *v);
     for (size_t j = 0; v && j < w->q; j++) lt_k_row(lt_exec_team(x), v + j * w->d, &w->a->a.t, j);
     return v;
 }
 
-static lt_real *matrix_bt(lt_exec *x, const work *w) {
+static const lt_real *matrix_bt(lt_exec *x, const work *w) {
     lt_real *v = lt_exec_scratch(x, w->q * w->o * sizeof *v), *row = lt_exec_scratch(x, w->q * sizeof *row);
     for (size_t c = 0; row && c < w->o; c++) {
         lt_k_row(lt_exec_team(x), row, &w->a->b.t, w->o0 + c);

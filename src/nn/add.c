@@ -2,8 +2,6 @@
 /* y = a + b */
 #include "nn/op.h"
 
-#include <string.h>
-
 enum { TILE = 4096 }; /* elements */
 
 static lt_status check(const lt_exec *x, const lt_node *node, lt_err *err) {
@@ -34,7 +32,7 @@ static void backward(lt_exec *x, const lt_node *node) {
         if (add)
             add_into(lt_exec_team(x), dx, dx, dy, n);
         else
-            memcpy(dx, dy, n * sizeof *dx);
+            lt_op_copy(lt_exec_team(x), dx, dy, n);
     }
 }
 

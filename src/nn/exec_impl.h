@@ -7,8 +7,8 @@
  *  2. attr, saved and gradient of a recorded node live as long as its output;
  *  3. scratch that an op takes in forward or backward is given back when it returns;
  *  4. the memory of a gradient goes to a later one of the same frame once the op that made its value has run back;
- *     in a replay, whose values nobody outside has seen, the value's own memory does too, as soon as no op reads it, and
- *     the result of a block that was replayed is given back to the system;
+ *     in a replay, whose values nobody outside has seen, the value's own memory does too, as soon as no op reads it,
+ * and the result of a block that was replayed is given back to the system;
  *  5. rotation tables live until lt_exec_begin. */
 #ifndef LT_NN_EXEC_IMPL_H
 #define LT_NN_EXEC_IMPL_H

@@ -14,6 +14,13 @@ static inline int lt_op_threads(const lt_team *team, size_t work) {
     return work < 32768 ? 1 : team->threads;
 }
 
+/* n entries, by all threads */
+static inline void lt_op_copy(lt_team *team, lt_real *to, const lt_real *from, size_t n) {
+    enum { TILE = 1 << 14 };
+#pragma omp parallel for schedule(static) num_threads(lt_op_threads(team, n))
+    for (size_t i = 0; i < n; i += TILE) memcpy(to + i, from + i, lt_min_size(TILE, n - i) * sizeof *to);
+}
+
 enum { LT_OP_COLS = 64 }; /* columns per tile where a sum runs over rows: one tile has one owner, in row order */
 
 /* Rows and columns of input i, or LT_EUSAGE naming both. cols 0: any. */

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "nn/exec_impl.h"
+#include "nn/op.h"
 
 typedef struct block_attr {
     lt_block_fn fn;
@@ -77,7 +78,7 @@ static lt_var infer_block(lt_exec *x, lt_block_fn fn, const void *arg, lt_var in
         return from ? out : LT_NO_VAR;
     }
     if (!same_shape(from, to)) return carry_out(x, frame, out);
-    memcpy(to->data, from->data, to->rows * to->cols * sizeof *to->data);
+    lt_op_copy(x->team, to->data, from->data, to->rows * to->cols);
     lt_frame_close(x, frame);
     to->gen++;
     return (lt_var){ in.slot, to->gen };
@@ -101,7 +102,7 @@ static lt_var checkpoint_run(lt_exec *x, lt_block_fn fn, const void *arg, lt_var
         if (lt_is_var(carried)) x->value[carried.slot].needs_grad = needs_grad;
         return carried;
     }
-    memcpy(to->data, from->data, to->rows * to->cols * sizeof *to->data);
+    lt_op_copy(x->team, to->data, from->data, to->rows * to->cols);
     to->needs_grad = needs_grad;
     lt_frame_close(x, frame);
     return out;
