@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* How much of the FLOPs that a smaller model saves its time gives back: the models take turns, run by run.
- *   bench_factored BASE SMALLER [SMALLER ...]     with ISA and RUNS in the environment (best table, 7)
+ *   bench_factored BASE SMALLER [SMALLER ...]     with ISA, RUNS (7) and ONLY (one row) in the environment
  * Rows: prefill of 512 and 2048 tokens (last token scored, every token scored at 2048), then 64 steps of decoding.
  * Of each model the best run counts. */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "model/generate.h"
 #include "model/settle.h"
@@ -95,7 +96,9 @@ static lt_status bench(char **path, size_t n, size_t runs, const char *isa, lt_e
     lt_ctx_init(&ctx);
     LT_TRY(lt_team_create(&team, ctx.threads, isa, err));
     for (size_t i = 0; i < n; i++) LT_TRY(lt_model_open(&m[i], path[i], err));
+    const char *only = getenv("ONLY");
     for (size_t k = 0; k < LT_COUNTOF(kinds); k++) {
+        if (only && strcmp(only, kinds[k].name) != 0) continue;
         for (size_t i = 0; i < n && !kinds[k].tokens; i++) lt_model_settle(m[i]); /* as generate does */
         LT_TRY(bench_kind(&kinds[k], m, n, runs, team, err));
     }
@@ -108,7 +111,7 @@ int main(int argc, char **argv) {
     const char *runs = getenv("RUNS");
     lt_err err = { 0 };
     if (argc < 3 || argc > MOST + 1) {
-        fprintf(stderr, "usage: bench_factored BASE SMALLER [SMALLER ...] (ISA, RUNS in the environment)\n");
+        fprintf(stderr, "usage: bench_factored BASE SMALLER [SMALLER ...] (ISA, RUNS, ONLY in the environment)\n");
         return LT_EUSAGE;
     }
     const lt_status st = bench(argv + 1, (size_t)argc - 1, runs ? (size_t)atoi(runs) : 7, getenv("ISA"), &err);

@@ -71,7 +71,7 @@ static grid grid_of(size_t m, size_t n, size_t k) {
 
 /* Few rows are not worth the packing. */
 static bool packs(const lt_team *team, size_t m, size_t n, size_t k) {
-    return team->k->tile && m > FEW && n >= team->k->lanes && k > 0;
+    return team->k->tile && m > FEW && (n >= team->k->lanes || team->k->unit) && k > 0;
 }
 
 static void multiply_packed(lt_team *team, const lt_packed *p) {
@@ -296,6 +296,93 @@ void lt_matmul_wt(lt_team *team, float *y, size_t ldy, const float *x, size_t ld
 void lt_matmul_wt_steps(lt_team *team, float *y, size_t ldy, const float *x, size_t ldx, size_t n, const lt_tensor *w,
                         bool in_out, bool add) {
     multiply(team, y, ldy, x, ldx, n, w, !in_out, add, true);
+}
+
+/* a decoding step of several linears: the tiles of all in one run */
+typedef struct few_group {
+    product p[LT_GROUP];
+    size_t tiles[LT_GROUP], n;
+} few_group;
+
+static void few_group_tile(void *arg, size_t t) {
+    const few_group *g = arg;
+    size_t j = 0;
+    while (t >= g->tiles[j]) t -= g->tiles[j++];
+    few_tile(&(few_job){ &g->p[j], true }, t);
+}
+
+static void few_run(lt_team *team, few_group *g) {
+    size_t tiles = 0, weights = 0;
+    for (size_t j = 0; j < g->n; j++) {
+        tiles += g->tiles[j] = lt_parts_of(g->p[j].rows, ROW_TILE);
+        weights += g->p[j].rows * g->p[j].cols;
+    }
+    if (weights > (lt_team_is_held(team) ? SMALL / 4 : SMALL))
+        lt_team_run(team, tiles, few_group_tile, g);
+    else
+        for (size_t t = 0; t < tiles; t++) few_group_tile(g, t);
+}
+
+static product step_of(lt_team *team, float *y, const float *x, size_t ldx, size_t n, const lt_tensor *w) {
+    const size_t rows = lt_tensor_rows(w);
+    return (product){ team, y, x, rows, ldx, n, w, rows, lt_tensor_cols(w), false };
+}
+
+/* all first stages, then all second ones */
+static void few_each(lt_team *team, const lt_group_member *m, size_t n_members, const float *x, size_t ldx, size_t n) {
+    few_group first = { .n = n_members }, second = { 0 };
+    for (size_t j = 0; j < n_members; j++) {
+        const bool two = m[j].n_stages == 2;
+        first.p[j] = step_of(team, two ? m[j].inner : m[j].y, x, ldx, n, m[j].stage[0].w);
+        if (two) second.p[second.n++] = step_of(team, m[j].y, m[j].inner, first.p[j].rows, n, m[j].stage[1].w);
+    }
+    few_run(team, &first);
+    if (second.n > 0) few_run(team, &second);
+}
+
+static bool all_by_rows(const lt_group_member *m, size_t n_members) {
+    bool all = true;
+    for (size_t j = 0; j < n_members; j++)
+        for (int s = 0; s < m[j].n_stages; s++) all = all && !m[j].stage[s].in_out;
+    return all;
+}
+
+static size_t outputs_of(const lt_stored *s) {
+    return s->in_out ? lt_tensor_cols(s->w) : lt_tensor_rows(s->w);
+}
+static size_t inner_of(const lt_stored *s) {
+    return s->in_out ? lt_tensor_rows(s->w) : lt_tensor_cols(s->w);
+}
+
+static bool group_packs(const lt_team *team, const lt_group_member *g, size_t n_members, size_t n) {
+    bool all = team->k->unit != NULL;
+    for (size_t j = 0; j < n_members; j++)
+        for (int s = 0; s < g[j].n_stages; s++)
+            all = all && outputs_of(&g[j].stage[s]) > 0 &&
+                  packs(team, n, outputs_of(&g[j].stage[s]), inner_of(&g[j].stage[s]));
+    return all;
+}
+
+void lt_matmul_wt_group(lt_team *team, const lt_group_member *g, size_t n_members, const float *x, size_t ldx, size_t n,
+                        bool steps) {
+    lt_parts_job jobs[LT_GROUP];
+    if (n > 0 && (n <= FEW || steps) && n_members <= LT_GROUP && all_by_rows(g, n_members)) {
+        few_each(team, g, n_members, x, ldx, n);
+        return;
+    }
+    const bool parts = !steps && n_members <= LT_GROUP && group_packs(team, g, n_members, n);
+    for (size_t j = 0; j < n_members; j++) {
+        const bool two = g[j].n_stages == 2;
+        const size_t out = outputs_of(&g[j].stage[two]), rank = two ? outputs_of(&g[j].stage[0]) : 0;
+        if (parts) {
+            jobs[j] = (lt_parts_job){ g[j].y, g[j].inner, out, out, rank, { g[j].stage[0], g[j].stage[1] } };
+            continue;
+        }
+        const lt_stored *last = &g[j].stage[two];
+        if (two) multiply(team, g[j].inner, rank, x, ldx, n, g[j].stage[0].w, !g[j].stage[0].in_out, false, steps);
+        multiply(team, g[j].y, out, two ? g[j].inner : x, two ? rank : ldx, n, last->w, !last->in_out, false, steps);
+    }
+    if (parts && n_members > 0) lt_parts_each(team, jobs, n_members, x, ldx, n, inner_of(&g[0].stage[0]));
 }
 
 void lt_matmul_w(lt_team *team, float *dx, size_t ldx, const float *dy, size_t ldy, size_t n, const lt_tensor *w,

@@ -25,6 +25,18 @@ void lt_matmul_wt(lt_team *team, float *y, size_t ldy, const float *x, size_t ld
 /* The same straight from storage for any n: a row's bits do not depend on n, which decoding relies on. */
 void lt_matmul_wt_steps(lt_team *team, float *y, size_t ldy, const float *x, size_t ldx, size_t n, const lt_tensor *w,
                         bool in_out, bool add);
+/* One linear of one or two stages on the rows that others of a group have too: y [n, out] = x W1ᵀ, or (x W1ᵀ) W2ᵀ
+ * with x W1ᵀ in inner [n, rank]. */
+typedef struct lt_group_member {
+    float *y, *inner;
+    lt_stored stage[2];
+    int n_stages;
+} lt_group_member;
+enum { LT_GROUP = 4 };
+/* At most LT_GROUP linears of one x; the bits of lt_matmul_wt (steps: lt_matmul_wt_steps) stage by stage, in less
+ * time: x is read once, and threads meet less often. */
+void lt_matmul_wt_group(lt_team *team, const lt_group_member *g, size_t n_members, const float *x, size_t ldx, size_t n,
+                        bool steps);
 /* dx[n, in] = dy[n, out] W (+ dx when add); same storage rules. */
 void lt_matmul_w(lt_team *team, float *dx, size_t ldx, const float *dy, size_t ldy, size_t n, const lt_tensor *w,
                  bool in_out, bool add);

@@ -187,17 +187,29 @@ static size_t rows_of(const lt_packed *p) {
     return lt_max_size(256, lt_round_up(lt_parts_of(p->m, down), MOST_ROWS));
 }
 
+typedef struct work {
+    lt_team *team;
+    const lt_packed *p;
+    size_t rows, outputs, down, depth;
+} work;
+
+static void run_task(void *arg, size_t s) {
+    const work *g = arg;
+    const lt_packed *p = g->p;
+    const size_t i = s % g->down * g->rows, o = s / g->down * g->outputs;
+    const task t = { i, lt_min_size(g->rows, p->m - i), o, lt_min_size(g->outputs, p->n - o) };
+    for (size_t q = 0; q < p->k; q += g->depth)
+        run_pass(g->team->k, g->team->scratch[lt_team_thread()], p, t, q, lt_min_size(g->depth, p->k - q));
+}
+
 void lt_packed_multiply(lt_team *team, const lt_packed *p) {
-    const size_t rows = rows_of(p), outputs = outputs_of(p->n), down = lt_parts_of(p->m, rows),
-                 tasks = down * lt_parts_of(p->n, outputs);
-    const size_t depth = depth_of(p->k);
-#pragma omp parallel for num_threads(team->threads) schedule(dynamic, 1) if (tasks > 1)
-    for (size_t s = 0; s < tasks; s++) {
-        const size_t i = s % down * rows, o = s / down * outputs;
-        const task t = { i, lt_min_size(rows, p->m - i), o, lt_min_size(outputs, p->n - o) };
-        for (size_t q = 0; q < p->k; q += depth)
-            run_pass(team->k, team->scratch[lt_team_thread()], p, t, q, lt_min_size(depth, p->k - q));
-    }
+    work g = { team, p, rows_of(p), outputs_of(p->n), 0, depth_of(p->k) };
+    g.down = lt_parts_of(p->m, g.rows);
+    const size_t tasks = g.down * lt_parts_of(p->n, g.outputs);
+    if (tasks > 1)
+        lt_team_run(team, tasks, run_task, &g);
+    else if (tasks)
+        run_task(&g, 0);
 }
 
 /* ---- small products ---- */

@@ -12,6 +12,8 @@ enum {
     LEFT_BYTES = 1 << 20, /* of the rows of one task */
     FEW_OUTPUTS = 192,    /* the fewest of one task */
     TASKS = 8,            /* so many are enough for some threads */
+    FEW_ROWS = 128,       /* of a thread: fewer are not worth packing the right matrix for */
+    MANY_OUTPUTS = 384,   /* of a task, where threads have rows of their own */
     GRAM_STEP = 512,      /* rows of one f32 sum */
     GRAM_COLUMNS = 96,    /* of one task, at least */
     GRAM_MOST = 288, /* whose parts stay in the L2 cache: each other column comes from the third once for all of them */
@@ -78,71 +80,185 @@ static size_t panel_by_columns(const lt_kernels *k, const panels *to, uint16_t *
 
 /* ---- products ---- */
 
+/* where a product goes, and its right side */
+typedef struct target {
+    float *y;
+    size_t ldy;
+    float alpha, beta;
+    lt_stored w;
+} target;
+
+/* a left side, row i and inner index q at a + i rs + q cs */
+typedef struct source {
+    const float *a;
+    size_t rs, cs, inner;
+} source;
+
 /* Rows i .. i + m times outputs o .. o + n. */
 typedef struct task {
     size_t i, m, o, n;
 } task;
 
+/* Asks for some rows of the next panel of the right side while this one is multiplied: block `at` of `of`. */
+static void ask_for(const lt_stored *w, size_t o, size_t end, size_t q, size_t nq, size_t at, size_t of) {
+    if (w->in_out || w->w->rank != 2) return;
+    const lt_dtype_row *type = lt_dtype_get(w->w->dtype);
+    const size_t rows = lt_min_size(LT_UNIT, end - o), bytes = nq / type->block * type->bytes;
+    for (size_t r = rows * at / of; r < rows * (at + 1) / of; r++) {
+        const char *row = lt_stored_at(w->w, o + r, q);
+        for (size_t b = 0; b < bytes; b += 64) __builtin_prefetch(row + b, 0, 2);
+    }
+}
+
 /* One pass over inner indices q .. q + nq; left: the task's rows, split. */
-static void run_panels(const lt_kernels *k, void *scratch, const lt_packed *p, task t, size_t q, size_t nq,
+static void run_panels(const lt_kernels *k, void *scratch, const target *to, task t, size_t q, size_t nq,
                        const uint16_t *left, size_t left_stride) {
     const panels b = panels_at(scratch, nq);
-    for (size_t o = t.o; o < t.o + t.n; o += LT_UNIT) {
-        const size_t cols = lt_min_size(LT_UNIT, t.o + t.n - o),
-                     parts = p->by_rows ? panel_by_rows(k, &b, b.data, p->w, o, cols, q, nq)
-                                        : panel_by_columns(k, &b, b.data, p->w, o, cols, q, nq);
-        for (size_t row = 0; row < t.m; row += LT_UNIT)
-            k->unit->multiply(p->y + (t.i + row) * p->ldy + o, p->ldy, p->alpha, q ? 1.0f : p->beta,
-                              left + row / LT_UNIT * left_stride, b.data, b.part_stride, parts, b.steps,
+    const lt_tensor *w = to->w.w;
+    const size_t blocks = lt_parts_of(t.m, LT_UNIT), end = t.o + t.n;
+    for (size_t o = t.o; o < end; o += LT_UNIT) {
+        const size_t cols = lt_min_size(LT_UNIT, end - o),
+                     parts = to->w.in_out ? panel_by_columns(k, &b, b.data, w, o, cols, q, nq)
+                                          : panel_by_rows(k, &b, b.data, w, o, cols, q, nq);
+        for (size_t block = 0; block < blocks; block++) {
+            const size_t row = block * LT_UNIT;
+            if (o + LT_UNIT < end) ask_for(&to->w, o + LT_UNIT, end, q, nq, block, blocks);
+            k->unit->multiply(to->y + (t.i + row) * to->ldy + o, to->ldy, to->alpha, q ? 1.0f : to->beta,
+                              left + block * left_stride, b.data, b.part_stride, parts, b.steps,
                               lt_min_size(LT_UNIT, t.m - row), cols);
+        }
     }
 }
 
-static void split_rows(const lt_kernels *k, uint16_t *left, size_t stride, const lt_packed *p, task t, size_t q,
+static void split_rows(const lt_kernels *k, uint16_t *left, size_t stride, const source *x, task t, size_t q,
                        size_t nq) {
     for (size_t row = 0; row < t.m; row += LT_UNIT, left += stride)
-        k->unit->left(left, p->a + (t.i + row) * p->rs + q * p->cs, p->rs, p->cs, lt_min_size(LT_UNIT, t.m - row), nq);
+        k->unit->left(left, x->a + (t.i + row) * x->rs + q * x->cs, x->rs, x->cs, lt_min_size(LT_UNIT, t.m - row), nq);
 }
 
-/* Where the rows of a were split already by this thread, they still are (*have: the first one of them). */
-static void run_task(const lt_kernels *k, char *scratch, const lt_packed *p, task t, size_t depth, size_t *have) {
-    uint16_t *left = (uint16_t *)(scratch + right_bytes);
-    for (size_t q = 0; q < p->k; q += depth) {
-        const size_t nq = lt_min_size(depth, p->k - q), stride = lt_round_up(nq, LT_UNIT) * LT_UNIT * LT_UNIT_PARTS;
-        if (*have != t.i || depth < p->k) split_rows(k, left, stride, p, t, q, nq);
-        run_panels(k, scratch, p, t, q, nq, left, stride);
+static size_t depth_of(size_t inner) {
+    return lt_round_up(lt_parts_of(inner, lt_parts_of(inner, DEPTH)), STRIP);
+}
+
+/* ready: left holds the rows of x already; after one pass over all of x it does */
+static void run_passes(const lt_kernels *k, void *scratch, uint16_t *left, const source *x, const target *to, task t,
+                       bool ready) {
+    const size_t depth = depth_of(x->inner);
+    for (size_t q = 0; q < x->inner; q += depth) {
+        const size_t nq = lt_min_size(depth, x->inner - q), stride = lt_round_up(nq, LT_UNIT) * LT_UNIT * LT_UNIT_PARTS;
+        if (!ready || depth < x->inner) split_rows(k, left, stride, x, t, q, nq);
+        run_panels(k, scratch, to, t, q, nq, left, stride);
     }
-    *have = t.i;
 }
 
-/* The cut of a product: `down` x `across` tasks. */
-typedef struct grid {
-    size_t rows, outputs, down, across;
-} grid;
-static grid grid_of(const lt_packed *p, size_t depth) {
-    const size_t fits = LEFT_BYTES / (lt_min_size(depth, lt_round_up(p->k, LT_UNIT)) * ROW_BYTES);
-    grid g = { .rows = lt_round_up(lt_parts_of(p->m, lt_parts_of(p->m, lt_max_size(fits, LT_UNIT))), LT_UNIT) };
-    g.down = lt_parts_of(p->m, g.rows);
-    const size_t most = lt_max_size(p->n / FEW_OUTPUTS, 1);
-    g.outputs = lt_round_up(lt_parts_of(p->n, lt_min_size(lt_parts_of(TASKS, g.down), most)), LT_UNIT);
-    g.across = lt_parts_of(p->n, g.outputs);
-    return g;
+/* Some products of one left side, cut into panels of rows times pieces of products. */
+typedef struct work {
+    lt_team *team;
+    source x;
+    const lt_parts_job *job;
+    size_t n_jobs, m, rows, outputs, across; /* outputs: of one piece */
+    float alpha, beta;
+} work;
+
+static size_t pieces_of(const work *g, size_t job) {
+    return g->job[job].rank > 0 ? 1 : lt_parts_of(g->job[job].n, g->outputs);
+}
+
+/* The panel whose rows a thread has split, at the end of its scratch. */
+static size_t *panel_of(const lt_team *team, int thread) {
+    return (size_t *)(void *)((char *)team->scratch[thread] + team->scratch_bytes) - 1;
+}
+
+/* (x w0) w1 of some rows: what lies between is still near when it is split */
+static void run_chain(const work *g, char *scratch, const lt_parts_job *job, task t, bool ready) {
+    const lt_kernels *k = g->team->k;
+    uint16_t *left = (uint16_t *)(scratch + right_bytes), *inner_left = left + LEFT_BYTES;
+    const target first = { job->inner, job->rank, 1.0f, 0.0f, job->w[0] },
+                 last = { job->y, job->ldy, 1.0f, 0.0f, job->w[1] };
+    const source inner = { job->inner, job->rank, 1, job->rank };
+    run_passes(k, scratch, left, &g->x, &first, (task){ t.i, t.m, 0, job->rank }, ready);
+    run_passes(k, scratch, inner_left, &inner, &last, (task){ t.i, t.m, 0, job->n }, false);
+}
+
+static void run_item(void *arg, size_t item) {
+    const work *g = arg;
+    const int thread = lt_team_thread();
+    const size_t panel = item / g->across, i = panel * g->rows;
+    size_t piece = item % g->across, j = 0;
+    while (piece >= pieces_of(g, j)) piece -= pieces_of(g, j++);
+    const lt_parts_job *job = &g->job[j];
+    const task t = { i, lt_min_size(g->rows, g->m - i), piece * g->outputs,
+                     lt_min_size(g->outputs, job->n - lt_min_size(job->n, piece * g->outputs)) };
+    char *scratch = g->team->scratch[thread];
+    const bool ready = *panel_of(g->team, thread) == panel;
+    g->team->k->unit->enter();
+    if (job->rank > 0)
+        run_chain(g, scratch, job, t, ready);
+    else
+        run_passes(g->team->k, scratch, (uint16_t *)(scratch + right_bytes), &g->x,
+                   &(target){ job->y, job->ldy, g->alpha, g->beta, job->w[0] }, t, ready);
+    g->team->k->unit->leave();
+    *panel_of(g->team, thread) = panel;
+}
+
+/* Many rows: each thread has panels of its own, and splits each once. Few: all take part in all. */
+static void run_work(work *g) {
+    size_t widest = 0, deepest = g->x.inner;
+    for (size_t j = 0; j < g->n_jobs; j++) {
+        widest = lt_max_size(widest, g->job[j].n);
+        deepest = lt_max_size(deepest, g->job[j].rank);
+    }
+    deepest = lt_round_up(deepest, LT_UNIT);
+    const size_t threads = (size_t)g->team->threads,
+                 fits = LEFT_BYTES / (lt_min_size(depth_of(deepest), deepest) * ROW_BYTES),
+                 share = lt_parts_of(g->m, threads), most = share >= FEW_ROWS ? lt_min_size(fits, share) : fits;
+    size_t panels_wanted = lt_parts_of(g->m, lt_max_size(most, LT_UNIT));
+    if (share >= FEW_ROWS) panels_wanted = lt_round_up(panels_wanted, threads); /* equal shares */
+    g->rows = lt_round_up(lt_parts_of(g->m, panels_wanted), LT_UNIT);
+    const size_t down = lt_parts_of(g->m, g->rows);
+    const size_t pieces = share >= FEW_ROWS ? (g->x.inner > DEPTH ? 1 : widest / MANY_OUTPUTS)
+                                            : lt_min_size(lt_parts_of(TASKS, down), widest / FEW_OUTPUTS);
+    g->outputs = lt_round_up(lt_parts_of(widest, lt_max_size(pieces, 1)), LT_UNIT);
+    g->across = 0;
+    for (size_t j = 0; j < g->n_jobs; j++) g->across += pieces_of(g, j);
+    for (int t = 0; t < g->team->threads; t++) *panel_of(g->team, t) = SIZE_MAX;
+    if (down * g->across > 1)
+        lt_team_run(g->team, down * g->across, run_item, g);
+    else
+        run_item(g, 0);
 }
 
 void lt_parts_multiply(lt_team *team, const lt_packed *p) {
-    const size_t depth = lt_round_up(lt_parts_of(p->k, lt_parts_of(p->k, DEPTH)), STRIP);
-    const grid g = grid_of(p, depth);
-#pragma omp parallel num_threads(team->threads) if (g.down * g.across > 1)
-    {
-        size_t have = SIZE_MAX;
-        team->k->unit->enter();
-#pragma omp for schedule(dynamic, 1) nowait
-        for (size_t s = 0; s < g.down * g.across; s++) {
-            const size_t i = s / g.across * g.rows, o = s % g.across * g.outputs;
-            const task t = { i, lt_min_size(g.rows, p->m - i), o, lt_min_size(g.outputs, p->n - o) };
-            run_task(team->k, team->scratch[lt_team_thread()], p, t, depth, &have);
-        }
-        team->k->unit->leave();
+    const lt_parts_job job = { .y = p->y, .ldy = p->ldy, .n = p->n, .w = { { p->w, !p->by_rows } } };
+    work g = { .team = team,
+               .x = { p->a, p->rs, p->cs, p->k },
+               .job = &job,
+               .n_jobs = 1,
+               .m = p->m,
+               .alpha = p->alpha,
+               .beta = p->beta };
+    run_work(&g);
+}
+
+void lt_parts_each(lt_team *team, const lt_parts_job *jobs, size_t n_jobs, const float *x, size_t ldx, size_t m,
+                   size_t inner) {
+    work g = { .team = team, .x = { x, ldx, 1, inner }, .job = jobs, .n_jobs = n_jobs, .m = m, .alpha = 1.0f };
+    if (m / (size_t)team->threads >= FEW_ROWS) {
+        run_work(&g);
+        return;
+    }
+    lt_parts_job first[LT_PARTS_JOBS]; /* few rows: a stage at a time, so that all threads take part in each */
+    for (size_t j = 0; j < n_jobs; j++) {
+        first[j] = jobs[j];
+        if (jobs[j].rank == 0) continue;
+        first[j] = (lt_parts_job){ .y = jobs[j].inner, .ldy = jobs[j].rank, .n = jobs[j].rank, .w = { jobs[j].w[0] } };
+    }
+    g.job = first;
+    run_work(&g);
+    for (size_t j = 0; j < n_jobs; j++) {
+        if (jobs[j].rank == 0) continue;
+        const lt_parts_job last = { .y = jobs[j].y, .ldy = jobs[j].ldy, .n = jobs[j].n, .w = { jobs[j].w[1] } };
+        lt_parts_each(team, &last, 1, jobs[j].inner, jobs[j].rank, m, jobs[j].rank);
     }
 }
 

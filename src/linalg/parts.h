@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* linalg/parts.h - products on a matrix unit (lt_matrix_unit): operands cut into bf16 parts, sums in f32.
  *
- * The left matrix is split once per call by all threads, the right one by each task for its own columns. An entry's
+ * A thread splits its rows of the left matrix once, and the right one by panels for each piece of its work. An entry's
  * bits depend on its row, its column and k alone, as in linalg/packed.h. */
 #ifndef LT_LINALG_PARTS_H
 #define LT_LINALG_PARTS_H
@@ -9,6 +9,17 @@
 #include "linalg/packed.h"
 
 void lt_parts_multiply(lt_team *team, const lt_packed *p);
+/* y [m, n] = x w0, or (x w0) w1 with x w0 [m, rank] in inner */
+typedef struct lt_parts_job {
+    float *y, *inner;
+    size_t ldy, n, rank; /* rank 0: one matrix */
+    lt_stored w[2];
+} lt_parts_job;
+enum { LT_PARTS_JOBS = 4 };
+/* At most LT_PARTS_JOBS products of one x [m, inner], which is split once for all of them. The bits of an entry are
+ * those of lt_parts_multiply. */
+void lt_parts_each(lt_team *team, const lt_parts_job *jobs, size_t n_jobs, const float *x, size_t ldx, size_t m,
+                   size_t inner);
 
 /* ---- products of split operands on the calling thread, between enter and leave ---- */
 

@@ -17,6 +17,12 @@ typedef struct lt_team {
     struct lt_crew *crew; /* how held threads are called */
 } lt_team;
 
+/* a stored matrix: its rows are the outputs, or its columns (in_out) */
+typedef struct lt_stored {
+    const lt_tensor *w;
+    bool in_out;
+} lt_stored;
+
 #define LT_TEAM_SCRATCH ((size_t)8 << 20) /* enough for every kernel of linalg/ and nn/ */
 /* isa: NULL (best), or the name of a kernel table ("ref", "avx2", "avx512", "amx", "neon"); an unknown or
  * unusable name is LT_EUNSUPPORTED. A build with LT_REF_ONLY has "ref" alone. */

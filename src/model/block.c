@@ -69,9 +69,10 @@ static qkv project(lt_exec *x, const block_arg *b, lt_var in) {
         p.k = lt_take_part(x, all, fused->layout, 1);
         p.v = lt_take_part(x, all, fused->layout, 2);
     } else {
-        p.q = lt_linear_fwd(x, in, linear_of(b, LT_SLOT_Q));
-        p.k = lt_linear_fwd(x, in, linear_of(b, LT_SLOT_K));
-        p.v = lt_linear_fwd(x, in, linear_of(b, LT_SLOT_V));
+        const lt_linear *const three[] = { linear_of(b, LT_SLOT_Q), linear_of(b, LT_SLOT_K), linear_of(b, LT_SLOT_V) };
+        lt_var out[3];
+        lt_linear_fwd_each(x, in, three, 3, out);
+        p = (qkv){ out[0], out[1], out[2] };
     }
     tap(x, b, LT_SITE_Q_PROJ, 0, p.q);
     tap(x, b, LT_SITE_K_PROJ, 0, p.k);
@@ -157,11 +158,12 @@ static lt_var widen(lt_exec *x, const block_arg *b, lt_var in) {
         const lt_var gate = lt_take_part(x, both, fused->layout, 0);
         return lt_gated(x, gate, lt_take_part(x, both, fused->layout, 1), act);
     }
-    const lt_var gate = lt_linear_fwd(x, in, linear_of(b, LT_SLOT_GATE));
-    tap(x, b, LT_SITE_MLP_PROJ, 0, gate);
-    const lt_var up = lt_linear_fwd(x, in, linear_of(b, LT_SLOT_UP));
-    tap(x, b, LT_SITE_MLP_PROJ, 1, up);
-    return lt_gated(x, gate, up, act);
+    const lt_linear *const two[] = { linear_of(b, LT_SLOT_GATE), linear_of(b, LT_SLOT_UP) };
+    lt_var out[2]; /* gate, up */
+    lt_linear_fwd_each(x, in, two, 2, out);
+    tap(x, b, LT_SITE_MLP_PROJ, 0, out[0]);
+    tap(x, b, LT_SITE_MLP_PROJ, 1, out[1]);
+    return lt_gated(x, out[0], out[1], act);
 }
 
 static lt_var mlp(lt_exec *x, const block_arg *b, lt_var in) {
@@ -192,6 +194,29 @@ lt_var lt_model_embed(lt_exec *x, const lt_model *m) {
     return m->positions.name ? lt_add_positions(x, h, (lt_param *)&m->positions, m->config.pos_offset) : h;
 }
 
+typedef struct layer_run {
+    lt_exec *x;
+    const block_arg *b;
+    lt_var in, out;
+} layer_run;
+
+static void run_layer(void *arg) {
+    layer_run *r = arg;
+    r->out = lt_block(r->x, block, r->b, r->in);
+}
+
+static bool has_adapters(const lt_layer *l) {
+    for (int s = 0; s < LT_N_LINEAR_SLOTS; s++)
+        for (int i = 0; i < l->linear[s].n_stages; i++)
+            if (l->linear[s].stage[i].n_adapters > 0) return true;
+    return false;
+}
+
+/* The loops of a block that is only run forward are lt_team_run; those of observers and adapters are not. */
+static bool holds_threads(const lt_exec *x, const lt_layer *l) {
+    return lt_exec_mode(x) == LT_INFER && !lt_exec_observed(x) && lt_exec_team(x)->k->tile && !has_adapters(l);
+}
+
 lt_var lt_model_layer(lt_exec *x, const lt_model *m, size_t layer, lt_var h) {
     const lt_layer_config *c = &m->config.layer[layer];
     if (!c->present) return h;
@@ -201,7 +226,12 @@ lt_var lt_model_layer(lt_exec *x, const lt_model *m, size_t layer, lt_var h) {
     if (c->rope >= 0)
         b->rope = lt_rope_prepare(x, m->inv_freq[c->rope], m->config.rope[c->rope].dim / 2,
                                   m->config.rope[c->rope].attention_factor);
-    return lt_block(x, block, b, h);
+    layer_run r = { x, b, h, LT_NO_VAR };
+    if (holds_threads(x, &m->layer[layer]))
+        lt_team_hold(lt_exec_team(x), run_layer, &r);
+    else
+        run_layer(&r);
+    return r.out;
 }
 
 lt_var lt_model_final(lt_exec *x, const lt_model *m, lt_var h) {

@@ -109,15 +109,26 @@ static lt_status check_activate(const lt_exec *x, const lt_node *node, lt_err *e
     return check_act(node, err);
 }
 
+/* one pass over values: f(x), or f(x) u */
+typedef struct act_pass {
+    const lt_team *team;
+    lt_act act;
+    lt_real *y;
+    const lt_real *x, *u;
+    size_t n;
+} act_pass;
+
+static void activate_block(void *arg, size_t b) {
+    const act_pass *p = arg;
+    const size_t i = b * BLOCK;
+    acts[p->act].value(p->team, p->y + i, p->x + i, lt_min_size(BLOCK, p->n - i));
+}
+
 static void forward_activate(lt_exec *x, const lt_node *node) {
-    const act_row *f = &acts[((const act_attr *)node->attr)->act];
     lt_team *team = lt_exec_team(x);
     const size_t n = lt_rows(x, node->out) * lt_cols(x, node->out);
-    const lt_real *in = lt_data(x, node->in[0]);
-    lt_real *y = lt_data(x, node->out);
-#pragma omp parallel for schedule(static) num_threads(lt_op_threads(team, n))
-    for (size_t b = 0; b < n_blocks(n); b++)
-        f->value(team, y + b * BLOCK, in + b * BLOCK, lt_min_size(BLOCK, n - b * BLOCK));
+    act_pass p = { team, ((const act_attr *)node->attr)->act, lt_data(x, node->out), lt_data(x, node->in[0]), NULL, n };
+    lt_op_run(team, n_blocks(n), n, activate_block, &p);
 }
 
 static void backward_activate(lt_exec *x, const lt_node *node) {
@@ -151,26 +162,27 @@ static lt_status check_gated(const lt_exec *x, const lt_node *node, lt_err *err)
     return lt_op_check_shape(x, node, 1, lt_rows(x, node->in[0]), lt_cols(x, node->in[0]), err);
 }
 
-static void gated_block(const lt_team *team, lt_act act, lt_real *y, const lt_real *g, const lt_real *u, size_t n) {
-    if (act == LT_ACT_SILU) { /* the one with a kernel of its own */
-        lt_k_silu_mul(team, y, g, u, n);
+static void gated_block(void *arg, size_t b) {
+    const act_pass *p = arg;
+    const size_t i = b * BLOCK, n = lt_min_size(BLOCK, p->n - i);
+    if (p->act == LT_ACT_SILU) { /* the one with a kernel of its own */
+        lt_k_silu_mul(p->team, p->y + i, p->x + i, p->u + i, n);
         return;
     }
-    acts[act].value(team, y, g, n);
-    lt_k_mul(team, y, y, u, 1, n);
+    acts[p->act].value(p->team, p->y + i, p->x + i, n);
+    lt_k_mul(p->team, p->y + i, p->y + i, p->u + i, 1, n);
 }
 
 static void forward_gated(lt_exec *x, const lt_node *node) {
-    const act_attr *a = node->attr;
     lt_team *team = lt_exec_team(x);
     const size_t n = lt_rows(x, node->out) * lt_cols(x, node->out);
-    const lt_real *g = lt_data(x, node->in[0]), *u = lt_data(x, node->in[1]);
-    lt_real *y = lt_data(x, node->out);
-#pragma omp parallel for schedule(static) num_threads(lt_op_threads(team, n))
-    for (size_t b = 0; b < n_blocks(n); b++) {
-        const size_t i = b * BLOCK;
-        gated_block(team, a->act, y + i, g + i, u + i, lt_min_size(BLOCK, n - i));
-    }
+    act_pass p = { team,
+                   ((const act_attr *)node->attr)->act,
+                   lt_data(x, node->out),
+                   lt_data(x, node->in[0]),
+                   lt_data(x, node->in[1]),
+                   n };
+    lt_op_run(team, n_blocks(n), n, gated_block, &p);
 }
 
 /* the gradients of one block */

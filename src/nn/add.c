@@ -8,13 +8,22 @@ static lt_status check(const lt_exec *x, const lt_node *node, lt_err *err) {
     return lt_op_check_shape(x, node, 1, lt_rows(x, node->in[0]), lt_cols(x, node->in[0]), err);
 }
 
+typedef struct sum {
+    const lt_team *team;
+    lt_real *y;
+    const lt_real *a, *b;
+    size_t n;
+} sum;
+
+static void add_tile(void *arg, size_t t) {
+    const sum *s = arg;
+    const size_t i = t * TILE;
+    lt_k_add(s->team, s->y + i, s->a + i, s->b + i, lt_min_size(TILE, s->n - i));
+}
+
 static void add_into(lt_team *team, lt_real *y, const lt_real *a, const lt_real *b, size_t n) {
-    const size_t tiles = (n + TILE - 1) / TILE;
-#pragma omp parallel for schedule(static) num_threads(lt_op_threads(team, n))
-    for (size_t t = 0; t < tiles; t++) {
-        const size_t i = t * TILE;
-        lt_k_add(team, y + i, a + i, b + i, lt_min_size(TILE, n - i));
-    }
+    sum s = { team, y, a, b, n };
+    lt_op_run(team, (n + TILE - 1) / TILE, n, add_tile, &s);
 }
 
 static void forward(lt_exec *x, const lt_node *node) {

@@ -596,17 +596,23 @@ static lt_status check(const lt_exec *x, const lt_node *node, lt_err *err) {
     return back ? check_own_pieces(lt_exec_batch(x), err) : LT_OK;
 }
 
+static void run_many(void *arg, size_t i) {
+    const plan *pl = arg;
+    lt_k_unit_enter(pl->a.team);
+    attend_many(pl, &pl->many[i], pl->a.team->scratch[lt_team_thread()]);
+    lt_k_unit_leave(pl->a.team);
+}
+
 static void forward(lt_exec *x, const lt_node *node) {
     plan pl = { .a = lt_attn_of(x, node) };
     if (!make_plan(x, &pl)) return;
     lt_team *team = pl.a.team;
     const size_t dims = pl.a.p.qk_dim + pl.a.p.v_dim;
-#pragma omp parallel num_threads(lt_op_threads(team, pl.many_work *dims / 32)) if (pl.n_many > 0)
-    {
-        lt_k_unit_enter(team);
-#pragma omp for schedule(dynamic, 1) nowait
-        for (size_t i = 0; i < pl.n_many; i++) attend_many(&pl, &pl.many[i], team->scratch[lt_team_thread()]);
-        lt_k_unit_leave(team);
+    if (lt_team_is_held(team) && pl.n_many > 1)
+        lt_team_run(team, pl.n_many, run_many, &pl);
+    else {
+#pragma omp parallel for schedule(dynamic, 1) num_threads(lt_op_threads(team, pl.many_work *dims / 32))
+        for (size_t i = 0; i < pl.n_many; i++) run_many(&pl, i);
     }
     if (pl.n_few > 1 && (lt_team_is_held(team) || lt_op_threads(team, pl.few_work * dims / 4) > 1))
         lt_team_run(team, pl.n_few, attend_few, &pl);

@@ -117,6 +117,9 @@ lt_team *lt_exec_team(const lt_exec *x) {
 lt_mode lt_exec_mode(const lt_exec *x) {
     return x->mode;
 }
+bool lt_exec_observed(const lt_exec *x) {
+    return x->n_observers > 0;
+}
 bool lt_exec_silent(const lt_exec *x) {
     return x->silent;
 }

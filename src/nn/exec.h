@@ -123,7 +123,8 @@ void lt_exec_begin(lt_exec *x, const lt_batch *batch);
 const lt_batch *lt_exec_batch(const lt_exec *x);
 lt_team *lt_exec_team(const lt_exec *x);
 lt_mode lt_exec_mode(const lt_exec *x);
-bool lt_exec_silent(const lt_exec *x); /* during a recompute: side effects (sessions) must not happen twice */
+bool lt_exec_observed(const lt_exec *x); /* there are observers */
+bool lt_exec_silent(const lt_exec *x);   /* during a recompute: side effects (sessions) must not happen twice */
 lt_status lt_exec_status(const lt_exec *x, lt_err *err); /* copies the sticky error */
 void lt_exec_fail(lt_exec *x, lt_status code, const char *format, ...) __attribute__((format(printf, 3, 4)));
 size_t lt_exec_peak_bytes(const lt_exec *x);

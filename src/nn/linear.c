@@ -2,6 +2,7 @@
 #include "nn/linear.h"
 
 #include "nn/adapt.h"
+#include "nn/exec_impl.h"
 #include "nn/op.h"
 
 typedef struct linear_attr {
@@ -142,13 +143,25 @@ void lt_stage_backward(lt_exec *x, const lt_stage *s, lt_span span, lt_real *dx,
     lt_adapt_backward(x, s, span, dx, dy, in, n, kept);
 }
 
+typedef struct biasing {
+    const lt_team *team;
+    lt_real *y;
+    const lt_real *b;
+    size_t d;
+} biasing;
+
+static void bias_row(void *arg, size_t i) {
+    const biasing *p = arg;
+    lt_k_add(p->team, p->y + i * p->d, p->y + i * p->d, p->b, p->d);
+}
+
 void lt_bias_add(lt_exec *x, const lt_param *bias, lt_span span, lt_real *y, size_t n) {
     if (!bias->name) return;
     lt_team *team = lt_exec_team(x);
     const lt_real *b = lt_op_vector(x, bias);
     if (!b) return;
-#pragma omp parallel for schedule(static) num_threads(lt_op_threads(team, n *span.n))
-    for (size_t i = 0; i < n; i++) lt_k_add(team, y + i * span.n, y + i * span.n, b + span.o0, span.n);
+    biasing p = { team, y, b + span.o0, span.n };
+    lt_op_run(team, n, n * span.n, bias_row, &p);
 }
 
 void lt_bias_backward(lt_exec *x, const lt_param *bias, lt_span span, const lt_real *dy, size_t n) {
@@ -179,17 +192,44 @@ static saved saved_at(const lt_exec *x, const lt_linear *l, size_t n, void *at) 
     return (saved){ at, { first, first + lt_adapt_bytes(x, &l->stage[0], n) } };
 }
 
-void lt_linear_run(lt_exec *x, const lt_linear *l, lt_real *y, const lt_real *in, size_t n, void *kept) {
+static bool adapted(const lt_linear *l) {
+    for (int i = 0; i < l->n_stages; i++)
+        if (l->stage[i].n_adapters > 0) return true;
+    return false;
+}
+
+static lt_k_member member_of(const lt_linear *l, lt_real *y, lt_real *inner) {
+    lt_k_member m = { .y = y, .inner = inner, .n_stages = l->n_stages };
+    for (int i = 0; i < l->n_stages; i++) m.stage[i] = (lt_stored){ &l->stage[i].w.t, l->stage[i].in_out };
+    return m;
+}
+
+/* linears of one input that have no adapters */
+static void run_group(lt_exec *x, const lt_k_member *g, size_t n_members, const lt_real *in, size_t ldx, size_t n) {
+    const lt_batch *b = lt_exec_batch(x);
+    lt_k_matmul_wt_group(lt_exec_team(x), g, n_members, in, ldx, n, b->n_rows == b->n_pieces);
+}
+
+static void run_adapted(lt_exec *x, const lt_linear *l, lt_real *y, const lt_real *in, size_t n, const saved *s) {
     const lt_stage *last = &l->stage[l->n_stages - 1];
+    if (l->n_stages == 2) {
+        lt_stage_forward(x, &l->stage[0], whole(&l->stage[0]), s->inner, in, n, s->stage[0]);
+        in = s->inner;
+    }
+    lt_stage_forward(x, last, whole(last), y, in, n, s->stage[l->n_stages - 1]);
+}
+
+void lt_linear_run(lt_exec *x, const lt_linear *l, lt_real *y, const lt_real *in, size_t n, void *kept) {
     void *at = kept ? kept : lt_exec_scratch(x, lt_linear_saved_bytes(x, l, n));
     if (!at) return;
     const saved s = saved_at(x, l, n, at);
-    if (l->n_stages == 2) {
-        lt_stage_forward(x, &l->stage[0], whole(&l->stage[0]), s.inner, in, n, s.stage[0]);
-        in = s.inner;
+    if (adapted(l))
+        run_adapted(x, l, y, in, n, &s);
+    else {
+        const lt_k_member m = member_of(l, y, s.inner);
+        run_group(x, &m, 1, in, lt_linear_in(l), n);
     }
-    lt_stage_forward(x, last, whole(last), y, in, n, s.stage[l->n_stages - 1]);
-    lt_bias_add(x, &l->bias, whole(last), y, n);
+    lt_bias_add(x, &l->bias, whole(&l->stage[l->n_stages - 1]), y, n);
 }
 
 static bool stage_trains(const lt_stage *s) {
@@ -242,4 +282,50 @@ lt_var lt_linear_fwd(lt_exec *x, lt_var in, const lt_linear *l) {
     lt_node node = lt_linear_node(l, in);
     node.attr = &attr;
     return lt_apply(x, &lt_op_linear, node, sizeof attr, lt_rows(x, in), lt_linear_out(l));
+}
+
+/* ---- several at once ---- */
+
+static bool groups(const lt_exec *x, const lt_linear *const *l, size_t n) {
+    bool all = n <= LT_GROUP && x->mode == LT_INFER && x->backend->on_host && !lt_exec_failed(x);
+    for (size_t i = 0; i < n; i++) all = all && lt_linear_present(l[i]) && !adapted(l[i]);
+    return all;
+}
+
+static bool check_each(lt_exec *x, lt_var in, const lt_linear *const *l, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        const lt_node node = lt_linear_node(l[i], in);
+        const lt_status st = lt_exec_need(x, in, "linear") ? lt_linear_check(x, &node, l[i], &x->err) : LT_OK;
+        if (st != LT_OK) lt_exec_fail(x, st, "linear: refused"); /* keeps the message of the check */
+    }
+    return !lt_exec_failed(x);
+}
+
+static void run_each(lt_exec *x, lt_var in, const lt_linear *const *l, size_t n, const lt_var *out) {
+    const size_t rows = lt_rows(x, in);
+    lt_k_member g[LT_GROUP];
+    for (size_t i = 0; i < n; i++) {
+        lt_real *inner = lt_exec_scratch(x, rows * lt_linear_rank(l[i]) * sizeof *inner);
+        if (!inner) return;
+        g[i] = member_of(l[i], lt_data(x, out[i]), inner);
+    }
+    run_group(x, g, n, lt_data(x, in), lt_cols(x, in), rows);
+    for (size_t i = 0; i < n; i++)
+        lt_bias_add(x, &l[i]->bias, (lt_span){ 0, lt_linear_out(l[i]) }, lt_data(x, out[i]), rows);
+}
+
+void lt_linear_fwd_each(lt_exec *x, lt_var in, const lt_linear *const *l, size_t n, lt_var *out) {
+    if (!groups(x, l, n)) {
+        for (size_t i = 0; i < n; i++) out[i] = lt_linear_fwd(x, in, l[i]);
+        return;
+    }
+    for (size_t i = 0; i < n; i++) out[i] = LT_NO_VAR;
+    if (!check_each(x, in, l, n)) return;
+    for (size_t i = 0; i < n; i++) {
+        out[i] = lt_exec_new(x, lt_rows(x, in), lt_linear_out(l[i]));
+        if (!lt_is_var(out[i])) return;
+    }
+    const lt_arena_mark mark = lt_arena_get_mark(x->values);
+    run_each(x, in, l, n, out);
+    lt_arena_release(x->values, mark);
 }

@@ -114,6 +114,11 @@ static inline void lt_k_matmul_wt(lt_team *t, float *y, size_t ldy, const float 
                                   const lt_tensor *w, bool in_out, bool add) {
     lt_matmul_wt(t, y, ldy, x, ldx, n, w, in_out, add);
 }
+typedef lt_group_member lt_k_member;
+static inline void lt_k_matmul_wt_group(lt_team *t, const lt_k_member *g, size_t n_members, const float *x, size_t ldx,
+                                        size_t n, bool steps) {
+    lt_matmul_wt_group(t, g, n_members, x, ldx, n, steps);
+}
 static inline void lt_k_matmul_wt_steps(lt_team *t, float *y, size_t ldy, const float *x, size_t ldx, size_t n,
                                         const lt_tensor *w, bool in_out, bool add) {
     lt_matmul_wt_steps(t, y, ldy, x, ldx, n, w, in_out, add);
@@ -325,6 +330,27 @@ static inline void lt_k_matmul_wt(lt_team *t, double *y, size_t ldy, const doubl
 static inline void lt_k_matmul_wt_steps(lt_team *t, double *y, size_t ldy, const double *x, size_t ldx, size_t n,
                                         const lt_tensor *w, bool in_out, bool add) {
     lt_k_matmul_wt(t, y, ldy, x, ldx, n, w, in_out, add);
+}
+typedef struct lt_k_member {
+    double *y, *inner;
+    lt_stored stage[2];
+    int n_stages;
+} lt_k_member;
+static inline void lt_k_matmul_wt_group(lt_team *t, const lt_k_member *g, size_t n_members, const double *x, size_t ldx,
+                                        size_t n, bool steps) {
+    (void)steps;
+    for (size_t j = 0; j < n_members; j++) {
+        const double *in = x;
+        size_t ld = ldx;
+        for (int s = 0; s < g[j].n_stages; s++) {
+            const lt_stored *w = &g[j].stage[s];
+            const size_t out = w->in_out ? lt_tensor_cols(w->w) : lt_tensor_rows(w->w);
+            double *y = s + 1 < g[j].n_stages ? g[j].inner : g[j].y;
+            lt_k_matmul_wt(t, y, out, in, ld, n, w->w, w->in_out, false);
+            in = y;
+            ld = out;
+        }
+    }
 }
 static inline void lt_k_matmul_w(lt_team *t, double *dx, size_t ldx, const double *dy, size_t ldy, size_t n,
                                  const lt_tensor *w, bool in_out, bool add) {

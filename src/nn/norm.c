@@ -72,17 +72,27 @@ static void norm_run(const lt_team *team, const norm_attr *a, lt_real *y, const 
     if (b) lt_k_add(team, y, y, b, a->group);
 }
 
+/* the rows of a forward pass */
+typedef struct norm_rows {
+    const lt_team *team;
+    const norm_attr *a;
+    lt_real *y;
+    const lt_real *x, *w, *b;
+    size_t d;
+} norm_rows;
+
+static void norm_row(void *arg, size_t i) {
+    const norm_rows *r = arg;
+    for (size_t c = i * r->d; c < (i + 1) * r->d; c += r->a->group)
+        norm_run(r->team, r->a, r->y + c, r->x + c, r->w, r->b);
+}
+
 static void forward(lt_exec *x, const lt_node *node) {
-    const norm_attr *a = node->attr;
     lt_team *team = lt_exec_team(x);
     const size_t n = lt_rows(x, node->out), d = lt_cols(x, node->out);
     const lt_real *w = gain_of(x, node), *b = node->param[1] ? lt_op_vector(x, node->param[1]) : NULL;
-    const lt_real *in = lt_data(x, node->in[0]);
-    lt_real *y = lt_data(x, node->out);
-    if (!y) return;
-#pragma omp parallel for schedule(static) num_threads(lt_op_threads(team, n *d))
-    for (size_t i = 0; i < n; i++)
-        for (size_t c = 0; c < d; c += a->group) norm_run(team, a, y + i * d + c, in + i * d + c, w, b);
+    norm_rows r = { team, node->attr, lt_data(x, node->out), lt_data(x, node->in[0]), w, b, d };
+    if (r.y && w) lt_op_run(team, n, n * d, norm_row, &r);
 }
 
 /* r (e - u mean(e u) - mean e) with e = dy w, u = (x - mu) r, as a e + b (x - mu) + c */

@@ -14,11 +14,31 @@ static inline int lt_op_threads(const lt_team *team, size_t work) {
     return work < 32768 ? 1 : team->threads;
 }
 
-/* n entries, by all threads */
+/* fn(arg, i) for i < n, in threads where `work` elements touched are worth it: also those of lt_team_hold. */
+static inline void lt_op_run(lt_team *team, size_t n, size_t work, void (*fn)(void *arg, size_t i), void *arg) {
+    if (work < (lt_team_is_held(team) ? 4096 : 32768))
+        for (size_t i = 0; i < n; i++) fn(arg, i);
+    else
+        lt_team_run(team, n, fn, arg);
+}
+
+/* to[0 .. n) = from[0 .. n) */
+typedef struct lt_op_copying {
+    lt_real *to;
+    const lt_real *from;
+    size_t n;
+} lt_op_copying;
+enum { LT_OP_COPY = 1 << 14 }; /* entries a thread takes at a time */
+
+static inline void lt_op_copy_part(void *arg, size_t i) {
+    const lt_op_copying *c = arg;
+    const size_t at = i * LT_OP_COPY;
+    memcpy(c->to + at, c->from + at, lt_min_size(LT_OP_COPY, c->n - at) * sizeof *c->to);
+}
+
 static inline void lt_op_copy(lt_team *team, lt_real *to, const lt_real *from, size_t n) {
-    enum { TILE = 1 << 14 };
-#pragma omp parallel for schedule(static) num_threads(lt_op_threads(team, n))
-    for (size_t i = 0; i < n; i += TILE) memcpy(to + i, from + i, lt_min_size(TILE, n - i) * sizeof *to);
+    lt_op_copying c = { to, from, n };
+    lt_op_run(team, (n + LT_OP_COPY - 1) / LT_OP_COPY, n, lt_op_copy_part, &c);
 }
 
 enum { LT_OP_COLS = 64 }; /* columns per tile where a sum runs over rows: one tile has one owner, in row order */

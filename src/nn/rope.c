@@ -88,22 +88,32 @@ static void turn_interleaved(lt_real *y, const lt_real *x, const lt_real *cs, co
     }
 }
 
+typedef struct turn {
+    const lt_team *team;
+    const rope_attr *a;
+    lt_real *y;
+    const lt_real *x;
+} turn;
+
+static void turn_row(void *arg, size_t i) {
+    const turn *t = arg;
+    const rope_attr *a = t->a;
+    const size_t nf = a->t->n_freq, r = 2 * nf;
+    for (size_t h = 0; h < a->n_heads; h++) {
+        const size_t at = (i * a->n_heads + h) * a->head_dim;
+        if (a->interleaved)
+            turn_interleaved(t->y + at, t->x + at, a->t->cs + i * nf, a->t->sn + i * nf, nf);
+        else
+            lt_k_rope(t->team, t->y + at, t->x + at, a->t->cs + i * nf, a->t->sn + i * nf, r);
+        if (a->head_dim > r) memcpy(t->y + at + r, t->x + at + r, (a->head_dim - r) * sizeof *t->y);
+    }
+}
+
 static void forward(lt_exec *x, const lt_node *node) {
-    const rope_attr *a = node->attr;
     lt_team *team = lt_exec_team(x);
-    const size_t n = lt_rows(x, node->out), heads = a->n_heads, dim = a->head_dim, nf = a->t->n_freq, r = 2 * nf;
-    const lt_real *in = lt_data(x, node->in[0]);
-    lt_real *y = lt_data(x, node->out);
-#pragma omp parallel for schedule(static) num_threads(lt_op_threads(team, n *heads *dim))
-    for (size_t i = 0; i < n; i++)
-        for (size_t h = 0; h < heads; h++) {
-            const size_t at = (i * heads + h) * dim;
-            if (a->interleaved)
-                turn_interleaved(y + at, in + at, a->t->cs + i * nf, a->t->sn + i * nf, nf);
-            else
-                lt_k_rope(team, y + at, in + at, a->t->cs + i * nf, a->t->sn + i * nf, r);
-            if (dim > r) memcpy(y + at + r, in + at + r, (dim - r) * sizeof *y);
-        }
+    turn t = { team, node->attr, lt_data(x, node->out), lt_data(x, node->in[0]) };
+    const size_t n = lt_rows(x, node->out);
+    lt_op_run(team, n, n * lt_cols(x, node->out), turn_row, &t);
 }
 
 /* one head; add: to what dx holds */

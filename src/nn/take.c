@@ -58,15 +58,24 @@ static lt_status check_cols(const lt_exec *x, const lt_node *node, lt_err *err) 
     return LT_OK;
 }
 
+typedef struct taking {
+    const cols_attr *a;
+    lt_real *y;
+    const lt_real *x;
+    size_t d, ld;
+} taking;
+
+static void take_row(void *arg, size_t i) {
+    const taking *t = arg;
+    for (size_t g = 0; g < t->a->groups; g++)
+        memcpy(t->y + i * t->d + g * t->a->run, t->x + i * t->ld + t->a->c0 + g * t->a->stride,
+               t->a->run * sizeof *t->y);
+}
+
 static void forward_cols(lt_exec *x, const lt_node *node) {
-    const cols_attr *a = node->attr;
-    const size_t n = lt_rows(x, node->out), d = lt_cols(x, node->out), ld = lt_cols(x, node->in[0]);
-    lt_real *y = lt_data(x, node->out);
-    const lt_real *in = lt_data(x, node->in[0]);
-#pragma omp parallel for schedule(static) num_threads(lt_op_threads(lt_exec_team(x), n *d))
-    for (size_t i = 0; i < n; i++)
-        for (size_t g = 0; g < a->groups; g++)
-            memcpy(y + i * d + g * a->run, in + i * ld + a->c0 + g * a->stride, a->run * sizeof *y);
+    const size_t n = lt_rows(x, node->out), d = lt_cols(x, node->out);
+    taking t = { node->attr, lt_data(x, node->out), lt_data(x, node->in[0]), d, lt_cols(x, node->in[0]) };
+    lt_op_run(lt_exec_team(x), n, n * d, take_row, &t);
 }
 
 static void backward_cols(lt_exec *x, const lt_node *node) {
