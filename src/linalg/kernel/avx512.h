@@ -7,6 +7,7 @@
 
 #define W 16
 #define LOOKUP 1
+#define POWER 1
 #define TILE_ROWS 8
 #define TILE_VECTORS 3
 #include "linalg/kernel/vec.h"
@@ -58,6 +59,9 @@ INLINE vu multiply_wide(vu x, uint32_t m, vu *low) {
                   odd = _mm512_mul_epu32(_mm512_srli_epi64((__m512i)x, 32), by);
     *low = (vu)_mm512_mask_blend_epi32(0xAAAA, even, _mm512_slli_epi64(odd, 32));
     return (vu)_mm512_mask_blend_epi32(0xAAAA, _mm512_srli_epi64(even, 32), odd);
+}
+INLINE vf times_power(vf p, vf k) {
+    return _mm512_scalef_ps(p, k);
 }
 INLINE vf look16(vf table, vu index) {
     return _mm512_permutexvar_ps((__m512i)index, table);

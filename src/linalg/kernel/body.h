@@ -288,8 +288,12 @@ INLINE vf vexp(vf x) {
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
     p = p * (r * r) + r + 1.0f;
+#ifdef POWER
+    return times_power(p, k);
+#else
     const vi n = (vi)((vu)t - (vu)magic), half = n >> 1, rest = (vi)((vu)n - (vu)half);
     return p * (vf)(((vu)half + 127) << 23) * (vf)(((vu)rest + 127) << 23);
+#endif
 }
 
 static void exp_rows(float *y, const float *x, size_t n) {

@@ -7,7 +7,7 @@
  * < W floats; zeros after them), vmin, vmax (the second operand when one is NaN), lane_sum and lane_max (a fixed tree),
  * rounded (x, opaque to the contraction of a product with a sum), multiply_wide (64-bit products with a constant:
  * their high and low halves), zip_low and zip_high (lanes of two vectors in turn), and, where LOOKUP is set,
- * look16(table, index): table[index & 15] per lane. */
+ * look16(table, index): table[index & 15] per lane; where POWER is set, times_power(p, k): p 2^k, k whole. */
 #ifndef LT_LINALG_KERNEL_VEC_H
 #define LT_LINALG_KERNEL_VEC_H
 
