@@ -317,7 +317,7 @@ static void few_run(lt_team *team, few_group *g) {
         tiles += g->tiles[j] = lt_parts_of(g->p[j].rows, ROW_TILE);
         weights += g->p[j].rows * g->p[j].cols;
     }
-    if (weights > (lt_team_is_held(team) ? SMALL / 4 : SMALL))
+    if (weights > SMALL)
         lt_team_run(team, tiles, few_group_tile, g);
     else
         for (size_t t = 0; t < tiles; t++) few_group_tile(g, t);

@@ -16,7 +16,7 @@ static inline int lt_op_threads(const lt_team *team, size_t work) {
 
 /* fn(arg, i) for i < n, in threads where `work` elements touched are worth it: also those of lt_team_hold. */
 static inline void lt_op_run(lt_team *team, size_t n, size_t work, void (*fn)(void *arg, size_t i), void *arg) {
-    if (work < (lt_team_is_held(team) ? 4096 : 32768))
+    if (lt_op_threads(team, work) == 1)
         for (size_t i = 0; i < n; i++) fn(arg, i);
     else
         lt_team_run(team, n, fn, arg);
