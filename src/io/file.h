@@ -10,8 +10,8 @@
 /* Read-only map of a whole regular file; close with lt_map_close. LT_EIO names path and errno. */
 lt_status lt_map_open(lt_buffer *out, const char *path, lt_err *err);
 void lt_map_close(lt_buffer *b);
-/* Memory that can go to the disk: a writable map of a file in folder that has no name. Its room is taken at once (a full
- * disk is LT_EIO now, not a signal later); pages that are dropped come back. Close with lt_map_close. */
+/* Memory that can go to the disk: a writable map of a file in folder that has no name. Its room is taken at once (a
+ * full disk is LT_EIO now, not a signal later); pages that are dropped come back. Close with lt_map_close. */
 lt_status lt_map_spill(lt_buffer *out, size_t bytes, const char *folder, lt_err *err);
 /* The map's bytes go to memory in large pages, at the same address; false: it stays as it is (no large pages, no
  * room). Nobody may read it meanwhile. */

@@ -8,8 +8,8 @@
 typedef struct lt_overlay lt_overlay;
 lt_status lt_overlay_create(lt_overlay **out, const lt_model *base, lt_err *err); /* base must outlive it */
 void lt_overlay_destroy(lt_overlay *o);
-/* New weights beyond so many bytes lie in nameless files in folder, from where they come back when they are read. Without
- * it all are in memory. */
+/* New weights beyond so many bytes lie in nameless files in folder, from where they come back when they are read.
+ * Without it all are in memory. */
 lt_status lt_overlay_spill(lt_overlay *o, size_t limit, const char *folder, lt_err *err);
 /* The changed model: run it, save it; borrowed, valid until destroy. */
 const lt_model *lt_overlay_model(const lt_overlay *o);
