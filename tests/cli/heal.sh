@@ -93,6 +93,9 @@ refused 2 "nothing trains" "$TINY" --preset full --freeze . --data text.txt "${s
 refused 2 "no_proj" "$TINY" --lora-targets no_proj --data text.txt "${small[@]}"
 printf 'PAR1xxxx' >x.parquet
 refused 6 "Parquet" "$TINY" --data x.parquet --steps 1
+# an adapter of another model: the same names, other shapes
+expect 0 "" "$LATHE" compress "$TINY" --data text.txt --seq-len 64 --max-rows 8 --keep linears=0.7 --no-compare -o narrow
+refused 3 "adapter does not fit the model" narrow --adapter whole-lora/adapter --data text.txt "${small[@]}"
 # a weight that is not a number, and a rate that is none
 cp -r "$TINY" nan && chmod -R u+w nan
 check "$HELPER" poke nan/model.safetensors model.layers.2.mlp.down_proj.weight 77 nan
