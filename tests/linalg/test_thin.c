@@ -7,36 +7,13 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "support/support.h"
-
-static const char *isa;   /* the table under test */
-static lt_team *teams[3]; /* of 1, 2, 3 threads */
-
-static int set_up(void **state) {
-    (void)state;
-    for (int i = 0; i < 3; i++)
-        if (lt_team_create(&teams[i], i + 1, isa, NULL) != LT_OK) return -1;
-    return 0;
-}
-static int tear_down(void **state) {
-    (void)state;
-    for (int i = 0; i < 3; i++) lt_team_destroy(teams[i]);
-    return 0;
-}
+#include "linalg/teams_test.h"
 
 typedef struct operands {
     lt_thin s;
     float *x, *v, *t; /* [n, d] [q, d] [n, q] */
     uint8_t *mask;
 } operands;
-
-static float *normal(uint32_t index, size_t n) {
-    float *x = lt_malloc(n * sizeof *x);
-    assert_non_null(x);
-    lt_rng r = test_rng(index);
-    test_fill_normal(x, n, &r);
-    return x;
-}
 
 static void make(operands *o, size_t n, size_t d, size_t q, bool drops) {
     o->s = (lt_thin){ n, d, q, NULL, (d + 7) / 8 + 1, 0.75 };
@@ -184,10 +161,6 @@ int main(void) {
         cmocka_unit_test(what_does_not_fit_the_scratch_is_refused),
     };
     int failed = 0;
-    for (size_t i = 0; lt_kernels_at(i); i++) {
-        isa = lt_kernels_at(i)->name;
-        printf("kernels %s\n", isa);
-        failed += cmocka_run_group_tests(tests, set_up, tear_down);
-    }
+    RUN_ON_EVERY_TABLE(tests, failed)
     return failed;
 }
