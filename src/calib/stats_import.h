@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* calib/stats_import.h - output Grams that other programs measured, as stats (docs/formats/stats.md).
  *
- * A safetensors file, or a dict that torch.save wrote, with one [m, m] tensor per module, named "<module>" or "<module>.out_gram" (f64, f32, bf16, f16);
+ * A safetensors file, or a dict that torch.save wrote, with one [m, m] tensor per module, named "<module>" or
+ * "<module>.out_gram" (f64, f32, bf16, f16);
  * "<module>.out_sum" [m] and "<module>.count" [1] where they were kept. The utilized-rank code measures outputs with
  * their bias: G_b. With sum s and count N the bias b is taken out, G = G_b - s bᵀ - b sᵀ + N b bᵀ; without them the
  * Gram of a module with a bias stays biased, and only a method that says so reads it. */
