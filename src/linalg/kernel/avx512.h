@@ -8,6 +8,7 @@
 #define W 16
 #define LOOKUP 1
 #define POWER 1
+#define MASKS 1
 #define TILE_ROWS 8
 #define TILE_VECTORS 3
 #include "linalg/kernel/vec.h"

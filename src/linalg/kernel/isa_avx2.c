@@ -28,18 +28,6 @@ INLINE vf half_splat(const void *p) {
     memcpy(&h, p, sizeof h);
     return _mm256_cvtph_ps(_mm_set1_epi16(h));
 }
-INLINE void copy_part(void *to, const void *from, size_t n) {
-    memset(to, 0, 4 * W);
-    memcpy(to, from, n);
-}
-INLINE vf load_part(const float *p, size_t n) {
-    float part[W];
-    copy_part(part, p, n * sizeof *p);
-    return load(part);
-}
-INLINE void store_part(float *p, vf v, size_t n) {
-    memcpy(p, &v, n * sizeof *p);
-}
 INLINE vf vmin(vf a, vf b) {
     return _mm256_min_ps(a, b);
 }

@@ -39,18 +39,6 @@ INLINE vf half_splat(const void *p) {
     memcpy(&h, p, sizeof h);
     return (vf)vcvt_f32_f16(vreinterpret_f16_u16(vdup_n_u16(h)));
 }
-INLINE void copy_part(void *to, const void *from, size_t n) {
-    memset(to, 0, 4 * W);
-    memcpy(to, from, n);
-}
-INLINE vf load_part(const float *p, size_t n) {
-    float part[W];
-    copy_part(part, p, n * sizeof *p);
-    return load(part);
-}
-INLINE void store_part(float *p, vf v, size_t n) {
-    memcpy(p, &v, n * sizeof *p);
-}
 /* as the x86 instructions: the second operand when one is NaN */
 INLINE vf vmin(vf a, vf b) {
     return (vf)vbslq_f32(vcltq_f32((float32x4_t)a, (float32x4_t)b), (float32x4_t)a, (float32x4_t)b);

@@ -3,11 +3,11 @@
  *
  * What the extensions lack or compile badly (gcc 12 scatters u8 -> u32 through scalar registers) each isa_*.c defines
  * as hooks before it includes body.h: load_u8, load_i8, load_u16 (W integers widened to 32 bits), load_f16, half_splat
- * (one f16 in all lanes), copy_part (n <= 4 W bytes to a buffer of 4 W, zeros after them), load_part and store_part (n
- * < W floats; zeros after them), vmin, vmax (the second operand when one is NaN), lane_sum and lane_max (a fixed tree),
+ * (one f16 in all lanes), vmin, vmax (the second operand when one is NaN), lane_sum and lane_max (a fixed tree),
  * rounded (x, opaque to the contraction of a product with a sum), multiply_wide (64-bit products with a constant:
  * their high and low halves), zip_low and zip_high (lanes of two vectors in turn), and, where LOOKUP is set,
- * look16(table, index): table[index & 15] per lane; where POWER is set, times_power(p, k): p 2^k, k whole. */
+ * look16(table, index): table[index & 15] per lane; where POWER is set, times_power(p, k): p 2^k, k whole; where MASKS
+ * is set, copy_part, load_part and store_part, which copy through memory otherwise. */
 #ifndef LT_LINALG_KERNEL_VEC_H
 #define LT_LINALG_KERNEL_VEC_H
 
@@ -38,5 +38,22 @@ INLINE vd load_f64(const float *p) { /* W / 2 floats as doubles */
     memcpy(&h, p, sizeof h);
     return __builtin_convertvector(h, vd);
 }
+
+/* copy_part: n <= 4 W bytes to a buffer of 4 W, zeros after them. load_part, store_part: n < W floats; zeros after
+ * them. */
+#ifndef MASKS
+INLINE void copy_part(void *to, const void *from, size_t n) {
+    memset(to, 0, 4 * W);
+    memcpy(to, from, n);
+}
+INLINE vf load_part(const float *p, size_t n) {
+    float part[W];
+    copy_part(part, p, n * sizeof *p);
+    return load(part);
+}
+INLINE void store_part(float *p, vf v, size_t n) {
+    memcpy(p, &v, n * sizeof *p);
+}
+#endif
 
 #endif
