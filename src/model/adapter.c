@@ -254,7 +254,6 @@ size_t lt_adapters_n_params(const lt_adapters *a) {
 }
 
 lt_status lt_adapters_make_trainable(lt_adapters *a, lt_err *err) {
-    for (size_t i = 0; i < a->n; i++) a->entry[i]->adapter.dropout = a->entry[i]->opts.dropout;
     for (size_t i = 0; i < 2 * a->n; i++) {
         lt_param *p = lt_adapters_param(a, i);
         if (p->grad) continue;
@@ -273,6 +272,7 @@ void lt_adapters_zero_grads(lt_adapters *a) {
 
 void lt_adapters_set_masks(lt_adapters *a, uint64_t seed, uint32_t step) {
     for (size_t i = 0; i < a->n; i++) {
+        a->entry[i]->adapter.dropout = a->entry[i]->opts.dropout;
         a->entry[i]->adapter.seed = seed + (uint64_t)i * UINT64_C(0x9E3779B97F4A7C15); /* streams that never meet */
         a->entry[i]->adapter.step = step;
     }

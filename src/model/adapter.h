@@ -50,10 +50,11 @@ typedef struct lt_adapter_info {
 bool lt_adapters_at(const lt_adapters *a, size_t i, lt_adapter_info *out);
 lt_param *lt_adapters_param(const lt_adapters *a, size_t i); /* "<module>.lora_A.weight", then "...lora_B.weight" */
 size_t lt_adapters_n_params(const lt_adapters *a);           /* elements */
-/* Gives every A and B a zeroed gradient (freed with the set); from now on recorded forwards use dropout. */
+/* Gives every A and B a zeroed gradient (freed with the set). */
 lt_status lt_adapters_make_trainable(lt_adapters *a, lt_err *err);
 void lt_adapters_zero_grads(lt_adapters *a);
-/* The dropout masks of the next forward and its backward. step: a number that no other micro-batch of the run has. */
+/* From now on recorded forwards use dropout: the masks of the next one and its backward. step: a number that no other
+ * micro-batch of the run has. */
 void lt_adapters_set_masks(lt_adapters *a, uint64_t seed, uint32_t step);
 
 /* adapter_config.json and adapter_model.safetensors into folder (made when missing; each file is whole or not there).

@@ -4,7 +4,7 @@
  *
  *   logits [B, T, V], hidden.0 .. hidden.L [B, T, d] (the last after the final norm), hidden_last_layer [B, T, d],
  * per_token_nll [B, T-1], loss = mean of per_token_nll over the targets that there are, grad.<parameter> = its
- * gradient. Padding is zero everywhere. */
+ * gradient (of an adapter's matrices too, without dropout). Padding is zero everywhere. */
 #include "pipeline/commands.h"
 
 #include <stdio.h>
@@ -25,12 +25,13 @@ typedef struct wanted {
 typedef struct forward {
     lt_call_ctx *c;
     lt_model *model;
+    lt_adapters *adapters; /* NULL: none */
     lt_forward_input in;
     wanted want;
-    size_t d, L, V;
-    float **hidden;    /* [L + 1], each [n_rows, d] or NULL; the last one always */
-    float *last_layer; /* [n_rows, d] or NULL */
-    float *nll;        /* [n_rows] */
+    size_t d, L, V, n_params; /* n_params: stored tensors of the model */
+    float **hidden;           /* [L + 1], each [n_rows, d] or NULL; the last one always */
+    float *last_layer;        /* [n_rows, d] or NULL */
+    float *nll;               /* [n_rows] */
     lt_exec *x;
 } forward;
 
@@ -75,6 +76,17 @@ static size_t width_of(const forward *f, size_t i) {
     return i == f->L ? f->model->config.d_embed : f->d;
 }
 
+/* ---- what has a gradient: the model's parameters, then its adapters' ---- */
+static const lt_param *param_at(const forward *f, size_t i) {
+    lt_param_info p;
+    if (lt_model_param(f->model, i, &p)) return p.param;
+    return f->adapters ? lt_adapters_param(f->adapters, i - f->n_params) : NULL;
+}
+
+static size_t n_values(const forward *f) {
+    return lt_model_n_params(f->model) + (f->adapters ? lt_adapters_n_params(f->adapters) : 0);
+}
+
 /* ---- memory ---- */
 static size_t kept_rows(const forward *f) {
     size_t n = 1 + f->want.last_layer;
@@ -94,8 +106,7 @@ static size_t memory_bytes(const forward *f) {
                    lt_model_exec_bytes(f->model, rows);
     /* a recorded block keeps its values and their gradients; every layer keeps its input */
     if (f->want.grad)
-        bytes += (lt_model_n_params(f->model) + f->L * rows * f->d) * sizeof(float) +
-                 2 * lt_model_exec_bytes(f->model, rows);
+        bytes += (n_values(f) + f->L * rows * f->d) * sizeof(float) + 2 * lt_model_exec_bytes(f->model, rows);
     return bytes;
 }
 
@@ -103,7 +114,7 @@ static size_t output_bytes(const forward *f) {
     const size_t tokens = f->in.B * f->in.T;
     size_t n = (f->want.last_layer ? f->d : 0) + (f->want.logits ? f->V : 0) + (f->want.nll ? 1 : 0);
     for (size_t i = 0; i <= f->L; i++) n += f->want.hidden[i] ? width_of(f, i) : 0;
-    return (tokens * n + (f->want.grad ? lt_model_n_params(f->model) : 0)) * sizeof(float);
+    return (tokens * n + (f->want.grad ? n_values(f) : 0)) * sizeof(float);
 }
 
 static lt_status allocate(forward *f, lt_err *err) {
@@ -157,6 +168,7 @@ static lt_status run_batch(forward *f, size_t b, lt_err *err) {
 static lt_status run_all(forward *f, lt_err *err) {
     const lt_exec_opts opts = { .mode = f->want.grad ? LT_RECORD : LT_INFER, .recompute = true };
     if (f->want.grad) LT_TRY(lt_model_make_trainable(f->model, err));
+    if (f->want.grad && f->adapters) LT_TRY(lt_adapters_make_trainable(f->adapters, err));
     LT_TRY(lt_exec_create(&f->x, f->c->team, &opts, err));
     lt_status st = LT_OK;
     for (size_t b = 0; st == LT_OK && b < f->in.n_batches; b++) {
@@ -239,12 +251,12 @@ static lt_status write_logits(lt_st_writer *w, const forward *f, lt_err *err) {
 
 /* A gradient has the shape of the stored tensor; a GGUF's rotary rows are a 4-d view of a matrix. */
 static lt_status declare_grads(lt_st_writer *w, const forward *f, lt_err *err) {
-    lt_param_info p;
-    for (size_t i = 0; lt_model_param(f->model, i, &p); i++) {
+    const lt_param *p;
+    for (size_t i = 0; (p = param_at(f, i)); i++) {
         char name[512];
-        const lt_tensor *t = &p.param->t;
+        const lt_tensor *t = &p->t;
         const size_t matrix[] = { lt_tensor_rows(t), lt_tensor_cols(t) };
-        snprintf(name, sizeof name, "grad.%s", p.param->name);
+        snprintf(name, sizeof name, "grad.%s", p->name);
         if (t->rank <= 2)
             LT_TRY(lt_st_writer_declare(w, name, LT_F32, t->rank, t->size, err));
         else
@@ -272,7 +284,7 @@ static lt_status declare(lt_st_writer *w, const forward *f, lt_err *err) {
 
 static lt_status write_values(lt_st_writer *w, const forward *f, const float *zeros, lt_err *err) {
     const double loss = mean_loss(f);
-    lt_param_info p;
+    const lt_param *p;
     LT_TRY(lt_st_writer_meta(w, "format", "lathe-forward/1", err));
     LT_TRY(declare(w, f, err));
     LT_TRY(lt_st_writer_begin(w, err));
@@ -281,8 +293,8 @@ static lt_status write_values(lt_st_writer *w, const forward *f, const float *ze
     if (f->want.last_layer) LT_TRY(write_rows(w, f, f->last_layer, f->d, zeros, err));
     if (f->want.nll) LT_TRY(write_nll(w, f, err));
     if (f->want.nll || f->want.grad) LT_TRY(lt_st_writer_bytes(w, &loss, sizeof loss, err));
-    for (size_t i = 0; f->want.grad && lt_model_param(f->model, i, &p); i++)
-        LT_TRY(lt_st_writer_bytes(w, p.param->grad, lt_tensor_count(&p.param->t) * sizeof(float), err));
+    for (size_t i = 0; f->want.grad && (p = param_at(f, i)); i++)
+        LT_TRY(lt_st_writer_bytes(w, p->grad, lt_tensor_count(&p->t) * sizeof(float), err));
     return f->want.logits ? write_logits(w, f, err) : LT_OK;
 }
 
@@ -329,6 +341,7 @@ static lt_status run_opened(forward *f, json_t **result, lt_err *err) {
     f->d = f->model->config.d_model;
     f->L = f->model->config.n_layers;
     f->V = f->model->config.vocab_size;
+    for (lt_param_info p; lt_model_param(f->model, f->n_params, &p);) f->n_params++;
     LT_TRY(parse_outputs(f, err));
     LT_TRY(load_input(f, err));
     if (lt_arg_flag(f->c->args, "estimate")) return estimate(f, result, err);
@@ -354,6 +367,7 @@ static lt_status run(lt_call_ctx *c, json_t **result, lt_err *err) {
     LT_TRY(lt_open_model(&opened, lt_arg_string(c->args, "model"), LT_TOKENIZER_NO, err));
     LT_TRY(lt_opened_adapt(&opened, c, LT_ADAPT_RUN, err));
     f.model = opened.model;
+    f.adapters = opened.adapters;
     const lt_status st = run_opened(&f, result, err);
     clear(&f);
     lt_opened_clear(&opened);
@@ -372,7 +386,8 @@ static const lt_option options[] = {
     { "output", LT_OPT_PATH, lt_required, 0, 0, NULL, false, "FILE", "safetensors to write" },
     { "outputs", LT_OPT_STRING, "logits,hidden,hidden_last_layer,per_token_nll", 0, 0, NULL, false, "LIST",
       "what to write: logits, hidden (or hidden.N), hidden_last_layer, per_token_nll" },
-    { "grad", LT_OPT_FLAG, "false", 0, 0, NULL, false, NULL, "also grad.<parameter> of the mean of per_token_nll" },
+    { "grad", LT_OPT_FLAG, "false", 0, 0, NULL, false, NULL,
+      "also grad.<parameter> of the mean of per_token_nll; with --adapter, of its matrices too, without dropout" },
     LT_ADAPTER_OPTION,
     { NULL, LT_OPT_STRING, NULL, 0, 0, NULL, false, NULL, NULL },
 };

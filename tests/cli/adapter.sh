@@ -37,6 +37,13 @@ expect 0 "" "$LATHE" apply $M --plan "$TMP/plan.json" --stats "$TMP/s.safetensor
 expect 3 "" "$LATHE" apply "$G/tiny-llama" --plan "$TMP/plan.json" --stats "$TMP/s.safetensors" -o "$TMP/other"
 cmp -s "$TMP/exported/model/model.safetensors" "$TMP/dense/model/model.safetensors" || fail "export merges something else"
 
+# gradients of the adapter's matrices beside those of the model
+check "$HELPER" pick "$G/tokens.safetensors" "$TMP/in.safetensors" input_ids=logit_batch
+expect 0 "" "$LATHE" forward $M --input "$TMP/in.safetensors" --output "$TMP/values.safetensors" --outputs per_token_nll --grad
+for name in weight lora_A.weight lora_B.weight; do
+    grep -aq "\"grad.model.layers.0.self_attn.q_proj.$name\"" "$TMP/values.safetensors" || fail "no gradient: $name"
+done
+
 # inspect, and what does not fit
 expect 0 "adapted modules" "$LATHE" inspect "$G/lora_dense_final"
 expect 3 "down_proj.ALinear.lora_A" "$LATHE" generate "$G/tiny-llama" --adapter "$G/lora_factored_final" --prompt x

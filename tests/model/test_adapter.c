@@ -211,38 +211,79 @@ static void the_hash_counts_adapters(void **state) {
     close_bench(&b);
 }
 
-static void gradients_reach_adapters_and_dropout_is_for_training(void **state) {
+/* Summed loss of a recorded forward; backward: gradients are added. */
+static double recorded_loss(const bench *b, bool backward) {
+    lt_err err = { 0 };
+    lt_exec *x;
+    int32_t target[LT_COUNTOF(b->ids)];
+    double loss = 0;
+    const lt_piece piece = { .n = LT_COUNTOF(b->ids), .parent = -1 };
+    const lt_batch batch = { .n_rows = LT_COUNTOF(b->ids), .n_pieces = 1, .ids = b->ids, .piece = &piece };
+    tm_ids(target, LT_COUNTOF(target), b->m->config.vocab_size, 9);
+    assert_ok(lt_exec_create(&x, b->team, &(lt_exec_opts){ .mode = LT_RECORD, .recompute = true }, &err), &err);
+    lt_exec_begin(x, &batch);
+    const lt_var nll = lt_model_nll(x, b->m, lt_model_hidden(x, b->m), target, NULL);
+    for (size_t k = 0; k < LT_COUNTOF(target); k++) loss += (double)lt_data(x, nll)[k];
+    if (backward) lt_backward(x, nll, NULL);
+    assert_ok(lt_exec_status(x, &err), &err);
+    lt_exec_destroy(x);
+    return loss;
+}
+
+static const lt_lora_opts dropped = { .rank = 2, .alpha = 4, .dropout = 0.5 };
+
+static void gradients_reach_adapters_and_masks_bring_dropout(void **state) {
     (void)state;
     bench b = open_bench(TM_BIAS, "grads", true);
     lt_err err = { 0 };
-    const lt_lora_opts o = { .rank = 2, .alpha = 4, .dropout = 0.5 };
-    lt_exec *x;
-    int32_t target[LT_COUNTOF(b.ids)];
-    double loss[4];
-    const lt_piece piece = { .n = LT_COUNTOF(b.ids), .parent = -1 };
-    const lt_batch batch = { .n_rows = LT_COUNTOF(b.ids), .n_pieces = 1, .ids = b.ids, .piece = &piece };
-    tm_ids(target, LT_COUNTOF(target), b.m->config.vocab_size, 9);
-    assert_ok(lt_adapters_add(b.a, "all", LT_LORA_BOTH, &o, 1, NULL, &err), &err);
+    double loss[5];
+    assert_ok(lt_adapters_add(b.a, "all", LT_LORA_BOTH, &dropped, 1, NULL, &err), &err);
     fill_b(&b);
-    for (int i = 0; i < 4; i++) { /* frozen, step 1, step 2, step 1 again */
+    for (int i = 0; i < 5; i++) { /* frozen, no masks yet, step 1, step 2, step 1 again */
         if (i == 1) assert_ok(lt_adapters_make_trainable(b.a, &err), &err);
-        lt_adapters_set_masks(b.a, 5, i == 2 ? 2 : 1);
+        if (i > 1) lt_adapters_set_masks(b.a, 5, i == 3 ? 2 : 1);
         lt_adapters_zero_grads(b.a);
-        assert_ok(lt_exec_create(&x, b.team, &(lt_exec_opts){ .mode = LT_RECORD, .recompute = true }, &err), &err);
-        lt_exec_begin(x, &batch);
-        const lt_var nll = lt_model_nll(x, b.m, lt_model_hidden(x, b.m), target, NULL);
-        loss[i] = 0;
-        for (size_t k = 0; k < LT_COUNTOF(target); k++) loss[i] += (double)lt_data(x, nll)[k];
-        if (i > 0) lt_backward(x, nll, NULL);
-        assert_ok(lt_exec_status(x, &err), &err);
-        lt_exec_destroy(x);
+        loss[i] = recorded_loss(&b, i > 0);
     }
-    assert_true(loss[0] != loss[1] && loss[1] != loss[2] && loss[1] == loss[3]);
+    assert_true(loss[0] == loss[1] && loss[1] != loss[2] && loss[2] != loss[3] && loss[2] == loss[4]);
     const lt_param *p;
     for (size_t i = 0; (p = lt_adapters_param(b.a, i)); i++) {
         double sum = 0;
         for (size_t k = 0; k < lt_tensor_count(&p->t); k++) sum += fabs((double)p->grad[k]);
         if (sum == 0) fail_msg("no gradient: %s", p->name);
+    }
+    close_bench(&b);
+}
+
+/* The loss is f32: a central difference over 2h has an error of some 1e-5 / h beside that of order h^2. */
+static void gradients_without_masks_are_those_of_the_loss(void **state) {
+    (void)state;
+    const double h = 0x1p-10;
+    bench b = open_bench(TM_BIAS, "differences", true);
+    lt_err err = { 0 };
+    const lt_param *p;
+    assert_ok(lt_adapters_add(b.a, "all", LT_LORA_BOTH, &dropped, 1, NULL, &err), &err);
+    fill_b(&b);
+    assert_ok(lt_adapters_make_trainable(b.a, &err), &err);
+    (void)recorded_loss(&b, true);
+    for (size_t i = 0; (p = lt_adapters_param(b.a, i)); i++) {
+        const size_t n = lt_tensor_count(&p->t);
+        float *v = p->t.buffer->data, *way = malloc(n * sizeof *way), *was = malloc(n * sizeof *was);
+        lt_rng r = test_rng(500 + (uint32_t)i);
+        double slope = 0, loss[2], size = 0;
+        test_fill_normal(way, n, &r);
+        memcpy(was, v, n * sizeof *was);
+        for (size_t k = 0; k < n; k++) size += (double)way[k] * (double)way[k];
+        for (size_t k = 0; k < n; k++) slope += (double)p->grad[k] * (double)way[k] / sqrt(size);
+        for (int s = 0; s < 2; s++) {
+            for (size_t k = 0; k < n; k++) v[k] = was[k] + (float)((s ? h : -h) * (double)way[k] / sqrt(size));
+            loss[s] = recorded_loss(&b, false);
+        }
+        memcpy(v, was, n * sizeof *was);
+        const double seen = (loss[1] - loss[0]) / (2 * h);
+        if (fabs(seen - slope) > 1e-2 + 2e-3 * fabs(slope)) fail_msg("%s: slope %g, gradient %g", p->name, seen, slope);
+        free(way);
+        free(was);
     }
     close_bench(&b);
 }
@@ -444,7 +485,8 @@ int main(void) {
         cmocka_unit_test(the_same_seed_makes_the_same_adapters),
         cmocka_unit_test(saved_adapters_and_merged_models_give_the_same_logits),
         cmocka_unit_test(the_hash_counts_adapters),
-        cmocka_unit_test(gradients_reach_adapters_and_dropout_is_for_training),
+        cmocka_unit_test(gradients_reach_adapters_and_masks_bring_dropout),
+        cmocka_unit_test(gradients_without_masks_are_those_of_the_loss),
         cmocka_unit_test(what_does_not_fit_is_refused_by_name),
         cmocka_unit_test(modules_to_save_replace_the_models),
         cmocka_unit_test(a_tied_head_runs_but_does_not_merge),
