@@ -37,10 +37,17 @@ void cli_markdown(FILE *f, const json_t *rows);
 void cli_print_result(FILE *f, const json_t *result, bool text_was_streamed);
 
 /* ---- progress.c ---- */
+typedef struct cli_stage {
+    const char *name, *unit;
+    double from; /* what was done when it began here: a resumed run begins in the middle */
+    double done, total, seconds;
+} cli_stage;
+/* "name: done/total unit, rate, ETA"; rate and ETA are those of what was done since it began. */
+void cli_stage_text(char *buf, size_t cap, const cli_stage *s);
 typedef struct cli_progress {
     bool quiet, terminal, drawn, muted; /* muted: text is streaming to the terminal */
     char stage[64];
-    double stage_start, last_shown;
+    double stage_start, stage_from, last_shown;
     double last_done;
 } cli_progress;
 void cli_progress_show(cli_progress *p, const char *stage, double done, double total, const char *unit);

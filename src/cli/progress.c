@@ -28,21 +28,21 @@ static void amount(char *buf, size_t cap, double v) {
     snprintf(buf, cap, v < 100 && v != (double)(long)v ? "%.1f%s" : "%.0f%s", v, units[u]);
 }
 
-static void describe(char *buf, size_t cap, const char *stage, double done, double total, const char *unit,
-                     double seconds) {
+void cli_stage_text(char *buf, size_t cap, const cli_stage *s) {
+    const double here = s->done - s->from;
     char a[32], b[32], rate[32], left[32];
-    amount(a, sizeof a, done);
-    amount(b, sizeof b, total);
-    if (seconds > 0 && done >= seconds) amount(rate, sizeof rate, done / seconds);
-    size_t n = (size_t)snprintf(buf, cap, "%s: %s", stage, a);
-    if (n < cap && total > 0) n += (size_t)snprintf(buf + n, cap - n, "/%s", b);
-    if (n < cap && unit) n += (size_t)snprintf(buf + n, cap - n, " %s", unit);
-    if (n < cap && seconds > 0 && done >= seconds)
+    amount(a, sizeof a, s->done);
+    amount(b, sizeof b, s->total);
+    if (s->seconds > 0 && here >= s->seconds) amount(rate, sizeof rate, here / s->seconds);
+    size_t n = (size_t)snprintf(buf, cap, "%s: %s", s->name, a);
+    if (n < cap && s->total > 0) n += (size_t)snprintf(buf + n, cap - n, "/%s", b);
+    if (n < cap && s->unit) n += (size_t)snprintf(buf + n, cap - n, " %s", s->unit);
+    if (n < cap && s->seconds > 0 && here >= s->seconds)
         n += (size_t)snprintf(buf + n, cap - n, ", %s/s", rate);
-    else if (n < cap && seconds > 0 && done > 0)
-        n += (size_t)snprintf(buf + n, cap - n, ", %.1f s each", seconds / done);
-    if (n >= cap || total <= 0 || done <= 0 || done >= total) return;
-    duration(left, sizeof left, seconds * (total - done) / done);
+    else if (n < cap && s->seconds > 0 && here > 0)
+        n += (size_t)snprintf(buf + n, cap - n, ", %.1f s each", s->seconds / here);
+    if (n >= cap || s->total <= 0 || here <= 0 || s->done >= s->total) return;
+    duration(left, sizeof left, s->seconds * (s->total - s->done) / here);
     snprintf(buf + n, cap - n, ", ETA %s", left);
 }
 
@@ -70,12 +70,13 @@ void cli_progress_show(cli_progress *p, const char *stage, double done, double t
     if (strncmp(p->stage, stage, sizeof p->stage - 1) != 0 || done < p->last_done) {
         snprintf(p->stage, sizeof p->stage, "%s", stage);
         p->stage_start = t;
+        p->stage_from = done;
         p->last_shown = p->terminal ? 0 : t - line_s + first_line_s;
     }
     p->last_done = done;
     if (t - p->last_shown < (p->terminal ? redraw_s : line_s)) return;
     char text[256];
-    describe(text, sizeof text, stage, done, total, unit, t - p->stage_start);
+    cli_stage_text(text, sizeof text, &(cli_stage){ stage, unit, p->stage_from, done, total, t - p->stage_start });
     p->last_shown = t;
     if (p->terminal)
         draw(p, text, total > 0 ? done / total : 0);

@@ -231,6 +231,15 @@ static bool is_block(const work *w) {
     return false;
 }
 
+/* Steps of the running layer that are looked at in one pass. */
+static size_t at_once(const work *w) {
+    return is_block(w) ? w->n_steps : 1;
+}
+
+static size_t n_looks(const work *w) {
+    return is_block(w) ? 1 : w->n_steps;
+}
+
 /* Steps [first, first + n) are looked at in one pass, then fitted. */
 static lt_status run_steps(work *w, size_t layer, size_t first, size_t n, lt_err *err) {
     lt_drift_sums sums[MAX_SITES];
@@ -248,8 +257,7 @@ static lt_status run_steps(work *w, size_t layer, size_t first, size_t n, lt_err
 }
 
 static lt_status fit_layer(work *w, size_t layer, lt_err *err) {
-    const size_t at_once = is_block(w) ? w->n_steps : 1;
-    for (size_t s = 0; s < w->n_steps; s += at_once) LT_TRY(run_steps(w, layer, s, at_once, err));
+    for (size_t s = 0, n = at_once(w); s < w->n_steps; s += n) LT_TRY(run_steps(w, layer, s, n, err));
     return LT_OK;
 }
 
@@ -269,7 +277,10 @@ static lt_status settle_layer(bool *fitted_now, work *w, size_t layer, lt_err *e
     *fitted_now = false;
     if (n == 0) return LT_OK;
     if (folder) LT_TRY(lt_drift_journal_get(&found, folder, w->in->overlay, layer, module, n, err));
-    if (found) return LT_OK;
+    if (found) {
+        lt_drift_spare(w->streams, n_looks(w));
+        return LT_OK;
+    }
     LT_TRY(fit_layer(w, layer, err));
     *fitted_now = true;
     return folder ? lt_drift_journal_put(folder, w->in->overlay, layer, module, n, err) : LT_OK;
@@ -335,6 +346,17 @@ static size_t last_layer(const work *w) {
     return (size_t)last;
 }
 
+/* Each layer is looked at, then passed, but for the last one. */
+static size_t n_passes(work *w) {
+    const size_t last = last_layer(w);
+    size_t n = last;
+    for (size_t layer = 0; layer <= last; layer++) {
+        list_steps(w, layer);
+        n += n_looks(w);
+    }
+    return n;
+}
+
 lt_status lt_drift_run_all(const lt_drift_item *items, size_t n, const lt_drift_run *in, lt_err *err) {
     work w = { .in = in, .items = items, .n_items = n };
     lt_status st;
@@ -343,8 +365,13 @@ lt_status lt_drift_run_all(const lt_drift_item *items, size_t n, const lt_drift_
     LT_GO(lt_tokens_check(in->tokens, in->original, "drift", err));
     LT_GO(lt_tokens_batches(&w.batches, &w.n_batches, in->tokens, in->batch_tokens ? in->batch_tokens : BATCH_TOKENS,
                             err));
-    const lt_drift_streams_in streams = { in->original, lt_overlay_model(in->overlay), w.batches, w.n_batches, in->team,
-                                          in->ctx };
+    const lt_drift_streams_in streams = { .original = in->original,
+                                          .changed = lt_overlay_model(in->overlay),
+                                          .batches = w.batches,
+                                          .n_batches = w.n_batches,
+                                          .n_passes = n_passes(&w),
+                                          .team = in->team,
+                                          .ctx = in->ctx };
     LT_GO(check_memory(&w, &streams, err));
     LT_GO(lt_drift_streams_create(&w.streams, &streams, err));
     const size_t last = last_layer(&w);

@@ -28,7 +28,7 @@ struct lt_drift_streams {
     stream stream[2];       /* the original's, the twin's */
     size_t d, n_rows, most; /* most: rows of the largest batch */
     lt_observer observer[2];
-    double done, total; /* rows x layers, both streams' passes */
+    double done, total; /* rows of all passes */
 };
 
 static lt_status no_memory(lt_err *err) {
@@ -199,7 +199,7 @@ lt_status lt_drift_streams_create(lt_drift_streams **out, const lt_drift_streams
         s->n_rows += in->batches[b].n_rows;
         s->most = lt_max_size(s->most, in->batches[b].n_rows);
     }
-    s->total = (double)s->n_rows * (double)in->original->config.n_layers;
+    s->total = (double)s->n_rows * (double)in->n_passes;
     for (int w = 0; w < 2 && st == LT_OK; w++) st = stream_init(s, w, err);
     if (st == LT_OK)
         *out = s;
@@ -228,7 +228,16 @@ size_t lt_drift_streams_bytes(const lt_drift_streams_in *in, size_t widest) {
     return 2 * (sizeof(float) * (rows * d + most * (widest + 2 * d)) + lt_model_exec_bytes(in->original, most));
 }
 
+void lt_drift_spare(lt_drift_streams *s, size_t n) {
+    s->total -= (double)n * (double)s->n_rows;
+}
+
 /* ---- running ---- */
+
+static lt_status batch_done(lt_drift_streams *s, size_t batch, lt_err *err) {
+    s->done += (double)s->in.batches[batch].n_rows;
+    return lt_progress(s->in.ctx, err, "drift", s->done, s->total, "tokens");
+}
 
 /* One batch through the layer; keep: its hidden state goes on. */
 static lt_status run_batch(lt_drift_streams *s, int which, size_t layer, size_t batch, bool keep, lt_err *err) {
@@ -290,7 +299,7 @@ lt_status lt_drift_collect(lt_drift_streams *s, size_t layer, lt_drift_sums *sum
     LT_GO(set_taps(s, sums, n, err));
     for (size_t b = 0; b < s->in.n_batches; b++) {
         LT_GO(collect_batch(s, layer, b, sums, n, take_original, e, before, err));
-        LT_GO(lt_progress(s->in.ctx, err, "drift", s->done + (double)first_row(s, b), s->total, "tokens"));
+        LT_GO(batch_done(s, b, err));
     }
 done:
     clear_taps(s);
@@ -303,8 +312,7 @@ lt_status lt_drift_advance(lt_drift_streams *s, size_t layer, bool original, boo
     for (size_t b = 0; b < s->in.n_batches; b++) {
         if (original) LT_TRY(run_batch(s, 0, layer, b, true, err));
         if (changed) LT_TRY(run_batch(s, 1, layer, b, true, err));
-        LT_TRY(lt_progress(s->in.ctx, err, "drift", s->done + (double)first_row(s, b), s->total, "tokens"));
+        LT_TRY(batch_done(s, b, err));
     }
-    if (changed) s->done += (double)s->n_rows;
     return LT_OK;
 }

@@ -31,6 +31,7 @@ typedef struct lt_drift_streams_in {
     const lt_model *original, *changed; /* changed may change between calls */
     const lt_batch *batches;
     size_t n_batches;
+    size_t n_passes; /* calls of collect and advance that will be made: what progress counts */
     lt_team *team;
     const lt_ctx *ctx; /* progress; may be NULL */
 } lt_drift_streams_in;
@@ -38,6 +39,9 @@ typedef struct lt_drift_streams_in {
 lt_status lt_drift_streams_create(lt_drift_streams **out, const lt_drift_streams_in *in, lt_err *err);
 void lt_drift_streams_destroy(lt_drift_streams *s);
 size_t lt_drift_streams_bytes(const lt_drift_streams_in *in, size_t widest); /* widest: of the sites looked at */
+
+/* n passes will not be made after all: what they were for was found. */
+void lt_drift_spare(lt_drift_streams *s, size_t n);
 
 /* Adds to sums [n], sites in forward order. take_original: the original's stream goes on behind the layer. LT_EDATA: an
  * activation is not finite. */

@@ -245,6 +245,49 @@ static void interruptions_and_threads_change_no_byte(void **state) {
     lt_team_destroy(three);
 }
 
+typedef struct shown {
+    double done, total;
+    size_t n, leave; /* leave: calls until it asks to stop; 0: never */
+} shown;
+static int show(void *user, const char *stage, double done, double total, const char *unit) {
+    shown *s = user;
+    (void)unit;
+    if (strcmp(stage, "drift") != 0) return 0;
+    assert_true(done > (s->n ? s->done : 0) && done <= total);
+    *s = (shown){ done, total, s->n + 1, s->leave };
+    return s->n == s->leave;
+}
+
+/* Whatever the passes a layer takes, whether it is interrupted or goes on: progress rises and ends at its total. */
+static void progress_rises_to_its_total(void **state) {
+    (void)state;
+    static const char *const drift[] = { "drift=site", "drift=block" };
+    for (size_t i = 0; i < LT_COUNTOF(drift); i++) {
+        lt_plan p = plan_with("sequential", model, stats, "linears=0.6", drift[i]);
+        const char *folder = test_path("shown");
+        lt_overlay *o;
+        lt_err err = { 0 };
+        lt_ctx ctx;
+        shown s = { 0 };
+        lt_ctx_init(&ctx);
+        ctx.progress = show;
+        ctx.user = &s;
+        assert_ok(lt_remove_tree(folder, &err), &err);
+        assert_ok(apply_to(&o, &p, model, &tokens, team, &ctx, NULL, &err), &err);
+        lt_overlay_destroy(o);
+        const size_t all = s.n;
+        assert_true(all > 1 && s.done == s.total);
+        s = (shown){ .leave = all - 1 };
+        assert_int_equal(apply_to(&o, &p, model, &tokens, team, &ctx, folder, &err), LT_EINTERRUPTED);
+        lt_overlay_destroy(o);
+        s = (shown){ 0 };
+        assert_ok(apply_to(&o, &p, model, &tokens, team, &ctx, folder, &err), &err);
+        lt_overlay_destroy(o);
+        assert_true(s.n < all && s.done == s.total);
+        lt_plan_clear(&p);
+    }
+}
+
 static void a_damaged_journal_is_done_again(void **state) {
     (void)state;
     lt_plan p = plan_with("lathe", model, stats, "linears=0.7", NULL);
@@ -365,6 +408,7 @@ int main(void) {
         cmocka_unit_test(a_narrower_model_is_saved_and_read_back),
         cmocka_unit_test(small_budgets_cut_attention_as_well),
         cmocka_unit_test(interruptions_and_threads_change_no_byte),
+        cmocka_unit_test(progress_rises_to_its_total),
         cmocka_unit_test(a_damaged_journal_is_done_again),
         cmocka_unit_test(bad_cuts_are_refused_by_name),
         cmocka_unit_test(text_is_needed_and_must_be_the_models),
