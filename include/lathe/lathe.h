@@ -48,7 +48,7 @@ typedef enum lt_log_level { LT_LOG_ERROR, LT_LOG_WARN, LT_LOG_INFO, LT_LOG_DEBUG
 typedef struct lt_ctx {
     int threads;         /* >= 1; default the cgroup's cpu limit */
     size_t max_memory;   /* bytes; default the cgroup's limit; 0 = no limit known */
-    const char *scratch; /* folder for spill files; NULL: beside the output */
+    const char *scratch; /* folder for spill files; NULL: beside the output, or TMPDIR */
     void (*log)(void *user, lt_log_level level, const char *line);
     /* stage, done of total (0 = unknown), unit ("tokens"); non-zero return asks to stop: LT_EINTERRUPTED */
     int (*progress)(void *user, const char *stage, double done, double total, const char *unit);

@@ -46,6 +46,9 @@ bool lt_path_is_dir(const char *path);
 char *lt_path_join(const char *a, const char *b); /* lt_free */
 const char *lt_path_name(const char *path);       /* after the last '/' */
 char *lt_path_folder(const char *path);           /* before it: "/" and "." where there is nothing; lt_free */
+/* Where temporary files go: ctx->scratch, else beside output (in the nearest folder that is there), and TMPDIR or /tmp
+ * where there is none. ctx and output may be NULL; lt_free. */
+char *lt_spill_folder(const lt_ctx *ctx, const char *output);
 lt_status lt_make_dirs(const char *path, lt_err *err);
 lt_status lt_remove_tree(const char *path, lt_err *err);                        /* missing is fine */
 lt_status lt_rename(const char *from, const char *to, lt_err *err);             /* and fsync of the folder */

@@ -21,6 +21,19 @@ char *lt_path_folder(const char *path) {
     return folder;
 }
 
+char *lt_spill_folder(const lt_ctx *ctx, const char *output) {
+    const char *temporary = getenv("TMPDIR");
+    if (ctx && ctx->scratch) return lt_strdup(ctx->scratch);
+    if (!output) return lt_strdup(temporary && *temporary ? temporary : "/tmp");
+    char *folder = lt_path_folder(output);
+    while (folder && !lt_path_is_dir(folder)) { /* ends at "." or "/" */
+        char *above = lt_path_folder(folder);
+        lt_free(folder);
+        folder = above;
+    }
+    return folder;
+}
+
 lt_status lt_sync_folder_of(const char *path, lt_err *err) {
     char *folder = lt_path_folder(path);
     if (!folder) return lt_fail(err, LT_ENOMEM, "out of memory (%s)", path);

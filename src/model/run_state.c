@@ -30,12 +30,15 @@ static bool digest_batches(char hex[LT_HASH_HEX], const lt_batch *b, size_t n) {
     return true;
 }
 
-/* A spill file without a resume point goes to the scratch folder and away with the run. */
+/* A spill file without a resume point goes away with the run. */
 static char *temporary_path(const lt_ctx *ctx) {
     static _Atomic unsigned serial;
-    const char *folder = ctx && ctx->scratch ? ctx->scratch : getenv("TMPDIR");
-    return lt_asprintf("%s/lathe-spill-%ld-%u.safetensors", folder && *folder ? folder : "/tmp", (long)getpid(),
-                       atomic_fetch_add(&serial, 1));
+    char *folder = lt_spill_folder(ctx, NULL);
+    char *path =
+        folder ? lt_asprintf("%s/lathe-spill-%ld-%u.safetensors", folder, (long)getpid(), atomic_fetch_add(&serial, 1))
+               : NULL;
+    lt_free(folder);
+    return path;
 }
 
 lt_status lt_run_state_init(lt_run_state *s, const lt_run_in *in, bool in_memory, lt_err *err) {

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "io/file.h"
 #include "pipeline/args.h"
 #include "pipeline/options.h"
 #include "pipeline/presets.h"
@@ -67,6 +68,17 @@ static lt_status run_command(json_t **result, lt_ctx *ctx, const lt_command *com
     return st;
 }
 
+/* Rooms below know no output: theirs is the folder that this call names. */
+static lt_status run_with_spill(json_t **result, lt_ctx *ctx, const lt_command *command, const lt_args *args,
+                                lt_err *err) {
+    char *folder = lt_spill_folder(ctx, json_string_value(json_object_get(lt_args_json(args), "output")));
+    if (!folder) return lt_fail(err, LT_ENOMEM, "%s: out of memory", command->name);
+    ctx->scratch = folder;
+    const lt_status st = run_command(result, ctx, command, args, err);
+    lt_free(folder);
+    return st;
+}
+
 lt_status lt_call(lt_ctx *ctx, const char *verb, const char *options_json, char **result_json, lt_err *err) {
     lt_err own_err = { 0 };
     if (!err) err = &own_err; /* codes are read back from it */
@@ -81,7 +93,7 @@ lt_status lt_call(lt_ctx *ctx, const char *verb, const char *options_json, char 
     LT_GO(lt_presets_merge(options, command, err));
     LT_GO(lt_args_create(&args, command, options, err));
     lt_ctx own = make_ctx(ctx, args);
-    st = run_command(&result, &own, command, args, err);
+    st = run_with_spill(&result, &own, command, args, err);
     if (result && result_json) {
         *result_json = lt_result_text(result);
         if (!*result_json) st = lt_fail(err, LT_ENOMEM, "%s: the result as text: out of memory", verb);

@@ -97,12 +97,12 @@ static lt_status check_weights(const lt_lineage *l, lt_err *err) {
 }
 
 /* Models may be larger than memory, and so may be what is made of them: a quarter of the limit is for new weights. */
-static lt_status spill_beside(lt_overlay *o, const lt_ctx *ctx, const char *folder, lt_err *err) {
+static lt_status set_spill(lt_overlay *o, const lt_ctx *ctx, const char *folder, lt_err *err) {
     if (!ctx->max_memory) return LT_OK;
-    char *beside = ctx->scratch ? lt_strdup(ctx->scratch) : lt_path_folder(folder);
-    const lt_status st = beside ? lt_overlay_spill(o, ctx->max_memory / 4, beside, err)
-                                : lt_fail(err, LT_ENOMEM, "out of memory (%s)", folder);
-    lt_free(beside);
+    char *spill = lt_spill_folder(ctx, folder);
+    const lt_status st = spill ? lt_overlay_spill(o, ctx->max_memory / 4, spill, err)
+                               : lt_fail(err, LT_ENOMEM, "out of memory (%s)", folder);
+    lt_free(spill);
     return st;
 }
 
@@ -121,7 +121,7 @@ lt_status lt_produce_cut(lt_produced *out, const lt_lineage *l, lt_dtype dtype, 
     LT_TRY(lt_plan_check(l->plan, l->parent, l->parent_hash, l->stats, err));
     LT_TRY(check_weights(l, err));
     LT_TRY(lt_overlay_create(&o, l->parent, err));
-    lt_status st = spill_beside(o, l->c->ctx, folder, err);
+    lt_status st = set_spill(o, l->c->ctx, folder, err);
     if (st == LT_OK) st = lt_plan_apply(o, l->plan, &in, err);
     if (st == LT_OK) st = lt_produce(out, l, lt_overlay_model(o), target, dtype, folder, err);
     lt_overlay_destroy(o);

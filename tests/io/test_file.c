@@ -240,6 +240,40 @@ static void paths_join_and_split(void **state) {
     assert_string_equal(lt_path_name("c.txt"), "c.txt");
 }
 
+static void temporary_files_have_one_place(void **state) {
+    (void)state;
+    lt_err err = { 0 };
+    const char *base = test_path("spill"), *inner = test_path("spill/in");
+    const char *const missing = test_path("spill/not/yet/out");
+    lt_ctx ctx = { 0 };
+    char *folder;
+    assert_ok(lt_make_dirs(inner, &err), &err);
+    const struct {
+        const char *scratch, *output, *tmpdir, *want;
+    } cases[] = {
+        { inner, missing, base, inner },
+        { inner, NULL, base, inner },
+        { NULL, test_path("spill/in/out"), base, inner },
+        { NULL, missing, "/nowhere", base },
+        { NULL, "out", base, "." },
+        { NULL, "not/yet/out", base, "." },
+        { NULL, "/no-such/out", base, "/" },
+        { NULL, NULL, base, base },
+        { NULL, NULL, "", "/tmp" },
+    };
+    for (size_t i = 0; i < LT_COUNTOF(cases); i++) {
+        setenv("TMPDIR", cases[i].tmpdir, 1);
+        ctx.scratch = cases[i].scratch;
+        folder = lt_spill_folder(&ctx, cases[i].output);
+        assert_string_equal(folder, cases[i].want);
+        lt_free(folder);
+    }
+    unsetenv("TMPDIR");
+    folder = lt_spill_folder(NULL, NULL);
+    assert_string_equal(folder, "/tmp");
+    lt_free(folder);
+}
+
 static void folders_are_made_listed_and_removed(void **state) {
     (void)state;
     lt_err err = { 0 };
@@ -325,6 +359,7 @@ int main(void) {
         cmocka_unit_test(what_cannot_be_written_is_named),
         cmocka_unit_test(copies_are_equal_and_survive_failing_allocations),
         cmocka_unit_test(paths_join_and_split),
+        cmocka_unit_test(temporary_files_have_one_place),
         cmocka_unit_test(folders_are_made_listed_and_removed),
         cmocka_unit_test(rename_replaces_and_stat_sees_size_and_time),
         cmocka_unit_test(a_lock_has_one_holder),
