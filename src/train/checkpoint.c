@@ -2,6 +2,7 @@
 #include "train/checkpoint.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "io/file.h"
@@ -136,19 +137,32 @@ lt_status lt_checkpoint_load(lt_trainee *t, const char *folder, size_t step, boo
     return st;
 }
 
+static int by_step(const void *a, const void *b) {
+    const size_t x = *(const size_t *)a, y = *(const size_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* A name that path_of gives, and none like it. */
+static bool is_checkpoint(const char *name, size_t *step) {
+    char own[40];
+    if (sscanf(name, "checkpoint-%zu", step) != 1) return false;
+    snprintf(own, sizeof own, "checkpoint-%08zu", *step);
+    return strcmp(name, own) == 0;
+}
+
 lt_status lt_checkpoint_list(size_t **steps, size_t *n, const char *folder, lt_err *err) {
     char **names;
     size_t n_names, step;
-    char tail;
     LT_TRY(lt_list_dir(&names, &n_names, folder, err));
     size_t *list = lt_calloc(n_names + 1, sizeof *list);
     *n = 0;
-    for (size_t i = 0; i < n_names; i++) { /* sorted by name: by step, for eight digits and for more */
-        if (list && sscanf(names[i], "checkpoint-%zu%c", &step, &tail) == 1) list[(*n)++] = step;
+    for (size_t i = 0; i < n_names; i++) {
+        if (list && is_checkpoint(names[i], &step)) list[(*n)++] = step;
         lt_free(names[i]);
     }
     lt_free(names);
     if (!list) return no_memory(err);
+    qsort(list, *n, sizeof *list, by_step); /* names are sorted by step up to eight digits only */
     *steps = list;
     return LT_OK;
 }
@@ -160,5 +174,15 @@ lt_status lt_checkpoint_remove(const char *folder, size_t step, lt_err *err) {
     if (st == LT_OK) st = lt_remove_tree(gone, err);
     lt_free(path);
     lt_free(gone);
+    return st;
+}
+
+lt_status lt_checkpoint_prune(const char *folder, size_t keep, const size_t *best, lt_err *err) {
+    size_t *steps, n;
+    LT_TRY(lt_checkpoint_list(&steps, &n, folder, err));
+    lt_status st = LT_OK;
+    for (size_t i = 0; st == LT_OK && i + keep < n; i++)
+        if (!best || steps[i] != *best) st = lt_checkpoint_remove(folder, steps[i], err);
+    lt_free(steps);
     return st;
 }

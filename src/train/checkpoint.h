@@ -19,5 +19,7 @@ lt_status lt_checkpoint_load(lt_trainee *t, const char *folder, size_t step, boo
 /* Steps of the checkpoints in folder, ascending; lt_free. */
 lt_status lt_checkpoint_list(size_t **steps, size_t *n, const char *folder, lt_err *err);
 lt_status lt_checkpoint_remove(const char *folder, size_t step, lt_err *err);
+/* All but the newest `keep` and the one of *best go; best NULL: there is none. */
+lt_status lt_checkpoint_prune(const char *folder, size_t keep, const size_t *best, lt_err *err);
 
 #endif

@@ -141,17 +141,6 @@ static bool has_best(const running *r) {
     return !isnan(r->done.valid_best);
 }
 
-/* All but the newest `keep` and the best go. */
-static lt_status prune(const running *r, lt_err *err) {
-    size_t *steps, n;
-    LT_TRY(lt_checkpoint_list(&steps, &n, r->in->folder, err));
-    lt_status st = LT_OK;
-    for (size_t i = 0; st == LT_OK && i + r->in->keep < n; i++)
-        if (!has_best(r) || steps[i] != r->done.best_step) st = lt_checkpoint_remove(r->in->folder, steps[i], err);
-    lt_free(steps);
-    return st;
-}
-
 static lt_status save(running *r, lt_err *err) {
     json_t *state = state_json(r);
     if (!state) return lt_fail(err, LT_ENOMEM, "train: out of memory");
@@ -159,7 +148,7 @@ static lt_status save(running *r, lt_err *err) {
     json_decref(state);
     LT_TRY(st);
     r->saved_at = lt_seconds();
-    return prune(r, err);
+    return lt_checkpoint_prune(r->in->folder, r->in->keep, has_best(r) ? &r->done.best_step : NULL, err);
 }
 
 /* The newest checkpoint, or the beginning. */
@@ -174,6 +163,8 @@ static lt_status resume(running *r, lt_err *err) {
         st = lt_checkpoint_load(r->in->trainee, r->in->folder, newest, false, &state, err);
         if (st == LT_OK) st = read_state(r, state, &metrics, &speed, r->in->folder, err);
         json_decref(state);
+        if (st == LT_EDATA)
+            st = lt_context(err, st, "remove %s/checkpoint-%08zu to go on from before it", r->in->folder, newest);
         r->step = newest;
         r->done.resumed = true;
         r->done.resumed_step = newest;

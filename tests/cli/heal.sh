@@ -46,6 +46,10 @@ ls -d stopped.partial/checkpoint-* >/dev/null || fail "no checkpoint"
 expect 2 'lr 0.001' "$LATHE" "${long[@]/1e-3/0.002}" -o stopped
 one_error_line
 expect 2 "data_hash" "$LATHE" "${long[@]/text.txt/$valid}" -o stopped
+newest=$(ls -d stopped.partial/checkpoint-* | tail -1)
+truncate -s 1000 "$newest/weights.safetensors"
+expect 3 "remove $newest to go on from before it" "$LATHE" "${long[@]}" -o stopped
+one_error_line
 
 # ---- rows of JSON lines: prompts are no targets, the end is ----
 printf '%s\n' '{"instruction": "Say hello.", "output": "Hello."}' '{"instruction": "Add.", "input": "1 2", "output": "3"}' >rows.jsonl
