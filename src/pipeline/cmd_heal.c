@@ -2,31 +2,17 @@
 /* pipeline/cmd_heal.c - a model trained on: LoRA, all of it, or parts; merged, verified, measured. */
 #include "pipeline/commands.h"
 
-#include <string.h>
-
 #include "io/file.h"
 #include "pipeline/healing_rows.h"
 #include "pipeline/healing_run.h"
-
-static lt_status lora_options(lt_heal_opts *o, const lt_args *a, lt_err *err) {
-    const char *factors = lt_arg_string(a, "lora-factors");
-    o->lora.opts = (lt_lora_opts){ .rank = (size_t)lt_arg_int(a, "lora-rank"),
-                                   .alpha = lt_arg_real(a, "lora-alpha"),
-                                   .dropout = lt_arg_real(a, "lora-dropout"),
-                                   .rslora = lt_arg_flag(a, "rslora") };
-    o->lora.targets = lt_arg_string(a, "lora-targets");
-    o->lora.from = lt_arg_string(a, "adapter");
-    o->lora.factors = strcmp(factors, "a") == 0 ? LT_LORA_A : strcmp(factors, "b") == 0 ? LT_LORA_B : LT_LORA_BOTH;
-    LT_REQUIRE(err, o->preset->lora || !o->lora.from, "--adapter goes with --preset lora");
-    LT_REQUIRE(err, o->preset->lora || lt_arg_flag(a, "merge"), "--no-merge goes with --preset lora");
-    return LT_OK;
-}
 
 static lt_status open_inputs(lt_healing *x, lt_err *err) {
     const lt_args *a = x->c->args;
     LT_TRY(lt_subject_open(&x->source, x->c, lt_arg_string(a, "model"), LT_ADAPT_NO, err));
     LT_TRY(lt_heal_options(&x->o, a, x->source.o.model, err));
-    return lora_options(&x->o, a, err);
+    LT_REQUIRE(err, x->o.preset->lora || !lt_arg_string(a, "adapter"), "--adapter goes with --preset lora");
+    LT_REQUIRE(err, x->o.preset->lora || x->merge, "--no-merge goes with --preset lora");
+    return LT_OK;
 }
 
 static lt_status make_settings(lt_healing *x, lt_err *err) {

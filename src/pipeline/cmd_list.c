@@ -106,9 +106,11 @@ static void list_presets(json_t *result) {
     }
     rows = TABLE(result, "presets of training", "preset", "trains", "lr", "schedule", "epochs", "rows per step",
                  "tokens per row");
-    for (const lt_preset *const *p = lt_presets; *p; p++)
-        lt_result_row(rows, "ssdsdzz", (*p)->name, (*p)->summary, (*p)->lr, (*p)->schedule, (*p)->epochs,
-                      (*p)->batch * (*p)->accumulate, (*p)->seq_len);
+    for (const lt_preset *const *p = lt_presets; *p; p++) {
+        const lt_train_recipe *r = (*p)->recipe;
+        lt_result_row(rows, "ssdsdzz", (*p)->name, (*p)->summary, r->lr, r->schedule, r->epochs,
+                      r->batch * r->accumulate, r->seq_len);
+    }
     rows = TABLE(result, "schedules", "schedule", "learning rate");
     for (const lt_schedule_row *const *s = lt_schedules; *s; s++) lt_result_row(rows, "ss", (*s)->name, (*s)->summary);
 }

@@ -24,9 +24,8 @@ typedef struct lt_heal_opts {
     bool isolate, shuffle, take_best;
     uint64_t seed;
 } lt_heal_opts;
-/* A preset with its own values. */
-lt_status lt_heal_defaults(lt_heal_opts *o, const char *preset, lt_err *err);
-/* The options of heal and train (healing_rows.h). LT_EUSAGE: more than one budget, a time that is none. */
+/* The options of heal and train (healing_rows.h; LoRA's of heal alone), whose texts are borrowed. What is not given and
+ * has no default there comes from the preset. LT_EUSAGE: more than one budget, a time that is none. */
 lt_status lt_heal_options(lt_heal_opts *o, const lt_args *a, const lt_model *m, lt_err *err);
 void lt_heal_opts_clear(lt_heal_opts *o);
 

@@ -31,39 +31,24 @@ bool lt_seconds_parse(double *out, const char *text) {
     return false;
 }
 
-lt_status lt_heal_defaults(lt_heal_opts *o, const char *preset, lt_err *err) {
+/* What no option says, and what an option without a default of its own says when it is not given. */
+static lt_status preset_values(lt_heal_opts *o, const char *preset, lt_err *err) {
     const lt_preset *p;
-    const lt_schedule_row *schedule;
     LT_TRY(lt_preset_find(&p, preset, err));
-    LT_TRY(lt_schedule_find(&schedule, p->schedule, err));
+    const lt_train_recipe *r = p->recipe;
     *o = (lt_heal_opts){
         .preset = p,
-        .budget = { LT_BY_EPOCHS, p->epochs },
-        .trainer = { .adamw = { p->beta1, p->beta2, 1e-8, p->decay },
-                     .schedule = { .row = schedule,
-                                   .lr = p->lr,
-                                   .floor_share = p->floor_share,
-                                   .warmup = p->warmup_steps },
-                     .clip = 1.0,
-                     .recompute = true,
-                     .seed = 42 },
-        .warmup_share = p->warmup_share,
+        .budget = { LT_BY_EPOCHS, r->epochs },
+        .trainer = { .adamw = { .beta1 = r->beta1, .beta2 = r->beta2, .decay = r->decay },
+                     .schedule = { .lr = r->lr, .floor_share = r->floor_share, .warmup = r->warmup_steps } },
+        .warmup_share = r->warmup_share,
         .decay_share = 0.2,
-        .valid_share = 0.05,
         .save_seconds = 600,
-        .batch = p->batch,
-        .accumulate = p->accumulate,
-        .seq_len = p->seq_len,
-        .keep = 2,
-        .lora = { .opts = { .rank = 8, .alpha = 16, .dropout = 0.05 },
-                  .factors = LT_LORA_BOTH,
-                  .targets = "all",
-                  .seed = 42 },
-        .isolate = true,
-        .shuffle = true,
-        .seed = 42,
+        .batch = r->batch,
+        .accumulate = r->accumulate,
+        .seq_len = r->seq_len,
     };
-    return LT_OK;
+    return lt_schedule_find(&o->trainer.schedule.row, r->schedule, err);
 }
 
 void lt_heal_opts_clear(lt_heal_opts *o) {
@@ -144,8 +129,21 @@ static lt_status window_option(lt_heal_opts *o, const lt_args *a, const lt_model
     return LT_OK;
 }
 
+static void lora_options(lt_train_lora *l, const lt_args *a) {
+    const char *factors = lt_arg_string(a, "lora-factors");
+    *l = (lt_train_lora){ .opts = { .rank = (size_t)lt_arg_int(a, "lora-rank"),
+                                    .alpha = lt_arg_real(a, "lora-alpha"),
+                                    .dropout = lt_arg_real(a, "lora-dropout"),
+                                    .rslora = lt_arg_flag(a, "rslora") },
+                          .factors = strcmp(factors, "a") == 0   ? LT_LORA_A
+                                     : strcmp(factors, "b") == 0 ? LT_LORA_B
+                                                                 : LT_LORA_BOTH,
+                          .targets = lt_arg_string(a, "lora-targets"),
+                          .from = lt_arg_string(a, "adapter") };
+}
+
 lt_status lt_heal_options(lt_heal_opts *o, const lt_args *a, const lt_model *m, lt_err *err) {
-    LT_TRY(lt_heal_defaults(o, lt_arg_string(a, "preset"), err));
+    LT_TRY(preset_values(o, lt_arg_string(a, "preset"), err));
     LT_TRY(list_option(&o->data, a, "data", err));
     LT_TRY(list_option(&o->valid_data, a, "validation-data", err));
     LT_TRY(list_option(&o->freeze, a, "freeze", err));
@@ -164,6 +162,7 @@ lt_status lt_heal_options(lt_heal_opts *o, const lt_args *a, const lt_model *m, 
     o->isolate = lt_arg_flag(a, "isolate");
     o->shuffle = lt_arg_flag(a, "shuffle");
     o->trainer.recompute = lt_arg_flag(a, "recompute");
+    if (o->preset->lora) lora_options(&o->lora, a);
     o->take_best = strcmp(lt_arg_string(a, "take"), "best") == 0;
     o->seed = o->trainer.seed = o->lora.seed = (uint64_t)lt_arg_int(a, "seed");
     return LT_OK;

@@ -4,6 +4,8 @@
 #include <string.h>
 
 #include "io/file.h"
+#include "pipeline/args.h"
+#include "pipeline/commands.h"
 
 static const char step_name[] = "heal", rows_name[] = "heal-rows.safetensors";
 
@@ -38,22 +40,44 @@ lt_status lt_heal_budget_parse(lt_train_budget *out, const char *text, lt_err *e
     return lt_fail(err, LT_EUSAGE, "--heal: neither tokens as 200k, 2M nor a time as 90s, 30m (%s)", text);
 }
 
-static lt_status options(lt_heal_opts *o, const lt_tokens *t, const lt_train_budget *b, lt_err *err) {
-    LT_TRY(lt_heal_defaults(o, "lora", err));
-    o->budget = *b;
-    o->accumulate = 1;
+/* `heal` with nothing given but its files. */
+typedef struct step_options {
+    lt_args *args;
+    lt_heal_opts o; /* texts are of args */
+} step_options;
+
+static void options_clear(step_options *s) {
+    lt_heal_opts_clear(&s->o);
+    lt_args_destroy(s->args);
+}
+
+static lt_status options(step_options *s, const lt_model *m, const lt_tokens *t, const char *rows,
+                         const lt_train_budget *b, lt_err *err) {
+    json_t *given =
+        json_pack("{s:s, s:s, s:s, s:i}", "model", m->path, "data", rows, "output", m->path, "accumulate", 1);
+    *s = (step_options){ 0 };
+    lt_status st =
+        given ? lt_args_create(&s->args, &lt_cmd_heal, given, err) : lt_fail(err, LT_ENOMEM, "heal: out of memory");
+    json_decref(given);
+    if (st == LT_OK) st = lt_heal_options(&s->o, s->args, m, err);
+    if (st != LT_OK) {
+        options_clear(s);
+        return st;
+    }
+    s->o.budget = *b;
     for (size_t i = 0; i < t->n_rows; i++) {
         const size_t n = t->row_start[i + 1] - t->row_start[i];
-        o->seq_len = i ? lt_max_size(o->seq_len, n) : n;
+        s->o.seq_len = i ? lt_max_size(s->o.seq_len, n) : n;
     }
     return LT_OK;
 }
 
 lt_status lt_heal_step_estimate(lt_estimate *e, const lt_model *m, const lt_tokens *t, const lt_train_budget *b,
                                 lt_err *err) {
-    lt_heal_opts o;
-    LT_TRY(options(&o, t, b, err));
-    lt_heal_estimate(e, &o, m);
+    step_options s;
+    LT_TRY(options(&s, m, t, rows_name, b, err));
+    lt_heal_estimate(e, &s.o, m);
+    options_clear(&s);
     return LT_OK;
 }
 
@@ -75,7 +99,7 @@ static lt_status produce(lt_produced *made, lt_healed *h, const json_t *training
     return lt_produce(made, &l, &h->trainee->model, target, lt_heal_dtype(in->c->args, in->model), folder, err);
 }
 
-static lt_status train(lt_produced *made, json_t **training, const lt_heal_step *in, lt_heal_opts *o,
+static lt_status train(lt_produced *made, json_t **training, const lt_heal_step *in, const lt_heal_opts *o,
                        const char *folder, lt_err *err) {
     lt_healed h = { 0 };
     const lt_heal_in heal = {
@@ -93,19 +117,20 @@ static lt_status train(lt_produced *made, json_t **training, const lt_heal_step 
 lt_status lt_heal_step_run(lt_produced *made, json_t **training, const lt_heal_step *in, const char *folder,
                            lt_err *err) {
     const json_t *before = lt_outdir_step(in->out, step_name);
-    lt_heal_opts o;
+    step_options s;
     char *rows;
     if (before) {
         *training = json_incref(json_object_get(before, "training"));
         return lt_produced_open(made, in->c, json_number_value(json_object_get(before, "logit_gap")), folder, err);
     }
-    LT_TRY(options(&o, in->tokens, &in->budget, err));
     LT_TRY(lt_outdir_file(&rows, in->out, rows_name, err));
-    const char *data[] = { rows, NULL };
-    o.data = data;
-    lt_status st = lt_tokens_save(in->tokens, rows, err);
-    if (st == LT_OK) st = train(made, training, in, &o, folder, err);
-    if (st == LT_OK) st = lt_remove_tree(rows, err);
+    lt_status st = options(&s, in->model, in->tokens, rows, &in->budget, err);
+    if (st == LT_OK) {
+        st = lt_tokens_save(in->tokens, rows, err);
+        if (st == LT_OK) st = train(made, training, in, &s.o, folder, err);
+        if (st == LT_OK) st = lt_remove_tree(rows, err);
+        options_clear(&s);
+    }
     lt_free(rows);
     return lt_outdir_kept(in->out, st, err);
 }
