@@ -6,13 +6,27 @@
 #include "pipeline/healing_rows.h"
 #include "pipeline/healing_run.h"
 
+/* Options of LoRA have no say elsewhere, and those of fresh adapters none where there are adapters. */
+static lt_status check_lora(const lt_healing *x, lt_err *err) {
+    static const char *const fresh[] = { "lora-rank",    "lora-alpha",   "lora-dropout",
+                                         "lora-targets", "lora-factors", "rslora" };
+    const lt_args *a = x->c->args;
+    const bool lora = x->o.preset->lora, from = lt_arg_string(a, "adapter") != NULL;
+    LT_REQUIRE(err, lora || !from, "--adapter goes with --preset lora");
+    LT_REQUIRE(err, lora || x->merge, "--no-merge goes with --preset lora");
+    for (size_t i = 0; i < LT_COUNTOF(fresh); i++) {
+        LT_REQUIRE(err, lora || !lt_arg_given(a, fresh[i]), "--%s goes with --preset lora", fresh[i]);
+        LT_REQUIRE(err, !from || !lt_arg_given(a, fresh[i]), "--%s is of fresh adapters, --adapter brings its own",
+                   fresh[i]);
+    }
+    return LT_OK;
+}
+
 static lt_status open_inputs(lt_healing *x, lt_err *err) {
     const lt_args *a = x->c->args;
     LT_TRY(lt_subject_open(&x->source, x->c, lt_arg_string(a, "model"), LT_ADAPT_NO, err));
     LT_TRY(lt_heal_options(&x->o, a, x->source.o.model, err));
-    LT_REQUIRE(err, x->o.preset->lora || !lt_arg_string(a, "adapter"), "--adapter goes with --preset lora");
-    LT_REQUIRE(err, x->o.preset->lora || x->merge, "--no-merge goes with --preset lora");
-    return LT_OK;
+    return check_lora(x, err);
 }
 
 static lt_status make_settings(lt_healing *x, lt_err *err) {

@@ -130,8 +130,8 @@ static lt_status check_choice(const lt_option *row, const char *text, lt_err *er
 static lt_status check_range(const lt_option *row, double v, const char *text, lt_err *err) {
     if (row->lo == row->hi || (v >= row->lo && v <= row->hi)) return LT_OK;
     if (isinf(row->hi) || row->hi >= 0x1p53)
-        return lt_fail(err, LT_EUSAGE, "--%s: %s is below %.17g, the least value", row->name, text, row->lo);
-    return lt_fail(err, LT_EUSAGE, "--%s: %s is outside %.17g .. %.17g", row->name, text, row->lo, row->hi);
+        return lt_fail(err, LT_EUSAGE, "--%s: %s is below %.16g, the least value", row->name, text, row->lo);
+    return lt_fail(err, LT_EUSAGE, "--%s: %s is outside %.16g .. %.16g", row->name, text, row->lo, row->hi);
 }
 
 lt_status lt_value_parse(lt_value *out, const lt_option *row, const char *text, lt_err *err) {

@@ -93,7 +93,8 @@ static lt_status text_file(making *k, lt_err *err) {
             continue;
         }
         if (n == 0) break;
-        LT_TRY(lt_corpus_text(&k->doc, k->in, k->buf, n, first, err));
+        const lt_status st = lt_corpus_text(&k->doc, k->in, k->buf, n, first, err);
+        if (st != LT_OK) return lt_context(err, st, "%s", k->file);
         forget(k, n);
         if (first && k->doc.n > 0) {
             LT_TRY(put_start(k, err));
@@ -194,7 +195,7 @@ static lt_status all_files(making *k, lt_err *err) {
     }
     k->note.isolated = true;
     if (k->note.n_docs == 0)
-        return lt_fail(err, LT_EDATA, "no text to train on: %zu empty rows (%s)", k->note.n_empty, k->in->files[0]);
+        return lt_fail(err, LT_EDATA, "no text in it: %zu empty rows (%s)", k->note.n_empty, k->in->files[0]);
     return put_start(k, err);
 }
 
@@ -246,10 +247,11 @@ void lt_corpus_close(lt_corpus *c) {
 
 lt_status lt_corpus_rows(lt_train_rows *out, const lt_corpus *c, size_t seq_len, bool isolated, lt_err *err) {
     if (!c->note.given)
-        return lt_train_rows_cut(out, c->ids, c->note.n_ids, c->doc, c->note.n_docs, seq_len, isolated, err);
+        return lt_train_rows_cut(out, c->ids, &c->ids_map, c->note.n_ids, c->doc, c->note.n_docs, seq_len, isolated,
+                                 err);
     for (size_t i = 0; i < c->note.n_docs; i++)
         if (c->doc[i + 1] - c->doc[i] > seq_len)
             return lt_fail(err, LT_EDATA, "row %zu of the token file has %zu tokens, the longest window is %zu", i,
                            (size_t)(c->doc[i + 1] - c->doc[i]), seq_len);
-    return lt_train_rows_given(out, c->ids, c->doc, c->note.n_docs, err);
+    return lt_train_rows_given(out, c->ids, &c->ids_map, c->doc, c->note.n_docs, err);
 }

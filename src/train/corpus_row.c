@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "train/corpus_row.h"
 
+#include <stdio.h>
 #include <string.h>
 
 lt_status lt_corpus_text(lt_ids *out, const lt_corpus_in *in, const char *text, size_t bytes, bool special,
@@ -53,6 +54,19 @@ static lt_status plain(lt_ids *out, const lt_corpus_in *in, const json_t *text, 
     return lt_corpus_end(out, in, err);
 }
 
+/* What was looked for, and what there is instead: a name is often all that is wrong. */
+static lt_status no_field(const json_t *row, const char *name, lt_err *err) {
+    char there[160] = "";
+    size_t n = 0;
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)row, key, value) {
+        if (n < sizeof there) n += (size_t)snprintf(there + n, sizeof there - n, "%s\"%.40s\"", n ? ", " : "", key);
+    }
+    return lt_fail(err, LT_EDATA, "row has none of \"text\", \"messages\", \"instruction\" with \"output\" but %s (%s)",
+                   n ? there : "nothing", name);
+}
+
 lt_status lt_corpus_row(lt_ids *out, const lt_corpus_in *in, const json_t *row, const char *name, lt_err *err) {
     const json_t *text = json_object_get(row, "text");
     if (!json_is_object(row)) return lt_fail(err, LT_EDATA, "row is not a JSON object (%s)", name);
@@ -60,5 +74,5 @@ lt_status lt_corpus_row(lt_ids *out, const lt_corpus_in *in, const json_t *row, 
     if (text && !json_is_null(text)) return lt_fail(err, LT_EDATA, "\"text\" is not a string (%s)", name);
     if (json_object_get(row, "messages")) return lt_corpus_messages(out, in, row, name, err);
     if (json_is_string(json_object_get(row, "instruction"))) return alpaca(out, in, row, name, err);
-    return lt_fail(err, LT_EDATA, "row has none of \"text\", \"messages\", \"instruction\" with \"output\" (%s)", name);
+    return no_field(row, name, err);
 }

@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+enum { AT_ONCE = 1 << 20 }; /* ids of a file that stay resident while all are looked at */
+
 static lt_status no_memory(lt_err *err) {
     return lt_fail(err, LT_ENOMEM, "no memory for rows to train on");
 }
@@ -59,20 +61,36 @@ static bool add_row(lt_train_rows *r, size_t begin, size_t n) {
     return true;
 }
 
-lt_status lt_train_rows_cut(lt_train_rows *out, const int32_t *ids, size_t n_ids, const uint64_t *doc, size_t n_docs,
-                            size_t seq_len, bool isolated, lt_err *err) {
-    lt_train_rows r = { .ids = ids, .doc = doc, .n_ids = n_ids, .n_docs = n_docs, .isolated = isolated };
+/* ids [begin, end) were read */
+static void give_back(const lt_train_rows *r, size_t begin, size_t end) {
+    if (!r->map) return;
+    const lt_tensor t =
+        lt_tensor_dense(LT_I32, 1, (size_t[]){ end - begin }, (lt_buffer *)r->map, begin * sizeof *r->ids);
+    lt_tensor_drop(&t);
+}
+
+lt_status lt_train_rows_cut(lt_train_rows *out, const int32_t *ids, const lt_buffer *map, size_t n_ids,
+                            const uint64_t *doc, size_t n_docs, size_t seq_len, bool isolated, lt_err *err) {
+    lt_train_rows r = { .ids = ids, .map = map, .doc = doc, .n_ids = n_ids, .n_docs = n_docs, .isolated = isolated };
+    size_t kept = 0; /* ids before it were given back */
     LT_REQUIRE(err, seq_len >= 2 && seq_len < UINT32_MAX, "rows of %zu tokens", seq_len);
     const lt_status st = reserve(&r, n_ids / seq_len + 1, err);
     if (st != LT_OK) return lt_train_rows_clear(&r), st;
-    for (size_t at = 0; at < n_ids; at += seq_len) r.n_dropped += !add_row(&r, at, lt_min_size(seq_len, n_ids - at));
+    for (size_t at = 0; at < n_ids; at += seq_len) {
+        r.n_dropped += !add_row(&r, at, lt_min_size(seq_len, n_ids - at));
+        if (at - kept < AT_ONCE) continue;
+        give_back(&r, kept, at);
+        kept = at;
+    }
     *out = r;
     return LT_OK;
 }
 
-lt_status lt_train_rows_given(lt_train_rows *out, const int32_t *ids, const uint64_t *start, size_t n_rows,
-                              lt_err *err) {
-    lt_train_rows r = { .ids = ids, .doc = start, .n_ids = start[n_rows], .n_docs = n_rows, .isolated = true };
+lt_status lt_train_rows_given(lt_train_rows *out, const int32_t *ids, const lt_buffer *map, const uint64_t *start,
+                              size_t n_rows, lt_err *err) {
+    lt_train_rows r = {
+        .ids = ids, .map = map, .doc = start, .n_ids = start[n_rows], .n_docs = n_rows, .isolated = true
+    };
     lt_status st = reserve(&r, n_rows, err);
     for (size_t i = 0; st == LT_OK && i < n_rows; i++)
         if (start[i + 1] - start[i] > UINT32_MAX || !add_row(&r, start[i], start[i + 1] - start[i]))
@@ -142,6 +160,7 @@ lt_status lt_micro_fill(lt_micro *m, const lt_train_rows *r, const size_t *which
     m->batch = (lt_batch){ 0 };
     m->n_targets = 0;
     for (size_t i = 0; i < n; i++) LT_TRY(fill_row(m, r, which[i], err));
+    give_back(r, 0, r->n_ids); /* what was mapped around a row is more than the row */
     m->batch.ids = m->ids;
     m->batch.piece = m->piece;
     return LT_OK;

@@ -15,8 +15,9 @@ static inline int32_t lt_plain_id(int32_t id) {
 }
 
 typedef struct lt_train_rows {
-    const int32_t *ids;  /* borrowed */
-    const uint64_t *doc; /* [n_docs] where documents start in ids, ascending, doc[0] == 0; borrowed */
+    const int32_t *ids;   /* borrowed */
+    const lt_buffer *map; /* of ids that lie in a file: its pages are given back when they are read; NULL: memory */
+    const uint64_t *doc;  /* [n_docs] where documents start in ids, ascending, doc[0] == 0; borrowed */
     size_t n_ids, n_docs;
     bool isolated;
     size_t n;          /* rows, each with at least one target */
@@ -27,11 +28,11 @@ typedef struct lt_train_rows {
     size_t n_dropped; /* rows that had no target */
 } lt_train_rows;
 /* Cuts all ids into windows of seq_len; the last may be shorter. */
-lt_status lt_train_rows_cut(lt_train_rows *out, const int32_t *ids, size_t n_ids, const uint64_t *doc, size_t n_docs,
-                            size_t seq_len, bool isolated, lt_err *err);
+lt_status lt_train_rows_cut(lt_train_rows *out, const int32_t *ids, const lt_buffer *map, size_t n_ids,
+                            const uint64_t *doc, size_t n_docs, size_t seq_len, bool isolated, lt_err *err);
 /* Rows as given: row i is ids[start[i] .. start[i + 1]). A row without a target is LT_EDATA naming it. doc == start. */
-lt_status lt_train_rows_given(lt_train_rows *out, const int32_t *ids, const uint64_t *start, size_t n_rows,
-                              lt_err *err);
+lt_status lt_train_rows_given(lt_train_rows *out, const int32_t *ids, const lt_buffer *map, const uint64_t *start,
+                              size_t n_rows, lt_err *err);
 void lt_train_rows_clear(lt_train_rows *r);
 
 /* A batch and its targets, with room that grows. */

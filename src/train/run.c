@@ -278,13 +278,17 @@ static lt_status report_step(running *r, const lt_step *s, double seconds, lt_er
                               s->lr, "grad_norm", s->grad_norm, "targets", (json_int_t)s->targets, "tokens",
                               (json_int_t)s->tokens, "epoch", epoch),
                     err));
+    const double rate = (double)s->tokens / seconds;
+    const size_t rss = lt_current_rss_bytes();
     LT_TRY(event(r, "train/loss", s->loss, err));
     LT_TRY(event(r, "train/lr", s->lr, err));
     LT_TRY(event(r, "train/grad_norm", s->grad_norm, err));
+    LT_TRY(event(r, "speed/tokens_per_s", rate, err));
+    LT_TRY(event(r, "speed/rss_bytes", (double)rss, err));
     return log_line(&r->speed,
                     json_pack("{s:I, s:f, s:f, s:I, s:I}", "step", (json_int_t)r->step, "seconds", seconds,
-                              "tokens_per_s", (double)s->tokens / seconds, "rss_bytes",
-                              (json_int_t)lt_current_rss_bytes(), "peak_rss_bytes", (json_int_t)lt_peak_rss_bytes()),
+                              "tokens_per_s", rate, "rss_bytes", (json_int_t)rss, "peak_rss_bytes",
+                              (json_int_t)lt_peak_rss_bytes()),
                     err);
 }
 
@@ -328,6 +332,7 @@ static lt_status validate(running *r, lt_err *err) {
                     json_pack("{s:I, s:o, s:o}", "step", (json_int_t)r->step, "valid_loss", real(loss), "valid_ppl",
                               real(exp(loss))),
                     err));
+    LT_TRY(event(r, "validation/loss", loss, err));
     LT_TRY(event(r, "validation/ppl", exp(loss), err));
     lt_log(in->ctx, LT_LOG_INFO, "step %zu: validation perplexity %.4f", r->step, exp(loss));
     if (has_best(r) && !(loss < r->done.valid_best)) return LT_OK;

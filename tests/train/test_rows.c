@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Windows of documents: what is a piece, what is predicted, what is dropped. */
 #include "support/support.h"
+
+#include <unistd.h>
+
+#include "io/file.h"
 #include "train/rows.h"
 
 enum { N = LT_NOT_A_TARGET };
@@ -12,7 +16,7 @@ static const uint64_t doc[3] = { 0, 3, 8 };
 static lt_train_rows cut(size_t seq_len, bool isolated) {
     lt_train_rows r;
     lt_err err = { 0 };
-    assert_ok(lt_train_rows_cut(&r, ids, 10, doc, 3, seq_len, isolated, &err), &err);
+    assert_ok(lt_train_rows_cut(&r, ids, NULL, 10, doc, 3, seq_len, isolated, &err), &err);
     return r;
 }
 
@@ -97,8 +101,32 @@ static void a_given_row_without_a_target_is_named(void **state) {
     static const uint64_t start[] = { 0, 3, 6, 8, 10 }; /* the second row is all prompt */
     lt_train_rows r;
     lt_err err = { 0 };
-    assert_fails(lt_train_rows_given(&r, ids, start, 4, &err), &err, LT_EDATA, "row 1 of 3 tokens");
-    assert_fails(lt_train_rows_cut(&r, ids, 10, doc, 3, 1, true, &err), &err, LT_EUSAGE, "rows of 1 tokens");
+    assert_fails(lt_train_rows_given(&r, ids, NULL, start, 4, &err), &err, LT_EDATA, "row 1 of 3 tokens");
+    assert_fails(lt_train_rows_cut(&r, ids, NULL, 10, doc, 3, 1, true, &err), &err, LT_EUSAGE, "rows of 1 tokens");
+}
+
+/* Looking at all of them, and taking rows from everywhere, does not make a file of ids resident. */
+static void ids_in_a_file_are_not_kept_in_memory(void **state) {
+    (void)state;
+    enum { IDS = 16 << 20, LENGTH = 4096, SLACK = 16 << 20 };
+    const char *path = test_path("many.ids");
+    const uint64_t start[] = { 0 };
+    lt_err err = { 0 };
+    lt_buffer map;
+    lt_train_rows r;
+    lt_micro m = { 0 };
+    test_write_file(path, "", 0);
+    assert_int_equal(truncate(path, IDS * (long)sizeof *ids), 0);
+    assert_ok(lt_map_open(&map, path, &err), &err);
+    const size_t before = lt_current_rss_bytes();
+    assert_ok(lt_train_rows_cut(&r, map.data, &map, IDS, start, 1, LENGTH, true, &err), &err);
+    assert_true(lt_current_rss_bytes() < before + SLACK);
+    for (size_t i = 0; i < r.n; i++) assert_ok(lt_micro_fill(&m, &r, &i, 1, &err), &err);
+    assert_true(lt_current_rss_bytes() < before + SLACK);
+    assert_int_equal(r.n, IDS / LENGTH);
+    lt_micro_clear(&m);
+    lt_train_rows_clear(&r);
+    lt_map_close(&map);
 }
 
 int main(void) {
@@ -108,6 +136,7 @@ int main(void) {
         cmocka_unit_test(rows_hold_what_they_count),
         cmocka_unit_test(an_epoch_is_a_permutation_of_its_own),
         cmocka_unit_test(a_given_row_without_a_target_is_named),
+        cmocka_unit_test(ids_in_a_file_are_not_kept_in_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -56,7 +56,7 @@ static void open_bench(bench *b, const char *model, const char *run, const char 
     assert_ok(lt_safetensors_get(&t, b->tokens, "train", LT_I32, 3, &err), &err);
     b->ids = (int32_t *)lt_host(t);
     for (size_t i = 0; i <= 120; i++) b->start[i] = i * 128;
-    assert_ok(lt_train_rows_given(&b->rows, b->ids, b->start, 120, &err), &err);
+    assert_ok(lt_train_rows_given(&b->rows, b->ids, NULL, b->start, 120, &err), &err);
 }
 
 static void close_bench(bench *b) {

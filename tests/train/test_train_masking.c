@@ -36,7 +36,7 @@ static void gradients_are_zero_but_for_answers_and_what_ends_them(void **state) 
     float seed[LT_COUNTOF(ids)], values[LT_COUNTOF(ids) * WIDTH];
     assert_ok(lt_team_create(&team, 1, NULL, &err), &err);
     assert_ok(lt_model_open(&m, LT_TESTS_DIR "/../share/models/tiny-llama", &err), &err);
-    assert_ok(lt_train_rows_given(&rows, ids, starts, 3, &err), &err);
+    assert_ok(lt_train_rows_given(&rows, ids, NULL, starts, 3, &err), &err);
     assert_ok(lt_micro_fill(&micro, &rows, which, 3, &err), &err);
     assert_int_equal(micro.n_targets, 7);
     assert_ok(lt_exec_create(&x, team, &opts, &err), &err);
