@@ -35,7 +35,7 @@ static lt_status save_model(lt_healing *x, lt_err *err) {
     const lt_status st = lt_produce(&x->made, &l, &x->h.trainee->model, target,
                                     lt_heal_dtype(x->c->args, x->source.o.model), folder, err);
     lt_free(folder);
-    return lt_outdir_kept(&x->out, st, err);
+    return st;
 }
 
 /* ---- what is told ---- */
@@ -70,7 +70,7 @@ static lt_status report(lt_healing *x, json_t **result, lt_err *err) {
     return lt_result_finish(result, r, err);
 }
 
-lt_status lt_healing_run(lt_healing *x, json_t **result, lt_err *err) {
+static lt_status run(lt_healing *x, json_t **result, lt_err *err) {
     const lt_heal_in in = {
         .c = x->c, .out = &x->out, .model = x->source.o.model, .tokenizer = x->source.o.tokenizer, .o = &x->o
     };
@@ -84,6 +84,10 @@ lt_status lt_healing_run(lt_healing *x, json_t **result, lt_err *err) {
     if (st == LT_OK) return lt_outdir_give(result, &x->out, x->c, r, x->started, err);
     json_decref(r);
     return st;
+}
+
+lt_status lt_healing_run(lt_healing *x, json_t **result, lt_err *err) {
+    return lt_outdir_kept(&x->out, run(x, result, err), err);
 }
 
 void lt_healing_clear(lt_healing *x) {

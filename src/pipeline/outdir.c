@@ -39,7 +39,7 @@ json_t *lt_settings_new(const lt_call_ctx *c) {
 }
 
 static void value_text(const json_t *v, char *buf, size_t cap) {
-    const size_t n = v ? json_dumpb(v, buf, cap - 1, JSON_ENCODE_ANY | JSON_COMPACT) : 0;
+    const size_t n = v ? json_dumpb(v, buf, cap - 1, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(15)) : 0;
     if (v && n < cap)
         buf[n] = 0;
     else
@@ -247,7 +247,22 @@ lt_status lt_outdir_give(json_t **result, lt_outdir *o, const lt_call_ctx *c, js
     return st;
 }
 
+/* Without words: the failure before is what is told. */
+static void leave_nothing(const lt_outdir *o) {
+    char **names, *path = NULL;
+    size_t n;
+    if (json_object_size(json_object_get(o->state, "steps")) || lt_list_dir(&names, &n, o->work, NULL) != LT_OK) return;
+    const bool nothing = n == 1 && strcmp(names[0], state_name) == 0;
+    for (size_t i = 0; i < n; i++) lt_free(names[i]);
+    lt_free(names);
+    if (!nothing || lt_outdir_file(&path, o, state_name, NULL) != LT_OK) return;
+    (void)unlink(path);
+    (void)rmdir(o->work);
+    lt_free(path);
+}
+
 lt_status lt_outdir_kept(const lt_outdir *o, lt_status st, lt_err *err) {
+    if (st == LT_EDATA || st == LT_EUSAGE || st == LT_EUNSUPPORTED) leave_nothing(o);
     return st == LT_EVERIFY ? lt_context(err, st, "kept for inspection in %s", o->work) : st;
 }
 

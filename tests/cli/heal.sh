@@ -86,6 +86,7 @@ refused() { # CODE TEXT OPTIONS...: one line, and no output
     expect "$1" "$2" "$LATHE" heal "${@:3}" -o x
     one_error_line
     [ ! -e x ] || fail "there is an output: $2"
+    [ ! -e x.partial/unfinished.json ] || [ -e x.partial/data.ids ] || fail "there is nothing but a folder in the way: $2"
 }
 printf '%s\n' '{"txt": "a"}' >wrong.jsonl
 refused 3 'line 1: row has none of "text", "messages", "instruction" with "output" but "txt" (wrong.jsonl)' "$TINY" --data wrong.jsonl --steps 1

@@ -160,6 +160,36 @@ static void what_is_there_is_not_overwritten_unasked(void **state) {
     end_call(&force);
 }
 
+/* Refused before anything was made: no folder is in the way of the next call. What was made stays. */
+static void refused_input_leaves_no_empty_work(void **state) {
+    (void)state;
+    static const struct {
+        lt_status st;
+        bool made, marked, stays;
+    } cases[] = { { LT_EDATA, false, false, false },
+                  { LT_EUNSUPPORTED, false, false, false },
+                  { LT_EDATA, true, false, true },
+                  { LT_EUSAGE, false, true, true },
+                  { LT_EINTERRUPTED, false, false, true } };
+    call k;
+    begin_call(&k, PLAIN);
+    json_t *s = settings("aa");
+    const char *work = test_path("refused.partial");
+    for (size_t i = 0; i < LT_COUNTOF(cases); i++) {
+        lt_err err = { 0 };
+        lt_outdir o;
+        assert_ok(lt_outdir_begin(&o, &k.c, test_path("refused"), s, &err), &err);
+        if (cases[i].made) touch(o.work, "data.ids");
+        if (cases[i].marked) assert_ok(lt_outdir_mark(&o, "data", json_true(), &err), &err);
+        assert_int_equal(lt_outdir_kept(&o, cases[i].st, &err), cases[i].st);
+        lt_outdir_close(&o);
+        assert_int_equal(lt_path_exists(work), cases[i].stays);
+        assert_ok(lt_remove_tree(work, &err), &err);
+    }
+    json_decref(s);
+    end_call(&k);
+}
+
 static void a_foreign_partial_folder_is_left_alone(void **state) {
     (void)state;
     call k;
@@ -234,6 +264,7 @@ int main(void) {
         cmocka_unit_test(changed_settings_are_refused_by_name),
         cmocka_unit_test(a_second_process_is_kept_out),
         cmocka_unit_test(what_is_there_is_not_overwritten_unasked),
+        cmocka_unit_test(refused_input_leaves_no_empty_work),
         cmocka_unit_test(a_foreign_partial_folder_is_left_alone),
         cmocka_unit_test(a_kill_just_before_the_rename_costs_nothing),
         cmocka_unit_test(settings_are_what_decides_bytes),
