@@ -159,7 +159,7 @@ lt_status lt_adapters_swap(lt_adapters *a, lt_adapter_swap *s, const lt_param *f
 
 /* ---- fresh ones by name ---- */
 
-static bool ends_with_name(const char *module, const char *name, size_t n) {
+bool lt_adapter_named(const char *module, const char *name, size_t n) {
     const size_t len = strlen(module);
     return len >= n && strncmp(module + len - n, name, n) == 0 && (len == n || module[len - n - 1] == '.');
 }
@@ -171,7 +171,7 @@ static bool factor_wanted(const lt_adapter_place *p, lt_lora_factors f) {
 /* The stage by its own name, or as a factor of the linear that is named. */
 static bool answers(const lt_adapter_place *p, const char *name, size_t n, lt_lora_factors f) {
     if (n == 3 && strncmp(name, "all", 3) == 0) return !p->head && factor_wanted(p, f);
-    return ends_with_name(p->module, name, n) || (ends_with_name(p->linear, name, n) && factor_wanted(p, f));
+    return lt_adapter_named(p->module, name, n) || (lt_adapter_named(p->linear, name, n) && factor_wanted(p, f));
 }
 
 static void fill_fresh(lt_adapter_entry *e, uint64_t seed, uint32_t index) {

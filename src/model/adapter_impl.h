@@ -71,6 +71,8 @@ typedef struct lt_adapter_place {
     bool head;
 } lt_adapter_place;
 bool lt_adapter_place_at(lt_model *m, size_t i, lt_adapter_place *out);
+/* Is name [n] the module's, or its end after a dot? */
+bool lt_adapter_named(const char *module, const char *name, size_t n);
 
 /* A new adapter with zeroed A [rank, in] and B [out, rank], in the place's stage. LT_EDATA: it has one. */
 lt_status lt_adapters_put(lt_adapters *a, const lt_adapter_place *p, const lt_lora_opts *opts, lt_adapter_entry **out,

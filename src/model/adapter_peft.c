@@ -268,15 +268,14 @@ static bool has_entry(const lt_adapters *a, const char *module) {
     return false;
 }
 
-/* Is every stage that this end names adapted? Then the end stands for them all. */
+/* Is every stage that this end names adapted? Then the end stands for them all. A linear that is dense here may be
+ * factored in another layer, where the name would be that of the pair, which peft cannot adapt. */
 static bool end_is_complete(const lt_adapters *a, const char *end) {
     lt_adapter_place p;
     const size_t n = strlen(end);
     for (size_t i = 0; lt_adapter_place_at(a->m, i, &p); i++) {
-        const size_t len = strlen(p.module);
-        const bool named =
-            len >= n && strcmp(p.module + len - n, end) == 0 && (len == n || p.module[len - n - 1] == '.');
-        if (named && !has_entry(a, p.module)) return false;
+        if (p.factor && lt_adapter_named(p.linear, end, n)) return false;
+        if (lt_adapter_named(p.module, end, n) && !has_entry(a, p.module)) return false;
     }
     return true;
 }

@@ -288,6 +288,26 @@ static void gradients_without_masks_are_those_of_the_loss(void **state) {
     close_bench(&b);
 }
 
+/* What peft reads as a target must not be a pair of factors: a linear that is dense in one layer and factored in
+ * another is named whole. */
+static void targets_name_linears_and_no_pair_of_factors(void **state) {
+    (void)state;
+    static const char *const want[] = { "self_attn.q_proj", "mlp.up_proj.BLinear", "mlp.up_proj.ALinear",
+                                        "model.layers.1.mlp.up_proj" };
+    bench b = open_bench(TM_BIAS, "mixed", true);
+    lt_err err = { 0 };
+    json_t *config;
+    assert_ok(lt_adapters_add(b.a, "q_proj,up_proj", LT_LORA_BOTH, &opts4, 1, NULL, &err), &err);
+    assert_ok(lt_adapters_save(b.a, test_path("mixed.adapter"), "base", &err), &err);
+    assert_ok(lt_json_load(&config, test_path("mixed.adapter/adapter_config.json"), &err), &err);
+    const json_t *list = json_object_get(config, "target_modules");
+    assert_int_equal(json_array_size(list), LT_COUNTOF(want));
+    for (size_t i = 0; i < LT_COUNTOF(want); i++)
+        assert_string_equal(json_string_value(json_array_get(list, i)), want[i]);
+    json_decref(config);
+    close_bench(&b);
+}
+
 /* ---- what is refused ---- */
 
 static void write_adapter(const char *name, const char *config, const tm_tensor *t, size_t n) {
@@ -487,6 +507,7 @@ int main(void) {
         cmocka_unit_test(the_hash_counts_adapters),
         cmocka_unit_test(gradients_reach_adapters_and_masks_bring_dropout),
         cmocka_unit_test(gradients_without_masks_are_those_of_the_loss),
+        cmocka_unit_test(targets_name_linears_and_no_pair_of_factors),
         cmocka_unit_test(what_does_not_fit_is_refused_by_name),
         cmocka_unit_test(modules_to_save_replace_the_models),
         cmocka_unit_test(a_tied_head_runs_but_does_not_merge),
