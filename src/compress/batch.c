@@ -7,11 +7,12 @@
 
 #include "compress/module_weight.h"
 
-/* One site of a chunk, as its modules want it. */
+/* One site of the batch, as its modules want it; form: while a chunk has jobs of it. */
 typedef struct site {
     lt_stats_site at;
     lt_lowrank_how how;
-    bool affine, factored;
+    bool affine;
+    lt_factor factor;
     const lt_linear *linear; /* one that it feeds */
     lt_metric_form *form;
 } site;
@@ -19,16 +20,25 @@ typedef struct order {
     double cost;
     size_t index;
 } order;
-typedef struct chunk {
+typedef struct work {
     const lt_batch_in *in;
-    lt_lowrank_job *jobs;
-    size_t n_jobs;
     site *sites;
-    size_t n_sites, *site_of; /* [n_jobs]; SIZE_MAX: no metric */
-    order *order;             /* [n_jobs] */
+    size_t n_sites;
+    lt_batch_load *load; /* [n] of all jobs */
+} work;
+typedef struct chunk {
+    const work *all;
+    lt_lowrank_job *jobs;
+    const lt_batch_load *load;
+    size_t n_jobs;
+    order *order;    /* [n_jobs] */
+    size_t *site_of; /* [n_sites] those of its jobs, each once */
+    size_t n_sites;
 } chunk;
 
-enum { CHUNK_BYTES = 128 << 20 };
+/* A chunk grows to this many bytes of metrics and results, and further until each thread has some jobs: they differ in
+ * length, and who is done first waits for the others. */
+enum { CHUNK_BYTES = 128 << 20, JOBS_PER_THREAD = 4 };
 
 static size_t job_m(const lt_lowrank_job *j) {
     return lt_linear_out(j->linear);
@@ -37,16 +47,100 @@ static size_t job_d(const lt_lowrank_job *j) {
     return lt_linear_in(j->linear);
 }
 
-/* ---- cutting into chunks ---- */
+/* ---- memory ---- */
 
-static size_t result_bytes(const lt_lowrank_job *j) {
-    return sizeof(double) * (j->rank * (job_m(j) + job_d(j)) + job_m(j));
+static size_t result_bytes(const lt_batch_load *l) {
+    return l->rank ? sizeof(double) * (l->rank * (l->m + l->d) + l->m) : 0;
 }
-static size_t work_bytes(const lt_lowrank_job *j) {
-    const size_t m = job_m(j), d = job_d(j);
-    const size_t left = j->how.left ? 4 * m * m + m * d : 0, measure = j->measure ? 2 * (d * d + m * d) : 0;
-    return lt_lowrank_scratch_bytes(m, d, j->rank) + sizeof(double) * (m * d + left + measure);
+
+static size_t work_bytes(const lt_batch_load *l) {
+    const size_t m = l->m, d = l->d;
+    const size_t left = l->left ? 4 * m * m + m * d : 0, measure = l->measure ? 2 * (d * d + m * d) : 0;
+    return lt_lowrank_scratch_bytes(m, d, l->rank) + sizeof(double) * (m * d + left + measure) + l->weight_bytes;
 }
+
+static bool first_of_site(const lt_batch_load *load, size_t i) {
+    size_t k = 0;
+    while (k < i && load[k].site != load[i].site) k++;
+    return k == i && load[i].site != SIZE_MAX;
+}
+
+/* Metrics and results, which stay while the chunk runs. */
+static size_t kept_bytes(const lt_batch_load *load, size_t n) {
+    size_t sum = 0;
+    for (size_t i = 0; i < n; i++) {
+        sum += result_bytes(&load[i]);
+        if (first_of_site(load, i)) sum += lt_metric_form_bytes(load[i].d, load[i].factor);
+    }
+    return sum;
+}
+
+/* The sum of the `threads` largest. */
+static size_t at_once(size_t *bytes, size_t n, int threads) {
+    size_t sum = 0;
+    for (int t = 0; t < threads && (size_t)t < n; t++) {
+        size_t most = (size_t)t;
+        for (size_t i = most + 1; i < n; i++)
+            if (bytes[i] > bytes[most]) most = i;
+        sum += bytes[most];
+        bytes[most] = bytes[t];
+    }
+    return sum;
+}
+
+/* Peak of a chunk of these jobs; tmp [n]. First metrics are made, then jobs are run. */
+static size_t chunk_bytes(const lt_batch_load *load, size_t n, int threads, size_t *tmp) {
+    for (size_t i = 0; i < n; i++) tmp[i] = work_bytes(&load[i]);
+    const size_t running = at_once(tmp, n, threads);
+    for (size_t i = 0; i < n; i++)
+        tmp[i] = first_of_site(load, i) ? lt_metric_form_making_bytes(load[i].d, load[i].factor) : 0;
+    return kept_bytes(load, n) + lt_max_size(running, at_once(tmp, n, threads));
+}
+
+/* How many of the n jobs are a chunk, at least one; *bytes: its peak. */
+static size_t take_jobs(size_t *bytes, const lt_batch_load *load, size_t n, int threads, size_t memory, size_t *tmp) {
+    size_t taken = 1;
+    *bytes = chunk_bytes(load, taken, threads, tmp);
+    for (; taken < n; taken++) {
+        const size_t more = chunk_bytes(load, taken + 1, threads, tmp);
+        const bool enough = taken >= JOBS_PER_THREAD * (size_t)threads;
+        if (more > memory || (enough && kept_bytes(load, taken + 1) > CHUNK_BYTES)) break;
+        *bytes = more;
+    }
+    return taken;
+}
+
+static void even_out(lt_batch_load *load, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        for (size_t k = 0; k < n && load[i].site != SIZE_MAX; k++)
+            if (load[k].site == load[i].site && load[k].factor > load[i].factor) load[i].factor = load[k].factor;
+}
+
+size_t lt_lowrank_batch_bytes(lt_batch_load *load, size_t n, int threads, size_t memory) {
+    size_t peak = 0, *tmp = lt_calloc(n + 1, sizeof *tmp);
+    even_out(load, n);
+    for (size_t i = 0, bytes; tmp && i < n;) {
+        i += take_jobs(&bytes, load + i, n - i, threads, memory, tmp);
+        peak = lt_max_size(peak, bytes);
+    }
+    lt_free(tmp);
+    return peak;
+}
+
+size_t lt_lowrank_batch_memory(const lt_ctx *ctx) {
+    const size_t may = ctx && ctx->max_memory ? ctx->max_memory : lt_machine_memory() / 2, has = lt_current_rss_bytes();
+    return may > has ? may - has : 0;
+}
+
+static lt_status check_memory(const work *w, const lt_lowrank_job *first, size_t need, size_t memory, lt_err *err) {
+    const lt_ctx *ctx = w->in->ctx;
+    if (!ctx || !ctx->max_memory || need <= memory) return LT_OK;
+    const size_t over = need - memory;
+    return lt_fail(err, LT_ENOMEM, "needs %zu MB, the limit is %zu MB: %zu MB short; fewer threads need less (%s)",
+                   (ctx->max_memory + over) >> 20, ctx->max_memory >> 20, (over >> 20) + 1, first->linear->name);
+}
+
+/* ---- sites ---- */
 
 static lt_status find_site(lt_stats_site *out, const lt_lowrank_job *j, const lt_batch_in *in, lt_err *err) {
     bool whole;
@@ -70,61 +164,39 @@ static bool same_site(const site *s, const lt_stats_site *at, const lt_lowrank_j
            s->how.alpha == j->how.alpha && strcmp(s->at.name, at->name) == 0;
 }
 
-/* Adds the job's site to the chunk, or finds it there; *bytes grows by what is new. */
-static lt_status join_site(chunk *c, size_t job, size_t *bytes, lt_err *err) {
-    const lt_lowrank_job *j = &c->jobs[job];
+/* The number of the job's site, which is new or known; SIZE_MAX: it has none. */
+static lt_status site_of(size_t *out, work *w, const lt_lowrank_job *j, lt_err *err) {
     lt_stats_site at;
-    c->site_of[job] = SIZE_MAX;
-    *bytes += result_bytes(j);
+    *out = SIZE_MAX;
     if (form_of(&j->how) == LT_FORM_NONE || form_of(&j->how) == LT_FORM_OUTPUT) return LT_OK;
-    LT_TRY(find_site(&at, j, c->in, err));
+    LT_TRY(find_site(&at, j, w->in, err));
     size_t i = 0;
-    while (i < c->n_sites && !same_site(&c->sites[i], &at, j)) i++;
-    const bool factored = job_m(j) > job_d(j) && form_of(&j->how) != LT_FORM_GRAM_SUM;
-    if (i == c->n_sites) {
-        c->sites[c->n_sites++] = (site){ .at = at, .how = j->how, .affine = j->affine, .linear = j->linear };
-        *bytes += lt_metric_form_bytes(at.cols, false);
-    }
-    if (factored && !c->sites[i].factored)
-        *bytes += lt_metric_form_bytes(at.cols, true) - lt_metric_form_bytes(at.cols, false);
-    c->sites[i].factored |= factored;
-    c->site_of[job] = i;
+    while (i < w->n_sites && !same_site(&w->sites[i], &at, j)) i++;
+    if (i == w->n_sites)
+        w->sites[w->n_sites++] = (site){ .at = at, .how = j->how, .affine = j->affine, .linear = j->linear };
+    *out = i;
     return LT_OK;
 }
 
-/* How many bytes a chunk may hold: CHUNK_BYTES, or less under a tight max_memory. */
-static size_t chunk_limit(const lt_batch_in *in) {
-    if (!in->ctx || !in->ctx->max_memory) return CHUNK_BYTES;
-    return lt_min_size(CHUNK_BYTES, in->ctx->max_memory / 4);
+static lt_status load_of(lt_batch_load *out, work *w, const lt_lowrank_job *j, lt_err *err) {
+    const size_t m = job_m(j), d = job_d(j);
+    const bool biased = form_of(&j->how) == LT_FORM_GRAM_SUM;
+    *out = (lt_batch_load){ .m = m,
+                            .d = d,
+                            .rank = j->rank,
+                            .weight_bytes = lt_tensor_bytes(&j->linear->stage[0].w.t),
+                            .factor = biased ? LT_FACTOR_NONE : lt_factor_for(m, d),
+                            .left = j->how.left,
+                            .measure = j->measure };
+    return site_of(&out->site, w, j, err);
 }
 
-/* Takes jobs [0, c->n_jobs) while they fit, at least one. */
-static lt_status take_jobs(chunk *c, size_t left, lt_err *err) {
-    size_t bytes = 0;
-    for (c->n_jobs = c->n_sites = 0; c->n_jobs < left; c->n_jobs++) {
-        size_t more = bytes;
-        const size_t n_sites = c->n_sites;
-        LT_TRY(join_site(c, c->n_jobs, &more, err));
-        if (c->n_jobs > 0 && more > chunk_limit(c->in)) {
-            c->n_sites = n_sites;
-            break;
-        }
-        bytes = more;
-    }
+static lt_status load_all(work *w, const lt_lowrank_job *jobs, size_t n, lt_err *err) {
+    for (size_t i = 0; i < n; i++) LT_TRY(load_of(&w->load[i], w, &jobs[i], err));
+    even_out(w->load, n);
+    for (size_t i = 0; i < n; i++)
+        if (w->load[i].site != SIZE_MAX) w->sites[w->load[i].site].factor = w->load[i].factor;
     return LT_OK;
-}
-
-static lt_status check_memory(const chunk *c, lt_err *err) {
-    const lt_ctx *ctx = c->in->ctx;
-    size_t need = 0, work = 0;
-    if (!ctx || !ctx->max_memory) return LT_OK;
-    for (size_t i = 0; i < c->n_sites; i++) need += lt_metric_form_bytes(c->sites[i].at.cols, c->sites[i].factored);
-    for (size_t i = 0; i < c->n_jobs; i++)
-        need += result_bytes(&c->jobs[i]), work = lt_max_size(work, work_bytes(&c->jobs[i]));
-    need += work * (size_t)c->in->team->threads + lt_current_rss_bytes();
-    if (need <= ctx->max_memory) return LT_OK;
-    return lt_fail(err, LT_ENOMEM, "needs %zu MB, the limit is %zu MB: %zu MB short; fewer threads need less (%s)",
-                   need >> 20, ctx->max_memory >> 20, ((need - ctx->max_memory) >> 20) + 1, c->jobs[0].linear->name);
 }
 
 /* ---- running a chunk ---- */
@@ -153,24 +225,24 @@ static lt_status abs_form(site *s, const double *abssum, double count, lt_err *e
     if (!a) return lt_fail(err, LT_ENOMEM, "no memory for %zu columns", d);
     lt_status st = count > 0.0 ? LT_OK : lt_fail(err, LT_EDATA, "the stats count no token (%s)", s->at.name);
     for (size_t i = 0; i < d; i++) a[i] = pow(abssum[i] / count, s->how.alpha) + 1e-6;
-    if (st == LT_OK) st = lt_metric_form_diagonal(&s->form, d, a, s->factored, err);
+    if (st == LT_OK) st = lt_metric_form_diagonal(&s->form, d, a, s->factor, err);
     lt_free(a);
     return st;
 }
 
 static lt_status prepare_site(void *user, size_t i, lt_err *err) {
     const chunk *c = user;
-    site *s = &c->sites[i];
+    site *s = &c->all->sites[c->site_of[i]];
     const int form = form_of(&s->how);
     const bool with_sum = s->affine || form == LT_FORM_GRAM_SUM;
     double *values = NULL, *sum = NULL, *count = NULL;
     lt_status st;
-    LT_GO(load_sum(&values, c->in->stats, s, form == LT_FORM_ABS ? "abssum" : "gram", err));
-    LT_GO(load_sum(&count, c->in->stats, s, "count", err));
-    if (with_sum) LT_GO(load_sum(&sum, c->in->stats, s, "sum", err));
+    LT_GO(load_sum(&values, c->all->in->stats, s, form == LT_FORM_ABS ? "abssum" : "gram", err));
+    LT_GO(load_sum(&count, c->all->in->stats, s, "count", err));
+    if (with_sum) LT_GO(load_sum(&sum, c->all->in->stats, s, "sum", err));
     st = form == LT_FORM_ABS
              ? abs_form(s, values, *count, err)
-             : lt_metric_form_create(&s->form, s->at.cols, values, sum, *count, s->affine, s->factored, err);
+             : lt_metric_form_create(&s->form, s->at.cols, values, sum, *count, s->affine, s->factor, err);
 done:
     lt_free(values);
     lt_free(sum);
@@ -278,7 +350,7 @@ static lt_status run_job(void *user, size_t i, lt_err *err) {
     lt_lowrank_job *j = &c->jobs[c->order[i].index];
     lt_lowrank_in in = { .m = job_m(j), .d = job_d(j), .affine = j->affine, .balance = j->balance, .form = j->form };
     own o = { 0 };
-    lt_status st = load_own(&o, &in, j, c->in, err);
+    lt_status st = load_own(&o, &in, j, c->all->in, err);
     if (st == LT_OK) st = j->rank ? run_fit(j, &in, &o, err) : run_spectrum(j, &in, err);
     own_clear(&o);
     return st == LT_OK ? LT_OK : lt_context(err, st, "%s", j->linear->name);
@@ -298,19 +370,31 @@ static void put_in_order(chunk *c) {
     qsort(c->order, c->n_jobs, sizeof *c->order, by_cost);
 }
 
-static lt_status run_chunk(chunk *c, lt_err *err) {
-    LT_TRY(check_memory(c, err));
-    LT_TRY(lt_team_for(c->in->team, c->n_sites, prepare_site, c, err));
+/* The sites of the chunk's jobs, each once. */
+static void list_sites(chunk *c) {
+    c->n_sites = 0;
     for (size_t i = 0; i < c->n_jobs; i++)
-        c->jobs[i].form = c->site_of[i] == SIZE_MAX ? NULL : c->sites[c->site_of[i]].form;
+        if (first_of_site(c->load, i)) c->site_of[c->n_sites++] = c->load[i].site;
+}
+
+static lt_status run_chunk(chunk *c, lt_err *err) {
+    const lt_batch_in *in = c->all->in;
+    list_sites(c);
+    LT_TRY(lt_team_for(in->team, c->n_sites, prepare_site, c, err));
+    for (size_t i = 0; i < c->n_jobs; i++)
+        c->jobs[i].form = c->load[i].site == SIZE_MAX ? NULL : c->all->sites[c->load[i].site].form;
     put_in_order(c);
-    LT_TRY(lt_team_for(c->in->team, c->n_jobs, run_job, c, err));
-    for (size_t i = 0; c->in->done && i < c->n_jobs; i++) LT_TRY(c->in->done(c->in->user, &c->jobs[i], err));
+    LT_TRY(lt_team_for(in->team, c->n_jobs, run_job, c, err));
+    for (size_t i = 0; in->done && i < c->n_jobs; i++) LT_TRY(in->done(in->user, &c->jobs[i], err));
     return LT_OK;
 }
 
 static void clear_chunk(chunk *c) {
-    for (size_t i = 0; i < c->n_sites; i++) lt_metric_form_destroy(c->sites[i].form);
+    for (size_t i = 0; i < c->n_sites; i++) {
+        site *s = &c->all->sites[c->site_of[i]];
+        lt_metric_form_destroy(s->form);
+        s->form = NULL;
+    }
     for (size_t i = 0; i < c->n_jobs; i++) {
         lt_lowrank_job *j = &c->jobs[i];
         lt_free(j->a);
@@ -321,24 +405,41 @@ static void clear_chunk(chunk *c) {
     }
 }
 
+static lt_status run_all(work *w, lt_lowrank_job *jobs, size_t n, chunk *c, size_t *tmp, lt_err *err) {
+    const lt_batch_in *in = w->in;
+    LT_TRY(load_all(w, jobs, n, err));
+    for (size_t first = 0; first < n; first += c->n_jobs) {
+        const size_t memory = lt_lowrank_batch_memory(in->ctx);
+        size_t need;
+        LT_TRY(lt_progress(in->ctx, err, in->stage, (double)first, (double)n, "modules"));
+        c->jobs = jobs + first;
+        c->load = w->load + first;
+        c->n_jobs = take_jobs(&need, c->load, n - first, in->team->threads, memory, tmp);
+        LT_TRY(check_memory(w, c->jobs, need, memory, err));
+        const lt_status st = run_chunk(c, err);
+        clear_chunk(c);
+        if (st != LT_OK) return st;
+    }
+    return lt_progress(in->ctx, err, in->stage, (double)n, (double)n, "modules");
+}
+
 lt_status lt_lowrank_batch(lt_lowrank_job *jobs, size_t n, const lt_batch_in *in, lt_err *err) {
-    chunk c = { .in = in };
-    lt_status st = LT_OK;
-    c.sites = lt_calloc(n + 1, sizeof *c.sites);
+    work w = { .in = in };
+    chunk c = { .all = &w };
+    size_t *tmp = lt_calloc(n + 1, sizeof *tmp);
+    lt_status st;
+    w.sites = lt_calloc(n + 1, sizeof *w.sites);
+    w.load = lt_calloc(n + 1, sizeof *w.load);
     c.site_of = lt_calloc(n + 1, sizeof *c.site_of);
     c.order = lt_calloc(n + 1, sizeof *c.order);
-    if (!c.sites || !c.site_of || !c.order) LT_GO(lt_fail(err, LT_ENOMEM, "no memory for %zu modules", n));
-    for (size_t first = 0; first < n && st == LT_OK; first += c.n_jobs) {
-        c.jobs = jobs + first;
-        LT_GO(lt_progress(in->ctx, err, in->stage, (double)first, (double)n, "modules"));
-        LT_GO(take_jobs(&c, n - first, err));
-        st = run_chunk(&c, err);
-        clear_chunk(&c);
-    }
-    if (st == LT_OK) st = lt_progress(in->ctx, err, in->stage, (double)n, (double)n, "modules");
-done:
-    lt_free(c.sites);
+    if (w.sites && w.load && c.site_of && c.order && tmp)
+        st = run_all(&w, jobs, n, &c, tmp, err);
+    else
+        st = lt_fail(err, LT_ENOMEM, "no memory for %zu modules", n);
+    lt_free(w.sites);
+    lt_free(w.load);
     lt_free(c.site_of);
     lt_free(c.order);
+    lt_free(tmp);
     return st;
 }

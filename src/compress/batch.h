@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* compress/batch.h - spectra or fits of many modules, a few layers at a time; private to the room.
+/* compress/batch.h - spectra or fits of many modules, a few layers at a time; private to the room, but for what it
+ * needs of memory.
  *
- * Jobs are taken in order until the metrics of their sites fill the chunk; the sites of a chunk are prepared once each,
- * in parallel, then its modules, largest first. Results do not depend on chunks or threads. */
+ * Jobs are taken in order while memory has room for them, until there are enough to keep all threads busy; the sites of
+ * a chunk are prepared once each, in parallel, then its modules, largest first. Results do not depend on chunks or
+ * threads. */
 #ifndef LT_COMPRESS_BATCH_H
 #define LT_COMPRESS_BATCH_H
 
@@ -41,6 +43,19 @@ typedef struct lt_batch_in {
                       lt_err *err); /* fits of a chunk, in job order; NULL: none */
     void *user;
 } lt_batch_in;
+/* What one job asks of memory. */
+typedef struct lt_batch_load {
+    size_t m, d, rank;   /* rank 0: its spectrum */
+    size_t weight_bytes; /* as stored: its pages are there while it is read */
+    size_t site;         /* equal numbers: one metric; SIZE_MAX: none */
+    lt_factor factor;    /* of the site, for all jobs of it the most that one wants */
+    bool left, measure;
+} lt_batch_load;
+/* Peak of a batch of such jobs beside what the process has already. memory: what may be used; the peak is more where
+ * one job at a time needs more. Reads and evens out load[].factor. */
+size_t lt_lowrank_batch_bytes(lt_batch_load *load, size_t n, int threads, size_t memory);
+/* What a batch may use beside what the process has: of max_memory, or where there is none of half of the machine's. */
+size_t lt_lowrank_batch_memory(const lt_ctx *ctx);
 /* Errors name the module. LT_ENOMEM when one module at a time is still too much for max_memory. */
 lt_status lt_lowrank_batch(lt_lowrank_job *jobs, size_t n, const lt_batch_in *in, lt_err *err);
 

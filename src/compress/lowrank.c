@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "linalg/gemm.h"
+#include "linalg/triangle.h"
 
 static const lt_metric_row metric_rows[LT_N_METRICS] = {
     [LT_METRIC_WEIGHT] = { "weight", LT_FORM_NONE, false, true },
@@ -69,11 +70,6 @@ static double trace(const double *a, size_t n) {
     return s;
 }
 
-static void transpose(double *to, const double *from, size_t rows, size_t cols) {
-    for (size_t i = 0; i < rows; i++)
-        for (size_t j = 0; j < cols; j++) to[j * rows + i] = from[i * cols + j];
-}
-
 static void scale(double *x, size_t n, double by) {
     for (size_t i = 0; i < n; i++) x[i] *= by;
 }
@@ -95,13 +91,15 @@ static lt_status eigh(size_t n, double *a, double *w, double *v, size_t n_vector
 /* ---- the metric ---- */
 
 /* Cholesky is as exact as the eigen route whenever it succeeds (both are backward stable) and costs a tenth. */
-static lt_status factor_by_cholesky(lt_metric_form *f, int *info, lt_err *err) {
+static lt_status factor_by_cholesky(lt_metric_form *f, lt_err *err) {
+    int info;
     LT_TRY(new_matrix(&f->f, f->d, f->d, err));
     memcpy(f->f, f->c, f->d * f->d * sizeof(double));
-    lt_chol_serial(f->d, f->f, info);
-    for (size_t i = 0; *info == 0 && i < f->d; i++)
-        if (!isfinite(f->f[i * f->d + i])) *info = 1;
+    lt_chol_serial(f->d, f->f, &info);
+    for (size_t i = 0; info == 0 && i < f->d; i++)
+        if (!isfinite(f->f[i * f->d + i])) info = 1;
     f->k = f->d;
+    f->lower = info == 0;
     return LT_OK;
 }
 
@@ -117,7 +115,7 @@ static lt_status factor_by_eigen(lt_metric_form *f, lt_err *err) {
     f->k = 0;
     while (f->k < d && w[f->k] > noise_level(d, w[0])) f->k++;
     for (size_t i = 0; i < f->k; i++) scale(v + i * d, d, sqrt(w[i]));
-    transpose(f->f, v, f->k, d);
+    lt_transpose_f64(f->f, v, f->k, d);
 done:
     lt_free(v);
     lt_free(w);
@@ -125,10 +123,14 @@ done:
     return st;
 }
 
-static lt_status factor_metric(lt_metric_form *f, lt_err *err) {
-    int info = 0;
-    LT_TRY(factor_by_cholesky(f, &info, err));
-    return info == 0 ? LT_OK : factor_by_eigen(f, err);
+static lt_status factor_metric(lt_metric_form *f, lt_factor how, lt_err *err) {
+    if (how == LT_FACTOR_NONE) return LT_OK;
+    LT_TRY(factor_by_cholesky(f, err));
+    if (f->lower) return LT_OK;
+    if (how == LT_FACTOR_ALWAYS) return factor_by_eigen(f, err);
+    lt_free(f->f);
+    f->f = NULL;
+    return LT_OK;
 }
 
 /* c -= N mu muᵀ */
@@ -155,7 +157,7 @@ static lt_status keep_sum(lt_metric_form *f, const double *sum, double count, lt
 }
 
 lt_status lt_metric_form_create(lt_metric_form **out, size_t d, const double *c, const double *sum, double count,
-                                bool affine, bool factored, lt_err *err) {
+                                bool affine, lt_factor factor, lt_err *err) {
     lt_metric_form *f = lt_calloc(1, sizeof *f);
     if (!f) return lt_fail(err, LT_ENOMEM, "low rank: no memory for a metric");
     lt_status st;
@@ -168,7 +170,7 @@ lt_status lt_metric_form_create(lt_metric_form **out, size_t d, const double *c,
         LT_GO(centre(f, sum, count, err));
     else if (sum)
         LT_GO(keep_sum(f, sum, count, err));
-    if (factored) LT_GO(factor_metric(f, err));
+    LT_GO(factor_metric(f, factor, err));
 done:
     if (st != LT_OK)
         lt_metric_form_destroy(f);
@@ -184,14 +186,15 @@ static lt_status diagonal(double **out, size_t d, const double *values, int powe
     return LT_OK;
 }
 
-lt_status lt_metric_form_diagonal(lt_metric_form **out, size_t d, const double *by, bool factored, lt_err *err) {
+lt_status lt_metric_form_diagonal(lt_metric_form **out, size_t d, const double *by, lt_factor factor, lt_err *err) {
     lt_metric_form *f = lt_calloc(1, sizeof *f);
     if (!f) return lt_fail(err, LT_ENOMEM, "low rank: no memory for a metric");
     lt_status st;
     f->d = f->k = d;
     LT_GO(check_finite(by, d, "input scale", err));
     LT_GO(diagonal(&f->c, d, by, 2, err));
-    if (factored) LT_GO(diagonal(&f->f, d, by, 1, err));
+    f->lower = factor != LT_FACTOR_NONE;
+    if (f->lower) LT_GO(diagonal(&f->f, d, by, 1, err));
 done:
     if (st != LT_OK)
         lt_metric_form_destroy(f);
@@ -209,8 +212,19 @@ void lt_metric_form_destroy(lt_metric_form *f) {
     lt_free(f);
 }
 
-size_t lt_metric_form_bytes(size_t d, bool factored) {
-    return d * d * sizeof(double) * (factored ? 4 : 1);
+size_t lt_metric_form_bytes(size_t d, lt_factor factor) {
+    return d * d * sizeof(double) * (factor == LT_FACTOR_NONE ? 1 : 2);
+}
+
+/* The packed Gram, mapped and copied; vectors and a copy of M where it is singular. */
+size_t lt_metric_form_making_bytes(size_t d, lt_factor factor) {
+    const size_t eigen = factor == LT_FACTOR_ALWAYS ? 2 * d * d * sizeof(double) + lt_eigh_bytes(d, true) : 0;
+    return d * d * sizeof(double) + eigen;
+}
+
+/* A single module is worth a Cholesky factor of its own while d³/3 is less than the m² d that it saves. */
+lt_factor lt_factor_for(size_t m, size_t d) {
+    return m > d ? LT_FACTOR_ALWAYS : d * d < 3 * m * m ? LT_FACTOR_CHOLESKY : LT_FACTOR_NONE;
 }
 
 /* ---- one module: the eigenproblem on the smaller side ---- */
@@ -232,27 +246,6 @@ static void problem_clear(problem *p) {
     lt_free(p->unleft);
 }
 
-/* Lower triangle of the symmetric c [n, n] = op(A) op(B), by block columns: a third of the work of the full product is
- * left out. */
-static void symmetric_product(bool ta, bool tb, size_t n, size_t k, const double *a, size_t lda, const double *b,
-                              size_t ldb, double *c) {
-    enum { BLOCK = 128 };
-    for (size_t j = 0; j < n; j += BLOCK) {
-        const double *rows = ta ? a + j : a + j * lda, *cols = tb ? b + j * ldb : b + j;
-        lt_gemm_f64_serial(ta, tb, n - j, lt_min_size(BLOCK, n - j), k, 1.0, rows, lda, cols, ldb, 0.0, c + j * n + j,
-                           n);
-    }
-}
-
-/* Square blocks, so that columns are not walked one cache line an entry. */
-static void mirror(double *a, size_t n) {
-    enum { BLOCK = 32 };
-    for (size_t i0 = 0; i0 < n; i0 += BLOCK)
-        for (size_t j0 = 0; j0 <= i0; j0 += BLOCK)
-            for (size_t i = i0; i < lt_min_size(i0 + BLOCK, n); i++)
-                for (size_t j = j0; j < lt_min_size(j0 + BLOCK, i); j++) a[j * n + i] = a[i * n + j];
-}
-
 /* g += (Ws) bᵀ + b (Ws)ᵀ + N b bᵀ: the Gram of Wx + b (spec §1.3) */
 static lt_status add_bias(double *g, const problem *p, lt_err *err) {
     const size_t m = p->m;
@@ -267,38 +260,59 @@ static lt_status add_bias(double *g, const problem *p, lt_err *err) {
     return LT_OK;
 }
 
+/* g [m, m], lower triangle, = W M Wᵀ: of W F where there is a triangular F, else of H + Hᵀ = M. */
+static lt_status weighted_gram(double *g, const problem *p, lt_err *err) {
+    const size_t m = p->m, d = p->d;
+    const lt_metric_form *form = p->form;
+    double *t;
+    LT_TRY(new_matrix(&t, m, d, err));
+    if (form->lower && !p->bias && lt_factor_for(m, d) != LT_FACTOR_NONE) {
+        lt_times_lower_f64(m, d, p->w, d, form->f, d, t, d);
+        lt_lower_product_f64(false, true, m, d, t, d, t, d, 0.0, g, m);
+    } else {
+        lt_times_half_f64(m, d, p->w, d, form->c, d, t, d);
+        lt_lower_product_f64(false, true, m, d, t, d, p->w, d, 0.0, g, m);
+        lt_lower_product_f64(false, true, m, d, p->w, d, t, d, 1.0, g, m);
+    }
+    lt_free(t);
+    return LT_OK;
+}
+
 /* g [m, m], lower triangle, = W M Wᵀ, or what stands for it */
 static lt_status output_gram(double *g, const problem *p, lt_err *err) {
-    double *t = NULL;
     if (p->out_gram) {
         LT_TRY(check_finite(p->out_gram, p->m * (p->m + 1) / 2, "output Gram", err));
         lt_unpack_lower(g, p->out_gram, p->m);
         return LT_OK;
     }
-    if (p->form) {
-        LT_TRY(new_matrix(&t, p->m, p->d, err));
-        lt_gemm_f64_serial(false, false, p->m, p->d, p->d, 1.0, p->w, p->d, p->form->c, p->d, 0.0, t, p->d);
-    }
-    symmetric_product(false, true, p->m, p->d, t ? t : p->w, p->d, p->w, p->d, g);
-    lt_free(t);
+    if (p->form)
+        LT_TRY(weighted_gram(g, p, err));
+    else
+        lt_lower_product_f64(false, true, p->m, p->d, p->w, p->d, p->w, p->d, 0.0, g, p->m);
     return p->bias ? add_bias(g, p, err) : LT_OK;
 }
 
-/* g [k, k], lower triangle, = Fᵀ WᵀW F */
+/* g [k, k], lower triangle, = Fᵀ S F, S = WᵀW */
 static lt_status whitened_gram(double *g, const problem *p, lt_err *err) {
     const size_t d = p->d, k = p->n;
+    const lt_metric_form *form = p->form;
     double *s = NULL, *t = NULL;
     lt_status st;
-    if (!p->form) {
-        symmetric_product(true, false, d, p->m, p->w, d, p->w, d, g);
+    if (!form) {
+        lt_lower_product_f64(true, false, d, p->m, p->w, d, p->w, d, 0.0, g, d);
         return LT_OK;
     }
     LT_GO(new_matrix(&s, d, d, err));
     LT_GO(new_matrix(&t, d, k, err));
-    symmetric_product(true, false, d, p->m, p->w, d, p->w, d, s);
-    mirror(s, d);
-    lt_gemm_f64_serial(false, false, d, k, d, 1.0, s, d, p->form->f, k, 0.0, t, k);
-    symmetric_product(true, false, k, d, p->form->f, k, t, k, g);
+    lt_lower_product_f64(true, false, d, p->m, p->w, d, p->w, d, 0.0, s, d);
+    lt_mirror_lower_f64(s, d);
+    if (form->lower) {
+        lt_times_lower_f64(d, d, s, d, form->f, d, t, d);
+        lt_lower_transposed_times_f64(d, form->f, d, t, d, g, d);
+    } else {
+        lt_gemm_f64_serial(false, false, d, k, d, 1.0, s, d, form->f, k, 0.0, t, k);
+        lt_lower_product_f64(true, false, k, d, form->f, k, t, k, 0.0, g, k);
+    }
 done:
     lt_free(s);
     lt_free(t);
@@ -363,7 +377,8 @@ static lt_status start(problem *p, const lt_lowrank_in *in, lt_err *err) {
     LT_REQUIRE(err, !(given && in->left), "low rank: a left metric needs the module's own outputs");
     LT_TRY(check_finite(in->w, m * d, "weight", err));
     if (!p->form && in->c) {
-        LT_TRY(lt_metric_form_create(&p->made, d, in->c, in->sum, in->count, in->affine, !p->wide, err));
+        const lt_factor factor = given ? LT_FACTOR_NONE : lt_factor_for(m, d);
+        LT_TRY(lt_metric_form_create(&p->made, d, in->c, in->sum, in->count, in->affine, factor, err));
         p->form = p->made;
     }
     p->n = p->wide ? m : p->form ? p->form->k : d;
@@ -402,7 +417,7 @@ static lt_status columns_of_u(double *u, double *v, size_t r, const double *lamb
     double *ft = NULL, *ut = NULL;
     lt_status st = LT_OK;
     if (p->wide) {
-        transpose(u, v, r, p->m);
+        lt_transpose_f64(u, v, r, p->m);
         return LT_OK;
     }
     const double *right = v; /* [r, d] = V_rᵀ Fᵀ */
@@ -414,7 +429,7 @@ static lt_status columns_of_u(double *u, double *v, size_t r, const double *lamb
     LT_GO(new_matrix(&ut, r, p->m, err));
     lt_gemm_f64_serial(false, true, r, p->m, p->d, 1.0, right, p->d, p->w, p->d, 0.0, ut, p->m);
     for (size_t i = 0; i < r; i++) scale(ut + i * p->m, p->m, 1.0 / sqrt(lambda[i]));
-    transpose(u, ut, r, p->m);
+    lt_transpose_f64(u, ut, r, p->m);
     LT_GO(r ? lt_orth_serial(p->m, r, u, err) : LT_OK);
 done:
     lt_free(ft);
@@ -475,6 +490,8 @@ static lt_status basis(double *u, double *lambda, size_t r, const problem *p, lt
     }
     LT_GO(new_matrix(&first, p->m, lt_max_size(k, 1), err));
     LT_GO(columns_of_u(first, v, k, lambda, p, err));
+    lt_free(v);
+    v = NULL;
     st = p->form || p->out_gram ? complete(u, first, k, r, p, err) : pad_columns(u, first, k, r, p->m, err);
 done:
     lt_free(v);
@@ -491,7 +508,7 @@ lt_status lt_lowrank_balance(double *a, double *b, size_t m, size_t d, size_t r,
     LT_GO(new_matrix(&s, r, 1, err));
     LT_GO(new_matrix(&pt, r, r, err));
     LT_GO(new_matrix(&t, r, lt_max_size(m, d), err));
-    symmetric_product(false, true, r, d, b, d, b, d, g);
+    lt_lower_product_f64(false, true, r, d, b, d, b, d, 0.0, g, r);
     LT_GO(eigh(r, g, s, pt, r, err));
     if (s[0] <= 0.0) goto done; /* a zero weight */
     const double least = noise_level(r, s[0]);
@@ -611,10 +628,19 @@ done:
     return st;
 }
 
+/* Vectors, the matrix whose they are, and what that is made of or what they are found with. */
+static size_t decompose_bytes(size_t m, size_t d, size_t rank) {
+    const size_t n = lt_min_size(m, d), made_of = m <= d ? m * d : 2 * d * d;
+    return sizeof(double) * (rank * n + n * n) + lt_max_size(sizeof(double) * made_of, lt_eigh_bytes(n, rank > 0));
+}
+
 size_t lt_lowrank_scratch_bytes(size_t m, size_t d, size_t rank) {
-    const size_t n = lt_min_size(m, d), big = lt_max_size(m, d);
-    /* products of the spectrum, LAPACK's copies of the eigenproblem, then vectors and their images */
-    return sizeof(double) * (2 * n * big + 4 * n * n + rank * (n + 2 * big + 3 * rank));
+    const size_t n = lt_min_size(m, d), big = lt_max_size(m, d), r = rank;
+    if (rank == 0) return decompose_bytes(m, d, 0);
+    const size_t columns = sizeof(double) * (r * n + (m > d ? r * (m + d) : 0) + r * r),
+                 balance = sizeof(double) * (2 * r * r + r * big) + lt_eigh_bytes(r, true),
+                 completion = sizeof(double) * (m * d + r * (m + d)) + decompose_bytes(m, d, r);
+    return lt_max_size(lt_max_size(columns, balance), completion);
 }
 
 /* tr((W - AB) C (W - AB)ᵀ); c [d, d] or NULL: identity */

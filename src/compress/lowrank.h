@@ -10,10 +10,10 @@
  *   "projected"     P_T W P_S with P_S from C: the concept paper's two-sided projection
  * affine: M = C - N mu muᵀ and the bias gains (W - AB) mu. left: Γ, the Gram of output gradients (two-sided); W' = RW
  * with Γ + damping mean(diag Γ) I = RᵀR is fitted, A is R⁻¹ times what was found.
- * Solution W_r = U_r U_rᵀ W with U_r the top eigenvectors of W M Wᵀ (m <= d), or by the smaller side (m > d):
- * M = F Fᵀ, Fᵀ WᵀW F = V σ² Vᵀ, U_r = W F V_r / σ, re-orthonormalised. F is the Cholesky factor, or QΛ^½ when M is
- * singular. Directions that M cannot tell apart (σ² below rounding) are taken from the plain SVD of what is left. All
- * f64. */
+ * Solution W_r = U_r U_rᵀ W with U_r the top eigenvectors of W M Wᵀ (m <= d; as (WF)(WF)ᵀ where that is less work and M
+ * is not singular), or by the smaller side (m > d): M = F Fᵀ, Fᵀ WᵀW F = V σ² Vᵀ, U_r = W F V_r / σ,
+ * re-orthonormalised. F is the Cholesky factor, or QΛ^½ when M is singular. Directions that M cannot tell apart (σ²
+ * below rounding) are taken from the plain SVD of what is left. All f64. */
 #ifndef LT_COMPRESS_LOWRANK_H
 #define LT_COMPRESS_LOWRANK_H
 
@@ -42,7 +42,10 @@ typedef enum lt_balance { LT_BALANCE_ORTH, LT_BALANCE_BALANCED, LT_N_BALANCES } 
 const char *lt_balance_name(lt_balance b);
 bool lt_balance_find(const char *name, lt_balance *out);
 
-/* What the modules of one input site share: the metric unpacked, centred and, for modules with m > d, factored. */
+/* What a module wants of its site: F with M = F Fᵀ not at all, where Cholesky finds it, or by eigenvectors if not. */
+typedef enum lt_factor { LT_FACTOR_NONE, LT_FACTOR_CHOLESKY, LT_FACTOR_ALWAYS } lt_factor;
+lt_factor lt_factor_for(size_t m, size_t d);
+/* What the modules of one input site share: the metric unpacked, centred and, for modules that want it, factored. */
 typedef struct lt_metric_form {
     size_t d;
     bool affine;
@@ -50,17 +53,19 @@ typedef struct lt_metric_form {
     double *mu;  /* [d] when affine */
     double *sum; /* [d] when given without affine */
     double count;
-    double *f; /* [d, k], M = F Fᵀ; NULL: not asked for */
-    size_t k;  /* rank of F */
+    double *f;  /* [d, k], M = F Fᵀ; NULL: there is none */
+    size_t k;   /* rank of F */
+    bool lower; /* F is the Cholesky factor, zeros above */
 } lt_metric_form;
 /* c packed lower [d(d+1)/2]; sum [d] and count when affine, or where the bias is part of the metric; else NULL. A
  * non-finite entry is LT_EDATA. Serial. */
 lt_status lt_metric_form_create(lt_metric_form **out, size_t d, const double *c, const double *sum, double count,
-                                bool affine, bool factored, lt_err *err);
+                                bool affine, lt_factor factor, lt_err *err);
 /* M = diag(scale²) */
-lt_status lt_metric_form_diagonal(lt_metric_form **out, size_t d, const double *scale, bool factored, lt_err *err);
+lt_status lt_metric_form_diagonal(lt_metric_form **out, size_t d, const double *scale, lt_factor factor, lt_err *err);
 void lt_metric_form_destroy(lt_metric_form *f);
-size_t lt_metric_form_bytes(size_t d, bool factored); /* while it is made */
+size_t lt_metric_form_bytes(size_t d, lt_factor factor);        /* kept */
+size_t lt_metric_form_making_bytes(size_t d, lt_factor factor); /* beside that, at most, while it is made */
 
 typedef struct lt_lowrank_in {
     size_t m, d;
@@ -93,8 +98,8 @@ lt_status lt_lowrank_fit(double *a, double *b, double *bias_delta, double *error
                          lt_err *err);
 /* The same product with ‖A‖ = ‖B‖, from an orthonormal a [m, r] (columns may be zero) and any b [r, d]. Serial. */
 lt_status lt_lowrank_balance(double *a, double *b, size_t m, size_t d, size_t r, lt_err *err);
-size_t lt_lowrank_scratch_bytes(size_t m, size_t d,
-                                size_t rank); /* of one call, beside in and out; rank 0: of the spectrum */
+/* Of one call, beside in and out, at most; rank 0: of the spectrum. */
+size_t lt_lowrank_scratch_bytes(size_t m, size_t d, size_t rank);
 /* tr((W - AB) C (W - AB)ᵀ), exact, for checks and reports; c and form NULL: identity; rank 0: of W itself. */
 lt_status lt_lowrank_error(double *error, const lt_lowrank_in *in, size_t rank, const double *a, const double *b,
                            lt_err *err);

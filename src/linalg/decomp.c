@@ -5,12 +5,20 @@
 #include <string.h>
 
 #include "linalg/blas.h"
+#include "linalg/gemm.h"
+#include "linalg/triangle.h"
 
 /* OpenBLAS's own LAPACK, column-major; character arguments carry hidden lengths. A row-major matrix is its transpose
  * there. */
 typedef blasint lpint;
-void dsyevd_(const char *jobz, const char *uplo, const lpint *n, double *a, const lpint *lda, double *w, double *work,
-             const lpint *lwork, lpint *iwork, const lpint *liwork, lpint *info, size_t, size_t);
+void dsytrd_(const char *uplo, const lpint *n, double *a, const lpint *lda, double *d, double *e, double *tau,
+             double *work, const lpint *lwork, lpint *info, size_t);
+void dsterf_(const lpint *n, double *d, double *e, lpint *info);
+void dstedc_(const char *compz, const lpint *n, double *d, double *e, double *z, const lpint *ldz, double *work,
+             const lpint *lwork, lpint *iwork, const lpint *liwork, lpint *info, size_t);
+void dormtr_(const char *side, const char *uplo, const char *trans, const lpint *m, const lpint *n, double *a,
+             const lpint *lda, const double *tau, double *c, const lpint *ldc, double *work, const lpint *lwork,
+             lpint *info, size_t, size_t, size_t);
 void dgesdd_(const char *jobz, const lpint *m, const lpint *n, double *a, const lpint *lda, double *s, double *u,
              const lpint *ldu, double *vt, const lpint *ldvt, double *work, const lpint *lwork, lpint *iwork,
              lpint *info, size_t);
@@ -23,15 +31,6 @@ void dorgqr_(const lpint *m, const lpint *n, const lpint *k, double *a, const lp
 static double *doubles(size_t n) {
     size_t bytes;
     return lt_mul_size(lt_max_size(n, 1), sizeof(double), &bytes) ? lt_malloc(bytes) : NULL;
-}
-
-/* src [rows, cols] to dst [cols, rows] */
-static void transpose(double *restrict dst, const double *restrict src, size_t rows, size_t cols) {
-    enum { B = 16 }; /* squares of B fit a few cache lines each way */
-    for (size_t i0 = 0; i0 < rows; i0 += B)
-        for (size_t j0 = 0; j0 < cols; j0 += B)
-            for (size_t i = i0; i < lt_min_size(rows, i0 + B); i++)
-                for (size_t j = j0; j < lt_min_size(cols, j0 + B); j++) dst[j * rows + i] = src[i * cols + j];
 }
 
 /* -1 when the entry of largest size (the first of equals) is negative, else 1 */
@@ -47,48 +46,111 @@ static double sign_of(const double *v, size_t n, size_t stride) {
 
 /* ---- eigenproblems ---- */
 
-/* dsyevd: for all vectors and for values alone it is as fast as dsyevr on the sizes of language models, and for a
- * quarter of the vectors not slower by more than a fifth (docs/performance.md). Ascending order turns into descending
- * rows here. */
-static void take_vectors(lt_eigh_problem *p) {
+/* Householder reduction to a tridiagonal matrix, divide and conquer on that (Cuppen 1981; Gu & Eisenstat 1995), and the
+ * reflections put back on the wanted vectors only: what dsyevd does, which would put them on all. Bisection and inverse
+ * iteration or MRRR for the wanted part gain nothing over it (docs/performance.md). Column-major, the lower triangle of
+ * a is read there: a tenth faster than the upper one. */
+typedef struct tridiagonal {
+    lpint n;
+    double *e, *tau, *work; /* [n], [n], [lwork] */
+    lpint lwork;
+    lpint *iwork;
+    lpint liwork;
+    double *z; /* [n, n] all vectors of the tridiagonal matrix; NULL: values alone */
+} tridiagonal;
+
+static void tridiagonal_clear(tridiagonal *t) {
+    lt_free(t->e);
+    lt_free(t->tau);
+    lt_free(t->work);
+    lt_free(t->iwork);
+    lt_free(t->z);
+}
+
+static lt_status tridiagonal_init(tridiagonal *t, size_t n, bool vectors, lt_err *err) {
+    enum { LAPACK_BLOCK = 64 }; /* LAPACK's blocks are at most that wide; dormtr keeps one more beside them */
+    const size_t blocks = (n + LAPACK_BLOCK + 1) * LAPACK_BLOCK;
+    *t = (tridiagonal){ .n = (lpint)n };
+    t->lwork = (lpint)(vectors ? lt_max_size(blocks, 1 + 4 * n + n * n) : blocks);
+    t->liwork = (lpint)(vectors ? 3 + 5 * n : 1);
+    t->e = doubles(n);
+    t->tau = doubles(n);
+    t->work = doubles((size_t)t->lwork);
+    t->iwork = lt_malloc((size_t)t->liwork * sizeof *t->iwork);
+    t->z = vectors ? doubles(n * n) : NULL;
+    if (t->e && t->tau && t->work && t->iwork && (t->z || !vectors)) return LT_OK;
+    tridiagonal_clear(t);
+    return lt_fail(err, LT_ENOMEM, "workspace of an eigenproblem of %zu", n);
+}
+
+static double largest(const double *a, size_t n) {
+    double most = 0.0;
+    for (size_t i = 0; i < n; i++)
+        for (size_t j = 0; j <= i; j++) most = fmax(most, fabs(a[i * n + j]));
+    return most;
+}
+
+/* Squares of entries must neither overflow nor vanish: 1, or what all are to be multiplied by. */
+static double safe_scale(const double *a, size_t n) {
+    const double most = largest(a, n);
+    return most > 0.0 && isfinite(most) && (most < 0x1p-450 || most > 0x1p450) ? 1.0 / most : 1.0;
+}
+
+/* w ascending; the wanted vectors are the last columns of t->z. */
+static lpint solve(lt_eigh_problem *p, tridiagonal *t) {
+    const lpint n = t->n, wanted = (lpint)p->n_vectors;
+    double *z = wanted ? t->z + (p->n - p->n_vectors) * p->n : NULL;
+    lpint info;
+    dsytrd_("L", &n, p->a, &n, p->w, t->e, t->tau, t->work, &t->lwork, &info, 1);
+    if (!wanted) {
+        dsterf_(&n, p->w, t->e, &info);
+        return info;
+    }
+    dstedc_("I", &n, p->w, t->e, t->z, &n, t->work, &t->lwork, t->iwork, &t->liwork, &info, 1);
+    if (info) return info;
+    dormtr_("L", "L", "N", &n, &wanted, p->a, &n, t->tau, z, &n, t->work, &t->lwork, &info, 1, 1, 1);
+    return info;
+}
+
+/* Ascending columns turn into descending rows. */
+static void take_vectors(lt_eigh_problem *p, const double *z) {
     const size_t n = p->n;
     for (size_t r = 0; r < p->n_vectors; r++) {
-        const double *column = p->a + (n - 1 - r) * n; /* contiguous in column-major storage */
+        const double *column = z + (n - 1 - r) * n;
         const double sign = sign_of(column, n, 1);
         for (size_t i = 0; i < n; i++) p->v[r * n + i] = sign * column[i];
     }
 }
 
-static void reverse(double *w, size_t n) {
+static void take_values(double *w, size_t n, double by) {
     for (size_t i = 0; i < n / 2; i++) {
         const double t = w[i];
         w[i] = w[n - 1 - i];
         w[n - 1 - i] = t;
     }
+    for (size_t i = 0; by != 1.0 && i < n; i++) w[i] *= by;
 }
 
 lt_status lt_eigh_serial(lt_eigh_problem *p, lt_err *err) {
+    tridiagonal t;
     p->info = 0;
     if (p->n == 0) return LT_OK;
     LT_REQUIRE(err, p->n <= 16384 && p->n_vectors <= p->n, "eigenproblem: %zu of %zu vectors", p->n_vectors, p->n);
-    const bool vectors = p->n_vectors > 0;
-    const lpint n = (lpint)p->n, lwork = vectors ? 1 + 6 * n + 2 * n * n : 1 + 40 * n, liwork = vectors ? 3 + 5 * n : 1;
-    double *work = doubles((size_t)lwork);
-    lpint *iwork = lt_malloc((size_t)liwork * sizeof *iwork);
-    lt_status st = LT_OK;
-    if (work && iwork) {
-        lpint info;
-        const lt_blas_call call = lt_blas_begin();
-        dsyevd_(vectors ? "V" : "N", "U", &n, p->a, &n, p->w, work, &lwork, iwork, &liwork, &info, 1, 1);
-        lt_blas_end(call);
-        p->info = (int)info;
-        reverse(p->w, p->n);
-        take_vectors(p);
-    } else
-        st = lt_fail(err, LT_ENOMEM, "workspace of an eigenproblem of %zu", p->n);
-    lt_free(work);
-    lt_free(iwork);
-    return st;
+    LT_TRY(tridiagonal_init(&t, p->n, p->n_vectors > 0, err));
+    const double by = safe_scale(p->a, p->n);
+    lt_mirror_lower_f64(p->a, p->n);
+    for (size_t i = 0; by != 1.0 && i < p->n * p->n; i++) p->a[i] *= by;
+    const lt_blas_call call = lt_blas_begin();
+    p->info = (int)solve(p, &t);
+    lt_blas_end(call);
+    take_values(p->w, p->n, 1.0 / by);
+    if (p->info == 0) take_vectors(p, t.z);
+    tridiagonal_clear(&t);
+    return LT_OK;
+}
+
+size_t lt_eigh_bytes(size_t n, bool vectors) {
+    return sizeof(double) * (vectors ? 2 * n * n + 16 * n : 70 * n);
 }
 
 lt_status lt_eigh(lt_team *team, lt_eigh_problem *p, lt_err *err) {
@@ -196,20 +258,55 @@ static void householder(size_t m, size_t n, double *q, double *tau, double *work
     lt_blas_end(call);
 }
 
-lt_status lt_orth_serial(size_t m, size_t n, double *a, lt_err *err) {
-    LT_REQUIRE(err, m >= n && m <= 1 << 20 && n <= 16384, "orthonormal basis of [%zu, %zu]", m, n);
-    if (n == 0) return LT_OK;
+static lt_status by_householder(size_t m, size_t n, double *a, lt_err *err) {
     const size_t lwork = 64 * n; /* LAPACK's blocks are at most 64 wide */
     double *q = doubles(m * n), *tau = doubles(n), *work = doubles(lwork);
     lt_status st = LT_OK;
     if (q && tau && work) {
-        transpose(q, a, m, n);
+        lt_transpose_f64(q, a, m, n);
         householder(m, n, q, tau, work, (lpint)lwork);
-        transpose(a, q, n, m);
+        lt_transpose_f64(a, q, n, m);
     } else
         st = lt_fail(err, LT_ENOMEM, "workspace of an orthonormal basis of [%zu, %zu]", m, n);
     lt_free(q);
     lt_free(tau);
     lt_free(work);
     return st;
+}
+
+/* ‖g - I‖² of a symmetric g, from its lower triangle */
+static double off_identity2(const double *g, size_t n) {
+    double sum = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        const double *row = g + i * n, d = row[i] - 1.0;
+        for (size_t j = 0; j < i; j++) sum += 2.0 * row[j] * row[j];
+        sum += d * d;
+    }
+    return sum;
+}
+
+/* Columns that are nearly orthonormal already: a <- a R⁻¹ with aᵀa = RᵀR, which is as exact as Householder's way when
+ * the condition of a is about 1 (error cond² eps; Yamamoto et al. 2015), and products throughout. ‖aᵀa - I‖ <= 1/4
+ * bounds the condition by 1.3. */
+static bool by_cholesky(size_t m, size_t n, double *a, double *g) {
+    int info;
+    lt_lower_product_f64(true, false, n, m, a, n, a, n, 0.0, g, n);
+    if (!(off_identity2(g, n) <= 1.0 / 16.0)) return false;
+    lt_chol_serial(n, g, &info);
+    if (info) return false;
+    const lt_blas_call call = lt_blas_begin();
+    cblas_dtrsm(CblasRowMajor, CblasRight, CblasLower, CblasTrans, CblasNonUnit, (blasint)m, (blasint)n, 1.0, g,
+                (blasint)n, a, (blasint)n);
+    lt_blas_end(call);
+    return true;
+}
+
+lt_status lt_orth_serial(size_t m, size_t n, double *a, lt_err *err) {
+    LT_REQUIRE(err, m >= n && m <= 1 << 20 && n <= 16384, "orthonormal basis of [%zu, %zu]", m, n);
+    if (n == 0) return LT_OK;
+    double *g = doubles(n * n);
+    if (!g) return lt_fail(err, LT_ENOMEM, "workspace of an orthonormal basis of [%zu, %zu]", m, n);
+    const bool done = by_cholesky(m, n, a, g);
+    lt_free(g);
+    return done ? LT_OK : by_householder(m, n, a, err);
 }

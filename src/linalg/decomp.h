@@ -20,6 +20,7 @@ lt_status lt_eigh_batch(lt_team *team, lt_eigh_problem *p, size_t n_problems, lt
 lt_status lt_eigh(lt_team *team, lt_eigh_problem *p, lt_err *err);
 /* serial form for use inside a parallel region; *info as LAPACK */
 lt_status lt_eigh_serial(lt_eigh_problem *p, lt_err *err);
+size_t lt_eigh_bytes(size_t n, bool vectors); /* scratch of one problem, beside a, w and v */
 
 /* Thin SVD of a [m,n] (destroyed): u [m,k], s [k] descending, vt [k,n], k = min(m,n). u, vt may be NULL together.
  * Serial. */
@@ -29,7 +30,8 @@ lt_status lt_svd_serial(size_t m, size_t n, double *a, double *u, double *s, dou
 void lt_chol_serial(size_t n, double *a, int *info);
 /* X := L⁻¹ X (trans: L⁻ᵀ X), l lower [n,n], x [n,m]. */
 void lt_trsm_serial(size_t n, size_t m, const double *l, bool trans, double *x);
-/* Orthonormal basis of the columns of a [m,n], m >= n, in place (Householder QR, Q returned). */
+/* Orthonormal basis of the columns of a [m,n], m >= n, in place: Householder QR, or Cholesky QR where the columns are
+ * nearly orthonormal already. */
 lt_status lt_orth_serial(size_t m, size_t n, double *a, lt_err *err);
 
 #endif

@@ -301,7 +301,7 @@ static void products_are_the_golden_ones(void **state) {
                 double *by = lt_calloc(in.d, sizeof *by);
                 const double *abssum = ct_values(stats, site.name, "abssum");
                 for (size_t c = 0; c < in.d; c++) by[c] = sqrt(abssum[c] / in.count) + 1e-6;
-                assert_ok(lt_metric_form_diagonal(&form, in.d, by, in.m > in.d, &err), &err);
+                assert_ok(lt_metric_form_diagonal(&form, in.d, by, lt_factor_for(in.m, in.d), &err), &err);
                 in.form = form;
                 lt_free(by);
             }

@@ -424,7 +424,7 @@ static void shared_metric_changes_no_bit(void **state) {
     layer l = layer_make(48, 32, 200, true, &r);
     lt_lowrank_in in = layer_in(&l, LT_METRIC_INPUT), with = in;
     lt_metric_form *form;
-    assert_ok(lt_metric_form_create(&form, l.d, l.c, NULL, 0.0, false, true, NULL), &(lt_err){ 0 });
+    assert_ok(lt_metric_form_create(&form, l.d, l.c, NULL, 0.0, false, LT_FACTOR_ALWAYS, NULL), &(lt_err){ 0 });
     with.c = NULL;
     with.form = form;
     fit f = fit_rank(&in, 10), g = fit_rank(&with, 10);

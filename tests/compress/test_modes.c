@@ -31,9 +31,9 @@ static made make(size_t shape, lt_rng *r) {
     pack_gram(x.grad, g, 500, m);
     for (size_t t = 0; t < x.l.n; t++)
         for (size_t j = 0; j < d; j++) x.abs[j] += fabs(x.l.x[t * d + j]) / (double)x.l.n;
-    assert_ok(lt_metric_form_diagonal(&x.mean, d, x.abs, true, &err), &err);
+    assert_ok(lt_metric_form_diagonal(&x.mean, d, x.abs, LT_FACTOR_ALWAYS, &err), &err);
     for (size_t j = 0; j < d; j++) x.abs[j] = sqrt(x.abs[j]) + 1e-6;
-    assert_ok(lt_metric_form_diagonal(&x.root, d, x.abs, true, &err), &err);
+    assert_ok(lt_metric_form_diagonal(&x.root, d, x.abs, LT_FACTOR_ALWAYS, &err), &err);
     lt_free(g);
     return x;
 }
@@ -162,7 +162,7 @@ static void first_columns_are_the_fit_of_that_rank(void **state) {
             lt_lowrank_in in = mode_in(&x, modes[k]), nested = in;
             lt_metric_form *form;
             double *v = test_doubles(most * d);
-            assert_ok(lt_metric_form_create(&form, d, x.l.c, NULL, 0.0, false, true, &err), &err);
+            assert_ok(lt_metric_form_create(&form, d, x.l.c, NULL, 0.0, false, LT_FACTOR_ALWAYS, &err), &err);
             assert_ok(lt_lowrank_top_inputs(v, most, form, &err), &err);
             nested.nested = true;
             nested.project = false;
