@@ -103,7 +103,7 @@ static lt_status merge_entry(lt_adapters *a, lt_adapter_entry *e, lt_dtype dtype
 }
 
 /* A tied model stores one table: a head of its own has no place there. */
-static lt_status check_tied(const lt_adapters *a, lt_err *err) {
+lt_status lt_adapters_check_merge(const lt_adapters *a, lt_err *err) {
     bool parted = false;
     for (size_t i = 0; i < a->n; i++) parted |= a->entry[i]->head;
     for (size_t i = 0; i < a->n_swaps; i++) parted |= a->swap[i]->head;
@@ -116,7 +116,7 @@ static lt_status check_tied(const lt_adapters *a, lt_err *err) {
 }
 
 lt_status lt_adapters_merge(lt_adapters *a, lt_dtype dtype, lt_team *team, lt_err *err) {
-    LT_TRY(check_tied(a, err));
+    LT_TRY(lt_adapters_check_merge(a, err));
     for (size_t i = 0; i < a->n; i++)
         if (a->entry[i]->stage->n_adapters) LT_TRY(merge_entry(a, a->entry[i], dtype, team, err));
     lt_parts_refresh(a->m);

@@ -145,6 +145,9 @@ static lt_status make_trainee(lt_healed *h, const lt_heal_in *in, lt_err *err) {
                                    .freeze = in->o->freeze,
                                    .only = in->o->only };
     LT_TRY(lt_trainee_create(&h->trainee, in->model, &what, err));
+    const bool merge = in->merge && h->trainee->adapters;
+    const lt_status st = merge ? lt_adapters_check_merge(h->trainee->adapters, err) : LT_OK;
+    if (st != LT_OK) return lt_context(err, st, "--no-merge writes the adapter alone");
     lt_log(in->c->ctx, LT_LOG_INFO, "%zu parameters in %zu tensors train, of %zu", h->trainee->n_values, h->trainee->n,
            lt_model_n_params(in->model));
     const size_t tokens = in->o->batch * in->o->seq_len;

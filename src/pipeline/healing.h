@@ -38,6 +38,7 @@ typedef struct lt_heal_in {
     const lt_model *model;
     const lt_tokenizer *tokenizer;
     const lt_heal_opts *o;
+    bool merge; /* adapters will be merged: what cannot be is refused before it trains */
 } lt_heal_in;
 typedef struct lt_healed {
     lt_trainee *trainee;

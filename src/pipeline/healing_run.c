@@ -71,9 +71,12 @@ static lt_status report(lt_healing *x, json_t **result, lt_err *err) {
 }
 
 static lt_status run(lt_healing *x, json_t **result, lt_err *err) {
-    const lt_heal_in in = {
-        .c = x->c, .out = &x->out, .model = x->source.o.model, .tokenizer = x->source.o.tokenizer, .o = &x->o
-    };
+    const lt_heal_in in = { .c = x->c,
+                            .out = &x->out,
+                            .model = x->source.o.model,
+                            .tokenizer = x->source.o.tokenizer,
+                            .o = &x->o,
+                            .merge = x->merge };
     json_t *r = NULL;
     LT_TRY(lt_heal(&x->h, &in, err));
     if (!(x->training = lt_heal_json(&x->h, &x->o))) return lt_fail(err, LT_ENOMEM, "heal: out of memory");

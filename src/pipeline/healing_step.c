@@ -103,7 +103,7 @@ static lt_status train(lt_produced *made, json_t **training, const lt_heal_step 
                        const char *folder, lt_err *err) {
     lt_healed h = { 0 };
     const lt_heal_in heal = {
-        .c = in->c, .out = in->out, .model = in->model, .tokenizer = in->lineage->tokenizer, .o = o
+        .c = in->c, .out = in->out, .model = in->model, .tokenizer = in->lineage->tokenizer, .o = o, .merge = true
     };
     lt_status st = lt_heal(&h, &heal, err);
     if (st == LT_OK && !(*training = lt_heal_json(&h, o))) st = lt_fail(err, LT_ENOMEM, "heal: out of memory");

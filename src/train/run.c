@@ -55,7 +55,7 @@ static lt_status log_open(log_file *l, const char *folder, const char *name, siz
 
 /* Takes line. */
 static lt_status log_line(log_file *l, json_t *line, lt_err *err) {
-    char *text = line ? json_dumps(line, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
+    char *text = line ? json_dumps(line, JSON_COMPACT | JSON_REAL_PRECISION(12)) : NULL;
     json_decref(line);
     if (!text) return lt_fail(err, LT_ENOMEM, "train: out of memory");
     const size_t n = strlen(text);

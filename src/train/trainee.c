@@ -22,6 +22,7 @@ struct lt_trainee_own {
     float *value, *grad, *m, *v;
     size_t n_values, n_moments; /* floats with padding */
     lt_buffer buffer;           /* of value */
+    bool one_table;             /* the head is the embedding: not where an adapter has parted them */
 };
 typedef struct lt_trainee_own own;
 
@@ -190,7 +191,12 @@ static void settle(lt_trainee *t) {
                                     .n = lt_tensor_count(&c->param->t),
                                     .decays = c->decays };
     }
-    if (t->model.config.tied) t->model.head.stage[0].w = t->model.embed;
+    if (o->one_table) t->model.head.stage[0].w = t->model.embed;
+}
+
+static bool is_one_table(const lt_model *m) {
+    const lt_tensor *head = &m->head.stage[0].w.t, *table = &m->embed.t;
+    return m->config.tied && head->buffer == table->buffer && head->offset == table->offset;
 }
 
 lt_status lt_trainee_create(lt_trainee **out, const lt_model *base, const lt_trainee_opts *opts, lt_err *err) {
@@ -207,6 +213,7 @@ lt_status lt_trainee_create(lt_trainee **out, const lt_model *base, const lt_tra
     memcpy(t->model.layer, base->layer, layers * sizeof *base->layer);
     LT_GO(add_base(t, opts, err));
     LT_GO(attach(t, opts->lora, err));
+    t->own->one_table = is_one_table(&t->model);
     LT_GO(choose(t, opts, err));
     LT_GO(allocate(t, err));
     settle(t);
@@ -224,6 +231,6 @@ lt_status lt_trainee_merge(lt_trainee *t, lt_dtype dtype, lt_team *team, lt_err 
     if (t->adapters) LT_TRY(lt_adapters_merge(t->adapters, dtype, team, err));
     for (size_t i = 0; i < t->own->n_cand; i++)
         if (!t->own->cand[i].adapter) t->own->cand[i].param->grad = NULL;
-    if (t->model.config.tied) t->model.head.stage[0].w = t->model.embed;
+    if (t->own->one_table) t->model.head.stage[0].w = t->model.embed;
     return LT_OK;
 }

@@ -102,6 +102,8 @@ refused 3 "no text in it: 0 empty rows (empty.txt)" "$TINY" --data empty.txt --s
 refused 2 "nothing trains" "$TINY" --preset full --freeze . --data text.txt "${small[@]}"
 refused 2 "--lora-rank goes with --preset lora" "$TINY" --preset full --lora-rank 4 --data text.txt "${small[@]}"
 refused 2 "--lora-alpha is of fresh adapters" "$TINY" --adapter whole-lora/adapter --lora-alpha 4 --data text.txt "${small[@]}"
+refused 6 "--no-merge writes the adapter alone: adapter parts the head" "$TINY" --lora-targets lm_head --data text.txt "${small[@]}"
+[ ! -e x.partial/metrics.jsonl ] || fail "it trained what cannot be merged"
 refused 2 "no_proj" "$TINY" --lora-targets no_proj --data text.txt "${small[@]}"
 printf 'PAR1xxxx' >x.parquet
 refused 6 "Parquet" "$TINY" --data x.parquet --steps 1

@@ -459,6 +459,7 @@ static void a_tied_head_runs_but_does_not_merge(void **state) {
     assert_ok(lt_adapters_add(b.a, "lm_head", LT_LORA_BOTH, &opts4, 1, NULL, &err), &err);
     fill_b(&b);
     assert_true(gap(&b, before) > 1e-2);
+    assert_fails(lt_adapters_check_merge(b.a, &err), &err, LT_EUNSUPPORTED, "tied");
     assert_fails(lt_adapters_merge(b.a, LT_N_DTYPES, b.team, &err), &err, LT_EUNSUPPORTED, "tied");
     free(before);
     close_bench(&b);
