@@ -179,4 +179,5 @@ extern const lt_allocator lt_alloc_global;
 const lt_allocator lt_alloc_global = { .name = "global",
                                        .summary = "one budget spent where it lowers the error most",
                                        .source = "Lagrangian allocation, floor as in Qi et al., Swift-SVD (2026)",
+                                       .spectra = true,
                                        .allocate = allocate };

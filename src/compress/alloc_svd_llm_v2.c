@@ -64,4 +64,5 @@ extern const lt_allocator lt_alloc_svd_llm_v2;
 const lt_allocator lt_alloc_svd_llm_v2 = { .name = "svd_llm_v2",
                                            .summary = "within a role, less is removed where the loss is larger",
                                            .source = "Wang et al., SVD-LLM V2 (NAACL 2025)",
+                                           .spectra = true,
                                            .allocate = allocate };

@@ -104,4 +104,5 @@ const lt_allocator lt_alloc_swift_svd = { .name = "swift_svd",
                                               "half uniform, half by layer importance and loss, best of 11 mixtures",
                                           .source = "Qi et al., Swift-SVD (2026)",
                                           .probe = true,
+                                          .spectra = true,
                                           .allocate = allocate };

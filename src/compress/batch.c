@@ -339,7 +339,7 @@ static lt_status run_spectrum(lt_lowrank_job *j, const lt_lowrank_in *in, lt_err
 static lt_status run_fit(lt_lowrank_job *j, const lt_lowrank_in *in, const own *o, lt_err *err) {
     const lt_lowrank_in outputs = { .m = in->m, .d = in->d, .w = in->w, .c = o->gram };
     LT_TRY(new_factors(j, err));
-    LT_TRY(lt_lowrank_fit(j->a, j->b, j->bias_delta, &j->error, j->rank, in, err));
+    LT_TRY(lt_lowrank_fit(j->a, j->b, j->bias_delta, &j->error, &j->total, j->rank, in, err));
     if (!j->measure) return LT_OK;
     LT_TRY(lt_lowrank_error(&j->out_error, &outputs, j->rank, j->a, j->b, err));
     return lt_lowrank_error(&j->out_total, &outputs, 0, NULL, NULL, err);

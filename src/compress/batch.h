@@ -28,7 +28,8 @@ typedef struct lt_lowrank_job {
     bool nested;  /* fit: lowrank.h */
     bool measure; /* fit: also the error on all outputs, out_error of out_total; needs the Gram */
     double out_error, out_total;
-    double *lambda, total;      /* spectrum: [min(m, d)], the caller's memory */
+    double *lambda;             /* spectrum: [min(m, d)], the caller's memory */
+    double total;               /* what lambda adds up to, for a fit too: its error is a part of it */
     double weight_norm2;        /* spectrum: ‖W‖² */
     double *a, *b, *bias_delta; /* fit: valid during done(); bias_delta when affine */
     double error;

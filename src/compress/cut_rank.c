@@ -172,6 +172,7 @@ static lt_cost rank_after(const lt_cut *cut, const lt_model *m) {
 typedef struct fit_state {
     lt_overlay *overlay;
     lt_dtype dtype;
+    lt_fit_errors *errors; /* NULL: nobody asks */
 } fit_state;
 
 static lt_dtype dtype_of(const lt_linear *l, lt_dtype asked) {
@@ -199,6 +200,8 @@ static lt_status put_factors(void *user, const lt_lowrank_job *j, lt_err *err) {
     }
     const lt_status st = lt_overlay_factor(s->overlay, l->name, j->rank, j->a, j->b, bias, dtype_of(l, s->dtype), err);
     lt_free(bias);
+    if (s->errors && lt_metric_get(j->how.metric)->exact_tail && j->total > 0.0)
+        s->errors->sum += j->error / j->total, s->errors->n++;
     return st;
 }
 
@@ -216,7 +219,7 @@ static lt_status rank_fit(lt_overlay *o, const lt_cut *const *cuts, size_t n, co
         jobs[k] = (lt_lowrank_job){ .linear = mod.linear, .how = c->how, .affine = c->affine, .rank = c->rank };
         jobs[k++].balance = balance_of(c, dtype_of(mod.linear, in->dtype));
     }
-    fit_state s = { o, in->dtype };
+    fit_state s = { o, in->dtype, in->errors };
     const lt_batch_in batch = { in->stats, in->team, in->ctx, "apply", put_factors, &s };
     if (k) st = lt_lowrank_batch(jobs, k, &batch, err);
 done:

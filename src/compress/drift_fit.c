@@ -167,7 +167,7 @@ static void spread(double *a, const double *first, size_t m, size_t k, size_t r)
 /* Orthonormal a [m, r] and bz [k', k] with a's first k' = min(r, k) columns times bz the truncation of z. */
 static lt_status truncate(double *a, double **bz, size_t *kept, double *gain, size_t r, const double *z, size_t m,
                           size_t k, lt_err *err) {
-    double *first = NULL, error;
+    double *first = NULL, error, total;
     lt_status st = LT_OK;
     *kept = lt_min_size(r, lt_min_size(m, k));
     *gain = 0.0;
@@ -176,7 +176,7 @@ static lt_status truncate(double *a, double **bz, size_t *kept, double *gain, si
     if (*kept == 0) return LT_OK; /* nothing was read */
     LT_GO(new_matrix(&first, m, *kept, err));
     const lt_lowrank_in plain = { .m = m, .d = k, .w = z, .balance = LT_BALANCE_ORTH };
-    LT_GO(lt_lowrank_fit(first, *bz, NULL, &error, *kept, &plain, err));
+    LT_GO(lt_lowrank_fit(first, *bz, NULL, &error, &total, *kept, &plain, err));
     spread(a, first, m, *kept, r);
     *gain = norm2(*bz, *kept * k);
 done:

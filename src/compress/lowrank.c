@@ -437,12 +437,12 @@ done:
     return st;
 }
 
-static lt_status basis(double *u, double *lambda, size_t r, const problem *p, lt_err *err);
+static lt_status basis(double *u, double *lambda, double *total, size_t r, const problem *p, lt_err *err);
 
 /* Columns k.. of u [m, r]: the plain SVD of W - U_k U_kᵀ W, for which the metric has no preference. */
 static lt_status complete(double *u, const double *first, size_t k, size_t r, const problem *p, lt_err *err) {
     const size_t m = p->m, d = p->d, more = r - k;
-    double *left = NULL, *b = NULL, *extra = NULL, *lambda = NULL;
+    double *left = NULL, *b = NULL, *extra = NULL, *lambda = NULL, total;
     lt_status st;
     LT_GO(new_matrix(&left, m, d, err));
     LT_GO(new_matrix(&b, lt_max_size(k, 1), d, err));
@@ -454,7 +454,7 @@ static lt_status complete(double *u, const double *first, size_t k, size_t r, co
         lt_gemm_f64_serial(false, false, m, d, k, -1.0, first, k, b, d, 1.0, left, d);
     }
     const problem plain = { .m = m, .d = d, .w = left, .wide = m <= d, .n = lt_min_size(m, d) };
-    LT_GO(basis(extra, lambda, more, &plain, err));
+    LT_GO(basis(extra, lambda, &total, more, &plain, err));
     for (size_t i = 0; i < m; i++) {
         memcpy(u + i * r, first + i * k, k * sizeof(double));
         memcpy(u + i * r + k, extra + i * more, more * sizeof(double));
@@ -475,13 +475,13 @@ static lt_status pad_columns(double *u, const double *first, size_t k, size_t r,
     return lt_orth_serial(m, r, u, err);
 }
 
-/* u [m, r]: orthonormal columns spanning the best r directions; lambda [min(m, d)]. */
-static lt_status basis(double *u, double *lambda, size_t r, const problem *p, lt_err *err) {
+/* u [m, r]: orthonormal columns spanning the best r directions; lambda [min(m, d)] and their sum. */
+static lt_status basis(double *u, double *lambda, double *total, size_t r, const problem *p, lt_err *err) {
     const size_t n_vectors = lt_min_size(r, p->n);
-    double *v = NULL, *first = NULL, total;
+    double *v = NULL, *first = NULL;
     lt_status st;
     LT_GO(new_matrix(&v, lt_max_size(n_vectors, 1), lt_max_size(p->n, 1), err));
-    LT_GO(decompose(lambda, v, n_vectors, &total, p, err));
+    LT_GO(decompose(lambda, v, n_vectors, total, p, err));
     size_t k = 0;
     while (k < n_vectors && lambda[k] > noise_level(p->n, lambda[0])) k++;
     if (k == r) {
@@ -606,16 +606,18 @@ static lt_status error_left(double *error, const double *lambda, size_t r, const
     return LT_OK;
 }
 
-lt_status lt_lowrank_fit(double *a, double *b, double *bias_delta, double *error, size_t rank, const lt_lowrank_in *in,
-                         lt_err *err) {
+lt_status lt_lowrank_fit(double *a, double *b, double *bias_delta, double *error, double *total, size_t rank,
+                         const lt_lowrank_in *in, lt_err *err) {
     const size_t n = lt_min_size(in->m, in->d);
     LT_REQUIRE(err, rank >= 1 && rank <= n, "low rank: rank %zu of a %zu x %zu matrix", rank, in->m, in->d);
     problem p;
-    double *lambda = NULL;
+    double *lambda = NULL, mean;
     lt_status st;
     LT_GO(start(&p, in, err));
     LT_GO(new_matrix(&lambda, n, 1, err));
-    LT_GO(basis(a, lambda, rank, &p, err));
+    LT_GO(basis(a, lambda, total, rank, &p, err));
+    LT_GO(mean_energy(&mean, &p, err));
+    *total += mean;
     lt_gemm_f64_serial(true, false, rank, in->d, in->m, 1.0, a, rank, p.w, in->d, 0.0, b, in->d);
     if (in->project) LT_GO(project_inputs(b, rank, &p, err));
     LT_GO(error_left(error, lambda, rank, in, a, b, &p, err));

@@ -93,9 +93,9 @@ lt_status lt_lowrank_top_inputs(double *v, size_t r, const lt_metric_form *form,
 /* b [r, d] <- b VᵀV with the first r rows of v: P_S. Serial. */
 lt_status lt_lowrank_project_inputs(double *b, size_t r, size_t d, const double *v, lt_err *err);
 /* a [m, r], b [r, d]; bias_delta [m] when affine else NULL; *error = sum of the lambda left out, or where that is not
- * the error (bias, project) tr((W - AB) C (W - AB)ᵀ). 1 <= r <= min(m, d). Serial. */
-lt_status lt_lowrank_fit(double *a, double *b, double *bias_delta, double *error, size_t rank, const lt_lowrank_in *in,
-                         lt_err *err);
+ * the error (bias, project) tr((W - AB) C (W - AB)ᵀ); *total as that of the spectrum. 1 <= r <= min(m, d). Serial. */
+lt_status lt_lowrank_fit(double *a, double *b, double *bias_delta, double *error, double *total, size_t rank,
+                         const lt_lowrank_in *in, lt_err *err);
 /* The same product with ‖A‖ = ‖B‖, from an orthonormal a [m, r] (columns may be zero) and any b [r, d]. Serial. */
 lt_status lt_lowrank_balance(double *a, double *b, size_t m, size_t d, size_t r, lt_err *err);
 /* Of one call, beside in and out, at most; rank 0: of the spectrum. */

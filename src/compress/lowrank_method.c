@@ -96,17 +96,24 @@ static lt_status compute_spectra(work *w, lt_err *err) {
     return st;
 }
 
+static lt_status make_spectra(work *w, lt_err *err) {
+    for (size_t i = 0; i < w->targets.n; i++) {
+        const lt_linear *l = w->jobs[i].linear;
+        w->jobs[i].lambda = lt_calloc(lt_min_size(lt_linear_out(l), lt_linear_in(l)), sizeof(double));
+        if (!w->jobs[i].lambda) return lt_fail(err, LT_ENOMEM, "plan: no memory for the spectrum (%s)", l->name);
+    }
+    return compute_spectra(w, err);
+}
+
+/* Without errors all that is known of a curve is what it is of; no module counts as dead then. */
 static lt_status make_curves(work *w, lt_err *err) {
     const lt_plan_in *in = w->in;
     for (size_t i = 0; i < w->targets.n; i++) {
         const lt_linear *l = w->targets.module[i].linear;
-        const size_t m = lt_linear_out(l), d = lt_linear_in(l);
-        lt_lowrank_job *j = &w->jobs[i];
-        *j = (lt_lowrank_job){ .linear = l, .how = w->mode->ranks, .affine = lt_affine_for(w->mode->affine, l) };
-        j->lambda = lt_calloc(lt_min_size(m, d), sizeof(double));
-        if (!j->lambda) return lt_fail(err, LT_ENOMEM, "plan: no memory for the spectrum (%s)", l->name);
+        w->jobs[i] =
+            (lt_lowrank_job){ .linear = l, .how = w->mode->ranks, .affine = lt_affine_for(w->mode->affine, l) };
     }
-    LT_TRY(compute_spectra(w, err));
+    if (!in->without_errors) LT_TRY(make_spectra(w, err));
     for (size_t i = 0; i < w->targets.n; i++) {
         const lt_lowrank_job *j = &w->jobs[i];
         const size_t m = lt_linear_out(j->linear), d = lt_linear_in(j->linear);
@@ -115,7 +122,9 @@ static lt_status make_curves(work *w, lt_err *err) {
                                    d,
                                    lt_min_size(m, d),
                                    j->lambda,
-                                   is_dead(j, in->stats) ? 0.0 : j->total,
+                                   in->without_errors      ? 1.0
+                                   : is_dead(j, in->stats) ? 0.0
+                                                           : j->total,
                                    lt_break_even_rank(m, d),
                                    lt_target_unit(j->linear, in->budget.of),
                                    w->targets.module[i].slot,
@@ -226,10 +235,11 @@ static lt_status add_drift(json_t *cut, const work *w, const lt_module *mod, lt_
 static lt_status add_cut(lt_plan *p, const work *w, size_t i, double rel_error, lt_err *err) {
     const lt_lowrank_job *j = &w->jobs[i];
     const lt_lowrank_how *how = &w->mode->fit;
-    json_t *cut = json_pack("{s:s, s:s, s:I, s:s, s:s, s:b, s:s, s:f}", "kind", "rank", "module", j->linear->name,
-                            "rank", (json_int_t)w->rank[i], "metric", lt_metric_name(how->metric), "target", "original",
-                            "affine", (int)j->affine, "balance", balance_name_of(w, j->linear), "rel_error", rel_error);
+    json_t *cut = json_pack("{s:s, s:s, s:I, s:s, s:s, s:b, s:s}", "kind", "rank", "module", j->linear->name, "rank",
+                            (json_int_t)w->rank[i], "metric", lt_metric_name(how->metric), "target", "original",
+                            "affine", (int)j->affine, "balance", balance_name_of(w, j->linear));
     if (!cut) return lt_fail(err, LT_ENOMEM, "plan: no memory for a cut (%s)", j->linear->name);
+    if (!w->in->without_errors) json_object_set_new(cut, "rel_error", json_real(rel_error));
     if (how->metric == LT_METRIC_ABS) json_object_set_new(cut, "alpha", json_real(how->alpha));
     if (how->left) json_object_set_new(cut, "left", json_string("output_grad"));
     if (how->left) json_object_set_new(cut, "damping", json_real(how->damping));
@@ -292,12 +302,18 @@ static lt_status measure(double *rel_error, const work *w, lt_err *err) {
     return st;
 }
 
+/* [targets.n] */
+static lt_status predict(double *rel_error, const work *w, lt_err *err) {
+    if (w->in->without_errors) return LT_OK;
+    for (size_t i = 0; i < w->targets.n; i++)
+        if (w->rank[i]) rel_error[i] = tail_of(&w->curves[i], w->rank[i]) / w->curves[i].total;
+    return measure(rel_error, w, err);
+}
+
 static lt_status add_cuts(lt_plan *p, const work *w, lt_err *err) {
     double mean = 0.0, *rel_error = lt_calloc(w->targets.n + 1, sizeof *rel_error);
     if (!rel_error) return lt_fail(err, LT_ENOMEM, "plan: no memory for %zu modules", w->targets.n);
-    for (size_t i = 0; i < w->targets.n; i++)
-        if (w->rank[i]) rel_error[i] = tail_of(&w->curves[i], w->rank[i]) / w->curves[i].total;
-    lt_status st = measure(rel_error, w, err);
+    lt_status st = predict(rel_error, w, err);
     for (size_t i = 0; st == LT_OK && i < w->targets.n; i++) {
         if (w->rank[i] == 0) continue;
         mean += rel_error[i] / (double)w->targets.n;
@@ -305,7 +321,7 @@ static lt_status add_cuts(lt_plan *p, const work *w, lt_err *err) {
     }
     lt_free(rel_error);
     if (st != LT_OK) return st;
-    json_t *cost = json_pack("{s:{s:f}}", "predicted", "rel_error", mean);
+    json_t *cost = w->in->without_errors ? json_object() : json_pack("{s:{s:f}}", "predicted", "rel_error", mean);
     if (!cost || json_object_set_new(p->head, "cost", cost) != 0) return lt_fail(err, LT_ENOMEM, "plan: out of memory");
     if (w->note && json_object_set(last_made_by(p), "found", w->note) != 0)
         return lt_fail(err, LT_ENOMEM, "plan: out of memory");
@@ -419,6 +435,22 @@ static lt_status check_sources(const lt_plan_in *in, const lt_lowrank_mode *mode
     return LT_OK;
 }
 
+/* Who reads spectra to choose ranks cannot do without them. */
+static lt_status check_without_errors(const lt_plan_in *in, const lt_lowrank_mode *mode, lt_err *err) {
+    const lt_allocator *how;
+    const char *who = in->allocate ? in->allocate : in->ranks ? NULL : "global";
+    if (!in->without_errors) return LT_OK;
+    LT_REQUIRE(err, mode->energy <= 0.0 && !mode->choose && !in->frontier,
+               "plan: these ranks come from predicted errors: they cannot be left out (--no-errors)");
+    if (!who) return LT_OK;
+    LT_TRY(lt_allocator_find(&how, who, err));
+    LT_REQUIRE(err, !how->spectra,
+               "plan: allocator %s chooses ranks by predicted errors: --no-errors goes with --allocate uniform, a "
+               "policy, or --ranks",
+               who);
+    return LT_OK;
+}
+
 static double dense_cost(const work *w) {
     double sum = 0.0;
     for (size_t i = 0; i < w->targets.n; i++)
@@ -458,6 +490,7 @@ lt_status lt_plan_lowrank(lt_plan *p, const lt_plan_in *in, const lt_lowrank_mod
     double budget = 0.0, keep = 0.0;
     lt_status st;
     LT_TRY(check_sources(in, mode, err));
+    LT_TRY(check_without_errors(in, mode, err));
     LT_GO(work_init(&w, in, mode, err));
     if (has_budget(in)) {
         LT_GO(lt_targets_budget(&budget, &keep, &w.targets, in, err));

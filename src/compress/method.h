@@ -67,6 +67,7 @@ typedef struct lt_plan_in {
     const char *weights;  /* global: a row of lt_weightings; NULL: the method's, filled in by lt_make_plan */
     double floor;         /* global: r_min = max(1, floor(floor * uniform rank)); the usual value is 0.5 */
     bool allow_dense;     /* global: a module may stay as it is; usually true */
+    bool without_errors;  /* no spectra: cuts say no error that they will cost. LT_EUSAGE where ranks come from them */
     size_t align;         /* ranks are multiples of it; 0 or 1: off */
     const char *const *include, *const *exclude; /* NULL-terminated POSIX extended regular expressions searched in
                                                     module names; NULL: all linears of the layers */
@@ -122,6 +123,7 @@ typedef struct lt_allocator {
     const char *name, *summary, *source;
     const char *policy; /* a row of lt_policies; NULL: none */
     bool probe;         /* tries ranks */
+    bool spectra;       /* reads the curves' lambda */
     lt_status (*allocate)(size_t *rank, const lt_alloc_in *in, lt_alloc_trace *trace, lt_err *err);
 } lt_allocator;
 extern const lt_allocator *const lt_allocators[];

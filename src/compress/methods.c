@@ -140,6 +140,7 @@ static json_t *params_of(const lt_method *m, const lt_plan_in *in) {
     if (in->exclude) json_object_set_new(o, "exclude", list_of(in->exclude));
     if (in->include_head) json_object_set_new(o, "include_head", json_true());
     if (in->parts) json_object_set_new(o, "parts", json_true());
+    if (in->without_errors) json_object_set_new(o, "errors", json_false());
     for (const lt_method_param *p = m->params; p && p->name; p++)
         json_object_set_new(o, p->name, param_json(m, in->params, p));
     return o;

@@ -29,6 +29,11 @@ typedef struct lt_plan {
     json_t *targets; /* "kind target" of every cut: finds duplicates */
 } lt_plan;
 
+/* Errors of fits over the energy of the outputs. */
+typedef struct lt_fit_errors {
+    double sum;
+    size_t n;
+} lt_fit_errors;
 typedef struct lt_apply_in {
     const lt_model *model;
     const lt_stats *stats; /* NULL when no cut needs it */
@@ -36,6 +41,7 @@ typedef struct lt_apply_in {
     const lt_ctx *ctx;
     lt_dtype dtype;          /* of factors; LT_N_DTYPES: the module's own (block types: bf16) */
     const lt_tokens *tokens; /* NULL when no cut needs them */
+    lt_fit_errors *errors;   /* out: what the fits left, where their metric tells; NULL: not asked for */
     const char *journal;     /* folder for finished layers of cuts that need tokens; NULL: none */
 } lt_apply_in;
 struct lt_drift_item;

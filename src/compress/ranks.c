@@ -104,14 +104,15 @@ static json_t *record_of(const json_t *cut, size_t m, size_t d, bool flat) {
     const size_t r = cut ? (size_t)json_integer_value(json_object_get(cut, "rank")) : lt_min_size(m, d);
     const double dense = (double)m * (double)d, factored = (double)r * (double)(m + d),
                  rel_error = json_number_value(json_object_get(cut, "rel_error"));
-    json_t *o = json_pack("{s:I, s:I, s:I, s:f}", "r", (json_int_t)r, "d_out", (json_int_t)m, "d_in", (json_int_t)d,
-                          "energy", 1.0 - rel_error);
+    const bool known = !cut || json_object_get(cut, "rel_error");
+    json_t *o = json_pack("{s:I, s:I, s:I}", "r", (json_int_t)r, "d_out", (json_int_t)m, "d_in", (json_int_t)d);
+    if (o && known) json_object_set_new(o, "energy", json_real(1.0 - rel_error));
     if (flat || !o) return o;
     json_object_set_new(o, "factorize", json_boolean(cut != NULL));
     json_object_set_new(o, "params_dense", json_integer((json_int_t)dense));
     json_object_set_new(o, "params_factored", json_integer((json_int_t)(cut ? factored : dense)));
     json_object_set_new(o, "param_ratio", json_real(cut ? factored / dense : 1.0));
-    json_object_set_new(o, "rel_error", json_real(rel_error));
+    if (known) json_object_set_new(o, "rel_error", json_real(rel_error));
     return o;
 }
 

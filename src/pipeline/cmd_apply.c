@@ -64,6 +64,15 @@ static lt_status estimate(applying *x, json_t **result, lt_err *err) {
     return lt_estimate_result(result, x->c, &e, err);
 }
 
+/* What the fits left of the outputs: the mean over those whose metric tells. */
+static void add_errors(json_t *result, const lt_fit_errors *e) {
+    static const char *const columns[] = { "modules fitted", "mean relative error" };
+    if (e->n == 0) return;
+    json_object_set_new(result, "fitted",
+                        json_pack("{s:I, s:f}", "modules", (json_int_t)e->n, "rel_error", e->sum / (double)e->n));
+    lt_result_row(lt_result_table(result, "", columns, LT_COUNTOF(columns)), "zd", e->n, e->sum / (double)e->n);
+}
+
 static lt_status report(const applying *x, const lt_produced *p, json_t **result, lt_err *err) {
     static const char *const columns[] = { "output", "verified by", "logit gap" };
     json_t *r = lt_result_new(x->c);
@@ -77,6 +86,7 @@ static lt_status report(const applying *x, const lt_produced *p, json_t **result
         json_decref(r);
         return st;
     }
+    add_errors(r, &p->errors);
     lt_result_row(lt_result_table(r, "", columns, LT_COUNTOF(columns)), "ssd", x->out.path, "lathe's reader", p->gap);
     return lt_result_finish(result, r, err);
 }

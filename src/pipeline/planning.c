@@ -116,6 +116,7 @@ lt_status lt_planning_make(lt_plan *p, const lt_call_ctx *c, const lt_subject *s
                       .weights = lt_arg_string(a, "weights"),
                       .floor = lt_arg_real(a, "floor"),
                       .allow_dense = lt_arg_flag(a, "allow-dense"),
+                      .without_errors = !lt_arg_flag(a, "errors"),
                       .align = (size_t)lt_arg_int(a, "align"),
                       .include_head = include_head,
                       .parts = lt_arg_flag(a, "parts"),

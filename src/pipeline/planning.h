@@ -34,6 +34,16 @@
           0,       1,           NULL,                                                                                      \
           false,   "SHARE",     "global: no module below this share of its uniform rank" },                                \
         { "allow-dense", LT_OPT_FLAG, "true", 0, 0, NULL, false, NULL, "global: a module may stay as it is" },             \
+        { "errors",                                                                                                        \
+          LT_OPT_FLAG,                                                                                                     \
+          "true",                                                                                                          \
+          0,                                                                                                               \
+          0,                                                                                                               \
+          NULL,                                                                                                            \
+          false,                                                                                                           \
+          NULL,                                                                                                            \
+          "predict the error of each cut; --no-errors: plan at once, where ranks do not come from errors (uniform, "       \
+          "policies, --ranks)" },                                                                                          \
         { "policy", LT_OPT_PATH, NULL,                                                                                     \
           0,        0,           NULL,                                                                                     \
           false,    "FILE",      "multipliers of ranks by role, YAML; for --allocate policy" },                            \

@@ -108,12 +108,14 @@ static lt_status set_spill(lt_overlay *o, const lt_ctx *ctx, const char *folder,
 
 lt_status lt_produce_cut(lt_produced *out, const lt_lineage *l, lt_dtype dtype, const char *folder,
                          const lt_tokens *tokens, const char *journal, lt_err *err) {
+    lt_fit_errors errors = { 0 };
     const lt_apply_in in = { .model = l->parent,
                              .stats = l->stats,
                              .team = l->c->team,
                              .ctx = l->c->ctx,
                              .dtype = dtype,
                              .tokens = tokens,
+                             .errors = &errors,
                              .journal = journal };
     const lt_export_target *target;
     lt_overlay *o;
@@ -124,6 +126,7 @@ lt_status lt_produce_cut(lt_produced *out, const lt_lineage *l, lt_dtype dtype, 
     lt_status st = set_spill(o, l->c->ctx, folder, err);
     if (st == LT_OK) st = lt_plan_apply(o, l->plan, &in, err);
     if (st == LT_OK) st = lt_produce(out, l, lt_overlay_model(o), target, dtype, folder, err);
+    if (st == LT_OK) out->errors = errors;
     lt_overlay_destroy(o);
     return st;
 }

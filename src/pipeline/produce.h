@@ -11,7 +11,8 @@
 typedef struct lt_produced {
     lt_model *model; /* the folder, opened again */
     char hash[LT_HASH_HEX];
-    double gap; /* largest logit difference from what was saved, over the largest logit */
+    double gap;           /* largest logit difference from what was saved, over the largest logit */
+    lt_fit_errors errors; /* of fits, where a plan was applied */
 } lt_produced;
 /* path, a folder or (target->is_file) a file, is made anew; lathe.json and README.md go into the folder, or beside the
  * file. Verified before lathe.json is written: LT_EVERIFY leaves what was written there, and no manifest. */

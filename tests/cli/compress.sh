@@ -32,6 +32,23 @@ for f in model/config.json model/model.safetensors model/tokenizer.json model/to
 done
 check cmp -s "$TINY/tokenizer.json" small/model/tokenizer.json
 check cmp -s p.json small/plan.json
+# ranks that need no spectra, planned without: the same ranks, no error said, and apply says what is left
+expect 0 "" "$LATHE" plan "$TINY" --stats s.safetensors --method whitened --allocate uniform --keep linears=0.6 -o u.json
+expect 0 "" "$LATHE" plan "$TINY" --stats s.safetensors --method whitened --allocate uniform --keep linears=0.6 --no-errors -o n.json --ranks-out n.ranks.json --ranks-flat
+check grep -q '"rel_error"' u.json
+check test -z "$(grep '"rel_error"\|predicted' n.json)"
+check test -z "$(grep energy n.ranks.json)"
+check test "$(grep -o '"rank": [0-9]*' u.json)" = "$(grep -o '"rank": [0-9]*' n.json)"
+expect 0 "rel_error" "$LATHE" plan --diff u.json n.json
+expect 0 "kept" "$LATHE" plan "$TINY" --check n.json --stats s.safetensors
+expect 0 "" "$LATHE" inspect n.json
+expect 0 "mean relative error" "$LATHE" apply "$TINY" --plan n.json --stats s.safetensors -o unsaid
+expect 0 "" "$LATHE" apply "$TINY" --plan u.json --stats s.safetensors -o said
+check cmp said/model/model.safetensors unsaid/model/model.safetensors
+expect 0 "" "$LATHE" report unsaid said -o unsaid.md
+expect 2 "--allocate uniform" "$LATHE" plan "$TINY" --stats s.safetensors --method whitened --keep linears=0.6 --no-errors -o x.json
+expect 2 "come from predicted errors" "$LATHE" plan "$TINY" --stats s.safetensors --method energy --param energy=0.9 --no-errors -o x.json
+expect 2 "cannot leave errors out" "$LATHE" plan "$TINY" --stats s.safetensors --method lathe --keep linears=0.8 --no-errors -o x.json
 check test "$(cat small/command.txt)" = "lathe apply $TINY --plan p.json --stats s.safetensors --output small"
 for f in configuration_lowrank.py modeling_lowrank.py; do
     check cmp -s "$REPO/share/modeling/$f" "small/model/$f"

@@ -97,13 +97,13 @@ static inline double *product(const double *a, const double *b, size_t m, size_t
 }
 
 typedef struct fit {
-    double *a, *b, *bias, error;
+    double *a, *b, *bias, error, total;
     size_t r;
 } fit;
 static inline fit fit_rank(const lt_lowrank_in *in, size_t r) {
-    fit f = { test_doubles(in->m * r), test_doubles(r * in->d), test_doubles(in->m), 0.0, r };
+    fit f = { test_doubles(in->m * r), test_doubles(r * in->d), test_doubles(in->m), 0.0, 0.0, r };
     lt_err err = { 0 };
-    assert_ok(lt_lowrank_fit(f.a, f.b, f.bias, &f.error, r, in, &err), &err);
+    assert_ok(lt_lowrank_fit(f.a, f.b, f.bias, &f.error, &f.total, r, in, &err), &err);
     return f;
 }
 static inline void fit_free(fit *f) {

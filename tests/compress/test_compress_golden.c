@@ -285,7 +285,7 @@ static void products_are_the_golden_ones(void **state) {
     for (size_t i = 0; i < LT_COUNTOF(modules); i++)
         for (size_t k = 0; k < LT_COUNTOF(modes); k++) {
             char key[128];
-            double *w, e;
+            double *w, e, all;
             const lt_tensor *t, *bias;
             lt_stats_site site;
             lt_lowrank_in in = input_of(modules[i], modes[k].metric, &w);
@@ -305,7 +305,7 @@ static void products_are_the_golden_ones(void **state) {
                 in.form = form;
                 lt_free(by);
             }
-            assert_ok(lt_lowrank_fit(a, b, delta, &e, r, &in, &err), &err);
+            assert_ok(lt_lowrank_fit(a, b, delta, &e, &all, r, &in, &err), &err);
             lt_metric_form_destroy(form);
             snprintf(key, sizeof key, "%s.%s", modes[k].mode, modules[i]);
             assert_ok(lt_safetensors_get(&t, golden, key, LT_F32, 2, &err), &err);

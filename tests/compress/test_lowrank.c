@@ -502,17 +502,17 @@ static void what_is_not_finite_is_refused(void **state) {
     (void)state;
     lt_rng r = test_rng(8);
     layer l = layer_make(10, 12, 100, true, &r);
-    double lambda[10], total, a[20], b[24], e;
+    double lambda[10], total, a[20], b[24], e, all;
     lt_err err = { 0 };
     const lt_lowrank_in in = layer_in(&l, LT_METRIC_INPUT);
     l.c[5] = NAN;
     assert_fails(lt_lowrank_spectrum(lambda, &total, &in, &err), &err, LT_EDATA, "input Gram");
-    assert_fails(lt_lowrank_fit(a, b, NULL, &e, 2, &in, &err), &err, LT_EDATA, "entry 5");
+    assert_fails(lt_lowrank_fit(a, b, NULL, &e, &all, 2, &in, &err), &err, LT_EDATA, "entry 5");
     l.c[5] = 1.0;
     l.w[7] = INFINITY;
     assert_fails(lt_lowrank_spectrum(lambda, &total, &in, &err), &err, LT_EDATA, "weight");
-    assert_fails(lt_lowrank_fit(a, b, NULL, &e, 0, &in, &err), &err, LT_EUSAGE, "rank 0");
-    assert_fails(lt_lowrank_fit(a, b, NULL, &e, 11, &in, &err), &err, LT_EUSAGE, "rank 11");
+    assert_fails(lt_lowrank_fit(a, b, NULL, &e, &all, 0, &in, &err), &err, LT_EUSAGE, "rank 0");
+    assert_fails(lt_lowrank_fit(a, b, NULL, &e, &all, 11, &in, &err), &err, LT_EUSAGE, "rank 11");
     layer_free(&l);
 }
 
@@ -523,8 +523,8 @@ typedef struct fit_args {
 } fit_args;
 static lt_status fit_again(void *user, lt_err *err) {
     fit_args *f = user;
-    double e;
-    return lt_lowrank_fit(f->a, f->b, f->bias, &e, f->rank, &f->in, err);
+    double e, all;
+    return lt_lowrank_fit(f->a, f->b, f->bias, &e, &all, f->rank, &f->in, err);
 }
 
 static void running_out_of_memory_is_an_error_and_leaks_nothing(void **state) {
