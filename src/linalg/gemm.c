@@ -158,6 +158,13 @@ static bool even_rows(const lt_tensor *w, size_t *ld) {
     return true;
 }
 
+/* y[i, r0..r1) = row i of x · (rows r0..r1 of w), step bytes apart */
+static void one_by_rows(const product *p, size_t i, size_t r0, size_t r1, size_t step) {
+    float dot[ROW_TILE];
+    p->team->k->dot_stored(dot, p->x + i * p->ldx, p->w->dtype, lt_tensor_row(p->w, r0), step, r1 - r0, p->cols);
+    for (size_t r = r0; r < r1; r++) put(p, i, r, dot[r - r0]);
+}
+
 /* y[i0.., r0..r1) = rows i0.. of x · (rows r0..r1 of w), at most FEW of x */
 static void few_by_rows(const product *p, size_t i0, size_t r0, size_t r1) {
     const lt_dtype_row *type = lt_dtype_get(p->w->dtype);
@@ -165,6 +172,10 @@ static void few_by_rows(const product *p, size_t i0, size_t r0, size_t r1) {
     size_t ld = 0;
     const bool even = even_rows(p->w, &ld); /* unravelling an index costs as much as a third of a short row */
     const size_t step = ld / type->block * type->bytes, n = lt_min_size(FEW, p->n - i0);
+    if (n == 1 && even) {
+        one_by_rows(p, i0, r0, r1, step);
+        return;
+    }
     for (size_t r = r0; r < r1; r++, row += step) {
         float dot[FEW];
         if (!even) row = lt_tensor_row(p->w, r);

@@ -38,6 +38,9 @@ typedef struct lt_kernels {
      * from the storage dtype (f32 f16 bf16 and every block type); f32 accumulators in a fixed lane order */
     void (*dot_rows)(float *y, size_t ldy, const float *x, size_t ldx, size_t rows, lt_dtype t, const void *w,
                      size_t n);
+    /* y[r] = sum_i x[i] * w[r][i], r < rows, i < n: stored rows, each `stride` bytes after the one before, against one
+     * f32 row; the bits of dot_rows */
+    void (*dot_stored)(float *y, const float *x, lt_dtype t, const void *w, size_t stride, size_t rows, size_t n);
     /* y[i] += a * w[i]: rows of stored V, or in_out weights, times a scalar */
     void (*axpy)(float *y, float a, lt_dtype t, const void *w, size_t n);
     void (*exp_rows)(float *y, const float *x, size_t n); /* y = exp(x), <= 2 ulp on [-87, 88]; -inf gives 0 */

@@ -123,6 +123,34 @@ static void dot_products_are_near_the_exact_sum_for_any_rows(void **state) {
     each_table(dot_table);
 }
 
+/* rows that do not begin at a line, with a gap after each, by any number of them */
+static void stored_rows_are_as_alone(const lt_kernels *k, lt_dtype t, const uint8_t *w, size_t n) {
+    enum { MANY = 9 };
+    const lt_dtype_row *row = lt_dtype_get(t);
+    const size_t stride = n / row->block * row->bytes + row->bytes;
+    uint8_t *rows = stored(t, MANY * (n + row->block), 200 + (uint32_t)t);
+    float *x = normal(2, n), y[MANY + 1], one;
+    (void)w;
+    for (size_t many = 0; many <= MANY; many++) {
+        for (size_t r = 0; r <= MANY; r++) y[r] = -7.0f;
+        k->dot_stored(y, x, t, rows, stride, many, n);
+        for (size_t r = 0; r < many; r++) {
+            k->dot_rows(&one, 1, x, n, 1, t, rows + r * stride, n);
+            assert_memory_equal(&one, &y[r], sizeof one);
+        }
+        for (size_t r = many; r <= MANY; r++) assert_true(y[r] == -7.0f);
+    }
+    done(x);
+    lt_free(rows - 1);
+}
+static void stored_rows_table(const lt_kernels *k) {
+    each_storage(k, stored_rows_are_as_alone);
+}
+static void stored_rows_in_company_give_the_bits_of_one(void **state) {
+    (void)state;
+    each_table(stored_rows_table);
+}
+
 static void axpy_near(const lt_kernels *k, lt_dtype t, const uint8_t *w, size_t n) {
     float *y = normal(3, n + 1), *z = normal(3, n + 1), *wide = normal(4, n);
     lt_dtype_get(t)->to_f32(wide, w, n);
@@ -446,6 +474,7 @@ int main(void) {
         cmocka_unit_test(tables_have_names),
         cmocka_unit_test(widening_gives_the_bits_of_the_dtype_row),
         cmocka_unit_test(dot_products_are_near_the_exact_sum_for_any_rows),
+        cmocka_unit_test(stored_rows_in_company_give_the_bits_of_one),
         cmocka_unit_test(axpy_adds_a_stored_row),
         cmocka_unit_test(exp_is_two_ulp_and_keeps_the_edges),
         cmocka_unit_test(exp_sum_is_the_sum_of_what_it_writes),

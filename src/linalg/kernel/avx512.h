@@ -45,6 +45,9 @@ INLINE vf vmin(vf a, vf b) {
 INLINE vf vmax(vf a, vf b) {
     return _mm512_max_ps(a, b);
 }
+INLINE vf fused(vf a, vf b, vf c) {
+    return _mm512_fmadd_ps(a, b, c);
+}
 INLINE float lane_sum(vf v) {
     return _mm512_reduce_add_ps(v);
 }

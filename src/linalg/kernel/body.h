@@ -3,11 +3,13 @@
  *
  * Storage becomes lanes by unit: W elements of a plain type, one block of a block type. Widening gives exactly the
  * bits of the dtype row's to_f32. A dot product adds vector v of a row to accumulator v % 4, and the four in pairs at
- * the end: the order depends on W alone, not on the dtype or on how many rows of x share the weights. */
+ * the end: the order depends on W alone, not on the dtype or on how many rows share x or the weights. `fused` leaves no
+ * choice to the compiler, which may not contract alike in two copies of the same loop. */
 #include <math.h>
 
 /* bytes: weights come from memory in order and are asked for into the L2 cache (docs/performance.md) */
-enum { AHEAD = 2048 };
+enum { AHEAD = 4096 };
+enum { TOGETHER = TILE_ROWS == 8 ? 4 : 2 }; /* stored rows whose sums fit the registers */
 enum { CHUNK = 1024 }; /* floats of a widened piece that stays in the L1 cache; a multiple of every unit */
 
 /* ---- one unit of storage into registers; leading halves: scale, minimum ---- */
@@ -135,7 +137,9 @@ INLINE float finish(const vf acc[4]) {
     return lane_sum((acc[0] + acc[1]) + (acc[2] + acc[3]));
 }
 
-/* STEP units make at least four vectors, so that the accumulator v % 4 of vector v is a constant. */
+/* STEP units make at least four vectors, so that the accumulator v % 4 of vector v is a constant. A few stored rows
+ * take turns: what a row costs beside its bytes is shared by them. Lines are asked for in the order of memory, as many
+ * as a step reads, those that are left at the end: rows are often too short, and begin in the middle of a line. */
 #define STORED(type, UNIT, BYTES)                                                                                      \
     static void widen_##type(float *restrict dst, const uint8_t *b, size_t units) {                                    \
         for (size_t u = 0; u < units; u++, b += (BYTES), dst += (UNIT)) {                                              \
@@ -147,25 +151,41 @@ INLINE float finish(const vf acc[4]) {
     INLINE void add_##type(vf *acc, const float *x, const uint8_t *b, size_t v) {                                      \
         vf w[(UNIT) / W];                                                                                              \
         unit_##type(w, b);                                                                                             \
-        for (size_t i = 0; i < (UNIT) / W; i++) acc[(v + i) % 4] += w[i] * load(x + i * W);                            \
+        for (size_t i = 0; i < (UNIT) / W; i++) acc[(v + i) % 4] = fused(w[i], load(x + i * W), acc[(v + i) % 4]);     \
     }                                                                                                                  \
-    static float dot_##type(const float *x, const uint8_t *b, size_t units, size_t rest) {                             \
+    INLINE void sums_##type(float *y, const float *x, const uint8_t *b, size_t stride, size_t rows, size_t units,      \
+                            size_t rest) {                                                                             \
         enum { N = (UNIT) / W, STEP = N < 4 ? 4 / N : 1 };                                                             \
-        vf acc[4] = { { 0.0f }, { 0.0f }, { 0.0f }, { 0.0f } };                                                        \
+        const uint8_t *ask = b + rows * stride + AHEAD, *last_ask = ask + rows * stride;                               \
+        vf acc[TOGETHER][4];                                                                                           \
+        for (size_t r = 0; r < rows; r++)                                                                              \
+            for (size_t i = 0; i < 4; i++) acc[r][i] = splat(0.0f);                                                    \
         for (; units >= STEP; units -= STEP, b += STEP * (BYTES), x += STEP * (UNIT)) {                                \
-            for (size_t o = 0; o < STEP * (BYTES); o += 64) __builtin_prefetch(b + AHEAD + o, 0, 2);                   \
-            for (size_t k = 0; k < STEP; k++) add_##type(acc, x + k * (UNIT), b + k * (BYTES), k * N);                 \
+            for (size_t o = 0; o + 64 <= rows * STEP * (BYTES); o += 64, ask += 64) __builtin_prefetch(ask, 0, 2);     \
+            for (size_t r = 0; r < rows; r++)                                                                          \
+                for (size_t k = 0; k < STEP; k++)                                                                      \
+                    add_##type(acc[r], x + k * (UNIT), b + r * stride + k * (BYTES), k * N);                           \
         }                                                                                                              \
-        for (size_t k = 0; k + 1 < STEP; k++)                                                                          \
-            if (k < units) add_##type(acc, x + k * (UNIT), b + k * (BYTES), k * N);                                    \
+        for (; ask < last_ask; ask += 64) __builtin_prefetch(ask, 0, 2);                                               \
+        for (size_t k = 0; k + 1 < STEP && k < units; k++)                                                             \
+            for (size_t r = 0; r < rows; r++) add_##type(acc[r], x + k * (UNIT), b + r * stride + k * (BYTES), k * N); \
         if ((UNIT) == W && rest > 0) {                                                                                 \
             float last[2][W];                                                                                          \
             copy_part(last[0], x + units * (UNIT), rest * sizeof *x);                                                  \
-            copy_part(last[1], b + units * (BYTES), rest * ((BYTES) / (UNIT)));                                        \
-            for (size_t k = 0; k < STEP; k++)                                                                          \
-                if (k == units) add_##type(acc, last[0], (const uint8_t *)last[1], k *N);                              \
+            for (size_t r = 0; r < rows; r++) {                                                                        \
+                copy_part(last[1], b + r * stride + units * (BYTES), rest * ((BYTES) / (UNIT)));                       \
+                for (size_t k = 0; k < STEP; k++)                                                                      \
+                    if (k == units) add_##type(acc[r], last[0], (const uint8_t *)last[1], k *N);                       \
+            }                                                                                                          \
         }                                                                                                              \
-        return finish(acc);                                                                                            \
+        for (size_t r = 0; r < rows; r++) y[r] = finish(acc[r]);                                                       \
+    }                                                                                                                  \
+    static void dot_##type(float *y, const float *x, const uint8_t *b, size_t stride, size_t rows, size_t units,       \
+                           size_t rest) {                                                                              \
+        size_t r = 0;                                                                                                  \
+        for (; r + TOGETHER <= rows; r += TOGETHER)                                                                    \
+            sums_##type(y + r, x, b + r * stride, stride, TOGETHER, units, rest);                                      \
+        for (; r < rows; r++) sums_##type(y + r, x, b + r * stride, stride, 1, units, rest);                           \
     }
 STORED(f32, W, 4 * W)
 STORED(f16, W, 2 * W)
@@ -183,9 +203,9 @@ STORED(q6_k, 256, 210)
 static void dot_more(vf acc[4], const float *x, const float *w, size_t n) {
     size_t i = 0, v = 0;
     for (; i + 4 * W <= n; i += 4 * W)
-        for (size_t k = 0; k < 4; k++) acc[k] += load(w + i + k * W) * load(x + i + k * W);
-    for (; i + W <= n; i += W, v++) acc[v] += load(w + i) * load(x + i);
-    if (i < n) acc[v] += load_part(w + i, n - i) * load_part(x + i, n - i);
+        for (size_t k = 0; k < 4; k++) acc[k] = fused(load(w + i + k * W), load(x + i + k * W), acc[k]);
+    for (; i + W <= n; i += W, v++) acc[v] = fused(load(w + i), load(x + i), acc[v]);
+    if (i < n) acc[v] = fused(load_part(w + i, n - i), load_part(x + i, n - i), acc[v]);
 }
 
 /* Four rows of x against widened weights: the weights are loaded once. */
@@ -193,14 +213,15 @@ static void dot_four(vf acc[4][4], const float *x, size_t ldx, const float *w, s
     for (size_t v = 0; v + 4 <= vectors; v += 4)
         for (size_t i = 0; i < 4; i++) {
             const vf a = load(w + (v + i) * W);
-            for (size_t r = 0; r < 4; r++) acc[r][i] += a * load(x + r * ldx + (v + i) * W);
+            for (size_t r = 0; r < 4; r++) acc[r][i] = fused(a, load(x + r * ldx + (v + i) * W), acc[r][i]);
         }
 }
 
 typedef struct stored {
     size_t unit; /* elements of one, a power of two; 0: a dtype without fast code */
     void (*widen)(float *restrict dst, const uint8_t *b, size_t units);
-    float (*dot)(const float *x, const uint8_t *b, size_t units, size_t rest); /* rest: elements, of a plain type */
+    /* rest: elements, of a plain type */
+    void (*dot)(float *y, const float *x, const uint8_t *b, size_t stride, size_t rows, size_t units, size_t rest);
 } stored;
 static const stored storage[LT_N_DTYPES] = {
     [LT_F32] = { W, widen_f32, dot_f32 },      [LT_F16] = { W, widen_f16, dot_f16 },
@@ -238,7 +259,7 @@ static void dot_rows(float *y, size_t ldy, const float *x, size_t ldx, size_t ro
                      size_t n) {
     const stored *s = &storage[t];
     if (rows == 1 && s->unit) {
-        *y = s->dot(x, w, n / s->unit, n & (s->unit - 1));
+        s->dot(y, x, w, (size_t)(element(t, w, n) - (const uint8_t *)w), 1, n / s->unit, n & (s->unit - 1));
         return;
     }
     vf acc[8][4];
@@ -253,6 +274,14 @@ static void dot_rows(float *y, size_t ldy, const float *x, size_t ldx, size_t ro
         dot_piece(acc, x + i, ldx, rows, part, m);
     }
     for (size_t j = 0; j < rows; j++) y[j * ldy] = finish(acc[j]);
+}
+
+static void dot_stored(float *y, const float *x, lt_dtype t, const void *w, size_t stride, size_t rows, size_t n) {
+    const stored *s = &storage[t];
+    if (s->unit)
+        s->dot(y, x, w, stride, rows, n / s->unit, n & (s->unit - 1));
+    else
+        for (size_t r = 0; r < rows; r++) dot_rows(y + r, 1, x, 0, 1, t, (const uint8_t *)w + r * stride, n);
 }
 
 static void axpy_f32(float *y, float a, const float *w, size_t n) {
@@ -514,6 +543,7 @@ static void mask_add(float *y, const float *x, const uint8_t *mask, float a, siz
     for (; i < n; i++) y[i] += mask[i / 8] >> i % 8 & 1 ? a * x[i] : 0.0f;
 }
 
-const lt_kernels TABLE = { TABLE_NAME, widen,    dot_rows, axpy,      exp_rows,     exp_sum,   max,  sumsq,   scale,
-                           mul,        add,      silu_mul, silu_back, dot3,         norm_back, rope, add_f64, mask_draw,
-                           mask_mul,   mask_add, W,        TILE_ROWS, TILE_VECTORS, tile,      pack, UNIT };
+const lt_kernels TABLE = { TABLE_NAME, widen,     dot_rows,     dot_stored, axpy,      exp_rows, exp_sum,
+                           max,        sumsq,     scale,        mul,        add,       silu_mul, silu_back,
+                           dot3,       norm_back, rope,         add_f64,    mask_draw, mask_mul, mask_add,
+                           W,          TILE_ROWS, TILE_VECTORS, tile,       pack,      UNIT };

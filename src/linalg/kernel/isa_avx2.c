@@ -34,6 +34,9 @@ INLINE vf vmin(vf a, vf b) {
 INLINE vf vmax(vf a, vf b) {
     return _mm256_max_ps(a, b);
 }
+INLINE vf fused(vf a, vf b, vf c) {
+    return _mm256_fmadd_ps(a, b, c);
+}
 INLINE float lane_sum(vf v) {
     __m128 s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
     s = _mm_add_ps(s, _mm_movehl_ps(s, s));

@@ -46,6 +46,9 @@ INLINE vf vmin(vf a, vf b) {
 INLINE vf vmax(vf a, vf b) {
     return (vf)vbslq_f32(vcgtq_f32((float32x4_t)a, (float32x4_t)b), (float32x4_t)a, (float32x4_t)b);
 }
+INLINE vf fused(vf a, vf b, vf c) {
+    return (vf)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+}
 INLINE float lane_sum(vf v) {
     return vaddvq_f32((float32x4_t)v);
 }

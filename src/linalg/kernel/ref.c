@@ -40,6 +40,10 @@ static void dot_rows(float *y, size_t ldy, const float *x, size_t ldx, size_t ro
     for (size_t j = 0; j < rows; j++) y[j * ldy] = sum_lanes(lane[j]);
 }
 
+static void dot_stored(float *y, const float *x, lt_dtype t, const void *w, size_t stride, size_t rows, size_t n) {
+    for (size_t r = 0; r < rows; r++) dot_rows(y + r, 1, x, 0, 1, t, (const char *)w + r * stride, n);
+}
+
 static void axpy(float *y, float a, lt_dtype t, const void *w, size_t n) {
     float part[CHUNK];
     for (size_t i = 0; i < n; i += CHUNK) {
@@ -141,7 +145,7 @@ static void mask_add(float *y, const float *x, const uint8_t *mask, float a, siz
     for (size_t i = 0; i < n; i++) y[i] += kept(mask, i) ? a * x[i] : 0.0f;
 }
 
-const lt_kernels lt_kernels_ref = { "ref",     widen, dot_rows, axpy,      exp_rows, exp_sum,   max,
-                                    sumsq,     scale, mul,      add,       silu_mul, silu_back, dot3,
-                                    norm_back, rope,  add_f64,  mask_draw, mask_mul, mask_add,  0,
-                                    0,         0,     NULL,     NULL,      NULL };
+const lt_kernels lt_kernels_ref = { "ref", widen,     dot_rows, dot_stored, axpy,      exp_rows, exp_sum,
+                                    max,   sumsq,     scale,    mul,        add,       silu_mul, silu_back,
+                                    dot3,  norm_back, rope,     add_f64,    mask_draw, mask_mul, mask_add,
+                                    0,     0,         0,        NULL,       NULL,      NULL };

@@ -3,11 +3,11 @@
  *
  * What the extensions lack or compile badly (gcc 12 scatters u8 -> u32 through scalar registers) each isa_*.c defines
  * as hooks before it includes body.h: load_u8, load_i8, load_u16 (W integers widened to 32 bits), load_f16, half_splat
- * (one f16 in all lanes), vmin, vmax (the second operand when one is NaN), lane_sum and lane_max (a fixed tree),
- * rounded (x, opaque to the contraction of a product with a sum), multiply_wide (64-bit products with a constant:
- * their high and low halves), zip_low and zip_high (lanes of two vectors in turn), and, where LOOKUP is set,
- * look16(table, index): table[index & 15] per lane; where POWER is set, times_power(p, k): p 2^k, k whole; where MASKS
- * is set, copy_part, load_part and store_part, which copy through memory otherwise. */
+ * (one f16 in all lanes), vmin, vmax (the second operand when one is NaN), fused (a b + c, rounded once), lane_sum and
+ * lane_max (a fixed tree), rounded (x, opaque to the contraction of a product with a sum), multiply_wide (64-bit
+ * products with a constant: their high and low halves), zip_low and zip_high (lanes of two vectors in turn), and, where
+ * LOOKUP is set, look16(table, index): table[index & 15] per lane; where POWER is set, times_power(p, k): p 2^k, k
+ * whole; where MASKS is set, copy_part, load_part and store_part, which copy through memory otherwise. */
 #ifndef LT_LINALG_KERNEL_VEC_H
 #define LT_LINALG_KERNEL_VEC_H
 
