@@ -23,7 +23,7 @@ step() { # name, verb...
 }
 printf '%s rows of %s tokens, whitened, uniform ranks for %s of the linears, 2 threads\n' "$rows" "$length" "$keep"
 step calibrate calibrate "$model" --data "$scratch/tokens.safetensors" --methods whitened -o "$scratch/stats.safetensors"
-step plan plan "$model" --stats "$scratch/stats.safetensors" --method whitened --allocate uniform --keep "linears=$keep" -o "$scratch/plan.json"
+step plan plan "$model" --stats "$scratch/stats.safetensors" --method whitened --allocate uniform --keep "linears=$keep" --no-errors -o "$scratch/plan.json"
 step apply apply "$model" --stats "$scratch/stats.safetensors" --plan "$scratch/plan.json" -o "$scratch/small"
 read -r seconds rss < <("$python" bench/peers/torch_lowrank.py "$model" "$scratch/tokens.safetensors" "$length" "$keep" "$scratch/torch.safetensors")
 printf '%-34s %8.2f s %8d MiB\n' "lathe together" "$total" $((peak >> 10)) "torch" "$seconds" $((rss >> 20))

@@ -58,8 +58,9 @@ static lt_status make_settings(applying *x, lt_err *err) {
 static lt_status estimate(applying *x, json_t **result, lt_err *err) {
     lt_estimate e = { 0 };
     const json_t *bytes = json_object_get(json_object_get(x->plan.head, "cost"), "bytes");
-    lt_planning_estimate(&e, x->c, x->source.o.model);
-    if (x->tokens.n_ids) LT_TRY(lt_planning_add_drift(&e, x->source.o.model, &x->tokens, err));
+    const bool drift = x->tokens.n_ids > 0;
+    LT_TRY(lt_planning_estimate_fits(&e, x->c, x->source.o.model, drift ? NULL : &x->plan, err));
+    if (drift) LT_TRY(lt_planning_add_drift(&e, x->source.o.model, &x->tokens, err));
     e.disk_bytes = (size_t)json_integer_value(json_array_get(bytes, 1));
     return lt_estimate_result(result, x->c, &e, err);
 }

@@ -282,8 +282,8 @@ static lt_status finish(compressing *x, json_t **result, lt_err *err) {
 /* ---- the call ---- */
 static lt_status estimate(compressing *x, json_t **result, lt_err *err) {
     lt_estimate sum = { 0 }, e;
-    lt_planning_estimate(&sum, x->c, x->source.o.model); /* once to plan */
-    lt_planning_estimate(&sum, x->c, x->source.o.model); /* once to apply */
+    LT_TRY(lt_planning_estimate(&sum, x->c, x->source.o.model, x->method, err));
+    LT_TRY(lt_planning_estimate_fits(&sum, x->c, x->source.o.model, NULL, err));
     sum.disk_bytes = lt_model_bytes(x->source.o.model);
     if (x->method->needs.tokens) LT_TRY(lt_planning_add_drift(&sum, x->source.o.model, &x->tokens, err));
     if (x->needs_stats) {

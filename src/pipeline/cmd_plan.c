@@ -65,9 +65,11 @@ static lt_status run_make(lt_call_ctx *c, json_t **result, lt_err *err) {
     LT_TRY(lt_subject_open(&s, c, lt_arg_string(a, "model"), LT_ADAPT_MERGE, err));
     lt_status st = LT_OK;
     if (estimate) {
+        const lt_method *method;
         lt_estimate e = { 0 };
-        lt_planning_estimate(&e, c, s.o.model);
-        st = lt_estimate_result(result, c, &e, err);
+        st = lt_method_find(&method, lt_arg_string(a, "method"), err);
+        if (st == LT_OK) st = lt_planning_estimate(&e, c, s.o.model, method, err);
+        if (st == LT_OK) st = lt_estimate_result(result, c, &e, err);
     } else {
         st = open_stats(&stats, c, err);
         if (st == LT_OK) st = make_plan(c, &s, stats, result, err);

@@ -4,7 +4,8 @@
 #include <math.h>
 #include <string.h>
 
-#include "compress/lowrank.h"
+#include "compress/batch.h"
+#include "compress/module_weight.h"
 #include "compress/ranks.h"
 #include "pipeline/probe.h"
 #include "pipeline/result.h"
@@ -138,20 +139,102 @@ lt_status lt_planning_make(lt_plan *p, const lt_call_ctx *c, const lt_subject *s
     return st;
 }
 
+/* ---- time and memory ---- */
+
+typedef struct loads {
+    lt_batch_load *load;
+    size_t n;
+    double flops;
+    size_t factor_bytes;
+} loads;
+
+static lt_status loads_init(loads *l, size_t cap, lt_err *err) {
+    *l = (loads){ .load = lt_calloc(cap + 1, sizeof *l->load) };
+    return l->load ? LT_OK : lt_fail(err, LT_ENOMEM, "estimate: no memory for %zu modules", cap);
+}
+
 /* An eigenproblem runs far below the speed of products: 25 n^3 at their rate is about right for n in the hundreds to
- * thousands. */
-void lt_planning_estimate(lt_estimate *e, const lt_call_ctx *c, const lt_model *m) {
+ * thousands. rank 0: the spectrum. */
+static void add_load(loads *l, const lt_module *mod, size_t rank, bool metric) {
+    const size_t out = lt_linear_out(mod->linear), in = lt_linear_in(mod->linear), n = lt_min_size(out, in);
+    const size_t site = (size_t)(mod->layer + 1) * LT_N_SITES + (size_t)lt_input_site(mod->slot);
+    l->flops += 25.0 * (double)n * (double)n * (double)n + 2.0 * (double)out * (double)in * (double)(out + in);
+    l->factor_bytes += rank * (out + in) * lt_dtype_get(lt_factor_dtype(mod->linear))->bytes;
+    l->load[l->n++] = (lt_batch_load){ .m = out,
+                                       .d = in,
+                                       .rank = rank,
+                                       .weight_bytes = lt_tensor_bytes(&mod->linear->stage[0].w.t),
+                                       .site = metric ? site : SIZE_MAX,
+                                       .factor = lt_factor_for(out, in) };
+}
+
+static size_t count_linears(const lt_model *m) {
     lt_module mod;
-    size_t scratch = 0, factors = 0;
+    size_t n = 0;
+    while (lt_model_module(m, n, &mod)) n++;
+    return n;
+}
+
+static lt_status add_linears(loads *l, const lt_model *m, bool fits, bool metric, lt_err *err) {
+    lt_module mod;
+    LT_TRY(loads_init(l, count_linears(m), err));
     for (size_t i = 0; lt_model_module(m, i, &mod); i++) {
         if (mod.layer < 0) continue;
-        const size_t out = lt_linear_out(mod.linear), in = lt_linear_in(mod.linear), n = lt_min_size(out, in);
-        e->flops += 25.0 * (double)n * (double)n * (double)n + 2.0 * (double)out * (double)in * (double)(out + in);
-        scratch = lt_max_size(scratch, lt_lowrank_scratch_bytes(out, in, n) + lt_metric_form_bytes(in, out > in) +
-                                           2 * out * in * sizeof(double));
-        factors += out * in * 2;
+        const size_t saves = lt_break_even_rank(lt_linear_out(mod.linear), lt_linear_in(mod.linear));
+        if (!fits || saves) add_load(l, &mod, fits ? saves : 0, metric);
     }
-    e->memory_bytes = lt_max_size(e->memory_bytes, scratch * (size_t)c->ctx->threads + factors);
+    return LT_OK;
+}
+
+static lt_status add_cuts(loads *l, const lt_model *m, const lt_plan *p, lt_err *err) {
+    lt_module mod;
+    LT_TRY(loads_init(l, p->n_cuts, err));
+    for (size_t i = 0; i < p->n_cuts; i++) {
+        const lt_cut *c = &p->cuts[i];
+        const json_int_t rank = json_integer_value(json_object_get(c->json, "rank"));
+        if (rank > 0 && lt_model_find_module(m, c->kind->target(c), &mod))
+            add_load(l, &mod, (size_t)rank, c->kind->needs_stats(c));
+    }
+    return LT_OK;
+}
+
+/* New weights beyond a quarter of the limit go to files (pipeline/produce.c). */
+static void sum_up(lt_estimate *e, const lt_call_ctx *c, loads *l) {
+    const size_t limit = c->ctx->max_memory ? c->ctx->max_memory / 4 : SIZE_MAX;
+    const size_t peak = lt_lowrank_batch_bytes(l->load, l->n, c->ctx->threads, lt_lowrank_batch_memory(c->ctx)) +
+                        lt_current_rss_bytes();
+    e->flops += l->flops;
+    e->memory_bytes = lt_max_size(e->memory_bytes, peak + lt_min_size(l->factor_bytes, limit));
+    lt_free(l->load);
+}
+
+/* Stats are read through as they are opened, one accumulator at a time. */
+static size_t largest_gram_bytes(const lt_model *m) {
+    lt_module mod;
+    size_t most = 0;
+    for (size_t i = 0; lt_model_module(m, i, &mod); i++)
+        if (mod.layer >= 0) most = lt_max_size(most, lt_linear_in(mod.linear));
+    return most * (most + 1) / 2 * sizeof(double);
+}
+
+lt_status lt_planning_estimate(lt_estimate *e, const lt_call_ctx *c, const lt_model *m, const lt_method *method,
+                               lt_err *err) {
+    loads l;
+    const bool metric = method->needs.stats[0] != NULL;
+    const size_t opening = lt_current_rss_bytes() + (metric ? largest_gram_bytes(m) : 0);
+    e->memory_bytes = lt_max_size(e->memory_bytes, opening);
+    if (!lt_arg_flag(c->args, "errors")) return LT_OK;
+    LT_TRY(add_linears(&l, m, false, metric, err));
+    sum_up(e, c, &l);
+    return LT_OK;
+}
+
+lt_status lt_planning_estimate_fits(lt_estimate *e, const lt_call_ctx *c, const lt_model *m, const lt_plan *plan,
+                                    lt_err *err) {
+    loads l;
+    LT_TRY(plan ? add_cuts(&l, m, plan, err) : add_linears(&l, m, true, true, err));
+    sum_up(e, c, &l);
+    return LT_OK;
 }
 
 lt_status lt_planning_add_drift(lt_estimate *e, const lt_model *m, const lt_tokens *t, lt_err *err) {

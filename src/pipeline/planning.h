@@ -94,8 +94,12 @@ lt_status lt_planning_check_budget(const lt_args *a, const char *method, lt_err 
  * finds the ranks itself. frontier: filled instead of making cuts; NULL: none. */
 lt_status lt_planning_make(lt_plan *p, const lt_call_ctx *c, const lt_subject *s, const lt_stats *stats,
                            const char *method, const char *keep, bool include_head, lt_frontier *frontier, lt_err *err);
-/* Decompositions of every linear, as planning and applying each need them. */
-void lt_planning_estimate(lt_estimate *e, const lt_call_ctx *c, const lt_model *m);
+/* Spectra of every linear of the layers, as planning by this method needs them; with --no-errors it needs none. */
+lt_status lt_planning_estimate(lt_estimate *e, const lt_call_ctx *c, const lt_model *m, const lt_method *method,
+                               lt_err *err);
+/* Fits of the plan's cuts; plan NULL: of every linear, at the largest rank that saves. */
+lt_status lt_planning_estimate_fits(lt_estimate *e, const lt_call_ctx *c, const lt_model *m, const lt_plan *plan,
+                                    lt_err *err);
 /* Adds what fitting to drifted inputs costs: the text through both models, four forward passes with the sums; both
  * streams stay in memory. */
 lt_status lt_planning_add_drift(lt_estimate *e, const lt_model *m, const lt_tokens *t, lt_err *err);

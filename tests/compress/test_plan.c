@@ -2,6 +2,7 @@
 /* The plan file and making, checking and applying plans on small models. */
 #include "compress/compress_test.h"
 
+#include "compress/batch.h"
 #include "compress/module_weight.h"
 #include "compress/rows.h"
 
@@ -282,6 +283,34 @@ static void a_tight_memory_limit_changes_no_byte(void **state) {
     free_fixture(&f);
 }
 
+/* A layer of four modules that share one metric, and one that has its own. */
+static void fill_loads(lt_batch_load *load, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        const size_t layer = i / 5, own = i % 5 == 4, d = own ? 4000 : 1000;
+        load[i] = (lt_batch_load){
+            .m = 1000, .d = d, .rank = 300, .site = 2 * layer + own, .factor = lt_factor_for(1000, d)
+        };
+    }
+}
+
+static void what_a_batch_needs_fits_what_it_may_use(void **state) {
+    (void)state;
+    enum { N = 40 };
+    lt_batch_load load[N];
+    fill_loads(load, N);
+    size_t one = 0, last = 0;
+    for (size_t i = 0; i < N; i++) one = lt_max_size(one, lt_lowrank_batch_bytes(&load[i], 1, 1, 0));
+    for (int threads = 1; threads <= 8; threads *= 2) {
+        fill_loads(load, N);
+        const size_t plenty = lt_lowrank_batch_bytes(load, N, threads, SIZE_MAX);
+        assert_true(plenty > last);
+        assert_int_equal(lt_lowrank_batch_bytes(load, N, threads, 0), one); /* one at a time, whatever else */
+        for (size_t memory = one; memory < plenty; memory += (plenty - one) / 7 + 1)
+            assert_true(lt_lowrank_batch_bytes(load, N, threads, memory) <= memory);
+        last = plenty;
+    }
+}
+
 static void patterns_choose_the_modules(void **state) {
     (void)state;
     fixture f = make_fixture(TM_ODD, "patterns");
@@ -528,6 +557,7 @@ int main(void) {
         cmocka_unit_test(a_weight_that_is_not_finite_is_named),
         cmocka_unit_test(stats_of_other_shapes_or_models_are_refused),
         cmocka_unit_test(unknown_words_are_refused_with_a_suggestion),
+        cmocka_unit_test(what_a_batch_needs_fits_what_it_may_use),
         cmocka_unit_test(a_second_method_adds_cuts),
         cmocka_unit_test(check_02_conv1d_is_the_transposed_linear),
         cmocka_unit_test(tables_hold_together),
