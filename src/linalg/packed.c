@@ -269,22 +269,33 @@ static void add_tile(const lt_kernels *k, double *acc, const float *c, size_t ld
         if (i + r >= j) k->add_f64(acc + lt_packed_at(i + r) + j, c + r * ldc, lt_min_size(cols, i + r - j + 1));
 }
 
-/* The tile (i0, j0) of one step of at most GRAM_STEP rows. */
+/* One block of rows, the first of them row i of the Gram, a in columns cs apart, over panels b of columns j0 .. : no
+ * vector lies wholly above the diagonal. */
+static void gram_block(const lt_kernels *k, double *acc, const float *a, size_t cs, size_t n, size_t i, size_t rows,
+                       const float *b, panels to, size_t j0) {
+    float c[MOST_ROWS * MOST_WIDE];
+    for (size_t from = 0; from < to.n && j0 + from < i + rows; from += to.wide) {
+        const size_t stride = stride_at(to, from), seen = lt_min_size(stride, i + rows - (j0 + from));
+        k->tile(c, stride, 1.0f, 0.0f, a, 1, cs, b, stride, n, rows, lt_parts_of(seen, k->lanes));
+        add_tile(k, acc, c, stride, i, rows, j0 + from, lt_min_size(stride, to.n - from));
+        b += stride * n;
+    }
+}
+
+/* The tile (i0, j0) of one step of at most GRAM_STEP rows. On the diagonal the panels of the right matrix serve as the
+ * left one too, where they end with blocks of rows; elsewhere blocks of their own, which fit an L1 cache, are faster. */
 static void gram_step(const lt_kernels *k, float *scratch, double *acc, const float *x, size_t ldx, size_t n, size_t i0,
                       size_t ni, size_t j0, size_t nj) {
     const panels to = panels_of(k, nj);
-    float *b = scratch, *left = b + lt_round_up(nj, k->lanes) * n, c[MOST_ROWS * MOST_WIDE];
-    for (size_t q = 0; q < n; q++) spread(b, to, x + q * ldx + j0, q, n);
-    pack_left(k, left, x + i0, ldx, ni, n);
+    const bool shared = i0 == j0 && to.wide % k->tile_rows == 0;
+    const size_t wide = shared ? to.wide : k->tile_rows;
+    float *left = shared ? scratch : scratch + lt_round_up(nj, k->lanes) * n;
+    for (size_t q = 0; q < n; q++) spread(scratch, to, x + q * ldx + j0, q, n);
+    if (!shared) pack_left(k, left, x + i0, ldx, ni, n);
     for (size_t i = 0; i < ni; i += k->tile_rows) {
-        const size_t rows = lt_min_size(k->tile_rows, ni - i);
-        const float *panel = b;
-        for (size_t from = 0; from < nj && j0 + from < i0 + i + rows; from += to.wide) {
-            const size_t stride = stride_at(to, from);
-            k->tile(c, stride, 1.0f, 0.0f, left + i * n, 1, k->tile_rows, panel, stride, n, rows, stride / k->lanes);
-            add_tile(k, acc, c, stride, i0 + i, rows, j0 + from, lt_min_size(stride, nj - from));
-            panel += stride * n;
-        }
+        const size_t at = i / wide * wide, stride = shared ? stride_at(to, at) : wide;
+        gram_block(k, acc, left + at * n + (i - at), stride, n, i0 + i, lt_min_size(k->tile_rows, ni - i), scratch, to,
+                   j0);
     }
 }
 
