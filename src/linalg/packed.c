@@ -13,6 +13,7 @@ enum {
     MOST_ROWS = 8,
     MOST_WIDE = 48,
     MOST_LANES = 16, /* of any table's register tile */
+    LEAST_ROWS = 128,
     GRAM_STEP = 512,
     GRAM_COLUMNS = 288
 };
@@ -175,37 +176,44 @@ static void run_pass(const lt_kernels *k, float *b, const lt_packed *p, task t, 
     }
 }
 
-/* Wide tasks read the left matrix less often; narrow ones leave something for every thread. */
-static size_t outputs_of(size_t n) {
-    return n < 4 * MANY_OUTPUTS ? FEW_OUTPUTS : MANY_OUTPUTS;
-}
+typedef struct cutting {
+    size_t rows, outputs, down, across;
+} cutting;
 
-/* Rows of one task. Packing costs as much as about twelve rows, so tiles have many; but few outputs leave few tasks. */
-static size_t rows_of(const lt_packed *p) {
-    const size_t across = lt_parts_of(p->n, outputs_of(p->n)), most = p->cs == 1 ? 2048 : GRAM_STEP;
-    const size_t down = lt_max_size(lt_parts_of(8, across), lt_parts_of(p->m, most));
-    return lt_max_size(256, lt_round_up(lt_parts_of(p->m, down), MOST_ROWS));
+/* Wide tasks read the left matrix less often; narrow ones leave something for every thread. Packing costs as much as
+ * about twelve rows, so tasks have all rows where the outputs alone give every thread the same number of tasks. Outputs
+ * are cut evenly: what takes longest decides when all are done. */
+static cutting cut(const lt_packed *p, size_t lanes, size_t threads) {
+    const size_t most = p->cs == 1 ? 2048 : GRAM_STEP, wide = p->n < 4 * MANY_OUTPUTS ? FEW_OUTPUTS : MANY_OUTPUTS;
+    cutting c = { .down = lt_parts_of(p->m, most) };
+    c.outputs = lt_round_up(lt_parts_of(p->n, lt_parts_of(p->n, wide)), lanes);
+    c.across = lt_parts_of(p->n, c.outputs);
+    while (c.down * c.across % threads && c.down * c.across < 4 * threads && p->m / (c.down + 1) >= LEAST_ROWS)
+        c.down++;
+    c.rows = lt_round_up(lt_parts_of(p->m, c.down), MOST_ROWS);
+    c.down = lt_parts_of(p->m, c.rows);
+    return c;
 }
 
 typedef struct work {
     lt_team *team;
     const lt_packed *p;
-    size_t rows, outputs, down, depth;
+    cutting cut;
+    size_t depth;
 } work;
 
 static void run_task(void *arg, size_t s) {
     const work *g = arg;
     const lt_packed *p = g->p;
-    const size_t i = s % g->down * g->rows, o = s / g->down * g->outputs;
-    const task t = { i, lt_min_size(g->rows, p->m - i), o, lt_min_size(g->outputs, p->n - o) };
+    const size_t i = s % g->cut.down * g->cut.rows, o = s / g->cut.down * g->cut.outputs;
+    const task t = { i, lt_min_size(g->cut.rows, p->m - i), o, lt_min_size(g->cut.outputs, p->n - o) };
     for (size_t q = 0; q < p->k; q += g->depth)
         run_pass(g->team->k, g->team->scratch[lt_team_thread()], p, t, q, lt_min_size(g->depth, p->k - q));
 }
 
 void lt_packed_multiply(lt_team *team, const lt_packed *p) {
-    work g = { team, p, rows_of(p), outputs_of(p->n), 0, depth_of(p->k) };
-    g.down = lt_parts_of(p->m, g.rows);
-    const size_t tasks = g.down * lt_parts_of(p->n, g.outputs);
+    work g = { team, p, cut(p, team->k->lanes, (size_t)team->threads), depth_of(p->k) };
+    const size_t tasks = g.cut.down * g.cut.across;
     if (tasks > 1)
         lt_team_run(team, tasks, run_task, &g);
     else if (tasks)
@@ -283,7 +291,8 @@ static void gram_block(const lt_kernels *k, double *acc, const float *a, size_t 
 }
 
 /* The tile (i0, j0) of one step of at most GRAM_STEP rows. On the diagonal the panels of the right matrix serve as the
- * left one too, where they end with blocks of rows; elsewhere blocks of their own, which fit an L1 cache, are faster. */
+ * left one too, where they end with blocks of rows; elsewhere blocks of their own, which fit an L1 cache, are faster.
+ */
 static void gram_step(const lt_kernels *k, float *scratch, double *acc, const float *x, size_t ldx, size_t n, size_t i0,
                       size_t ni, size_t j0, size_t nj) {
     const panels to = panels_of(k, nj);
