@@ -423,7 +423,10 @@ static lt_status columns_of_u(double *u, double *v, size_t r, const double *lamb
     const double *right = v; /* [r, d] = V_rᵀ Fᵀ */
     if (p->form) {
         LT_GO(new_matrix(&ft, r, p->d, err));
-        lt_gemm_f64_serial(false, true, r, p->d, p->n, 1.0, v, p->n, p->form->f, p->n, 0.0, ft, p->d);
+        if (p->form->lower)
+            lt_times_lower_transposed_f64(r, p->d, v, p->d, p->form->f, p->d, ft, p->d);
+        else
+            lt_gemm_f64_serial(false, true, r, p->d, p->n, 1.0, v, p->n, p->form->f, p->n, 0.0, ft, p->d);
         right = ft;
     }
     LT_GO(new_matrix(&ut, r, p->m, err));

@@ -42,6 +42,18 @@ void lt_times_lower_f64(size_t m, size_t n, const double *a, size_t lda, const d
     times_lower(m, n, 1.0, a, lda, l, ldl, c, ldc);
 }
 
+void lt_times_lower_transposed_f64(size_t m, size_t n, const double *a, size_t lda, const double *l, size_t ldl,
+                                   double *c, size_t ldc) {
+    if (n <= SMALL) {
+        lt_gemm_f64_serial(false, true, m, n, n, 1.0, a, lda, l, ldl, 0.0, c, ldc);
+        return;
+    }
+    const size_t h = half_of(n);
+    lt_times_lower_transposed_f64(m, h, a, lda, l, ldl, c, ldc);
+    lt_times_lower_transposed_f64(m, n - h, a + h, lda, l + h * ldl + h, ldl, c + h, ldc);
+    lt_gemm_f64_serial(false, true, m, n - h, h, 1.0, a, lda, l + h * ldl, ldl, 1.0, c + h, ldc);
+}
+
 void lt_times_half_f64(size_t m, size_t n, const double *a, size_t lda, const double *s, size_t lds, double *c,
                        size_t ldc) {
     times_lower(m, n, 0.5, a, lda, s, lds, c, ldc);

@@ -17,6 +17,9 @@ void lt_lower_product_f64(bool ta, bool tb, size_t n, size_t k, const double *a,
 /* c [m, n] = a [m, n] L, L lower triangular with zeros above: half of the product. */
 void lt_times_lower_f64(size_t m, size_t n, const double *a, size_t lda, const double *l, size_t ldl, double *c,
                         size_t ldc);
+/* c [m, n] = a [m, n] Lᵀ, likewise */
+void lt_times_lower_transposed_f64(size_t m, size_t n, const double *a, size_t lda, const double *l, size_t ldl,
+                                   double *c, size_t ldc);
 /* c [m, n] = a [m, n] H with H + Hᵀ = S, S symmetric and full: what is below the diagonal of S, and half of the blocks
  * on it. So A S Aᵀ = C Aᵀ + A Cᵀ, with half of the work of A S. */
 void lt_times_half_f64(size_t m, size_t n, const double *a, size_t lda, const double *s, size_t lds, double *c,

@@ -70,6 +70,10 @@ static void products_with_a_triangle(void **state) {
         double *want = product(false, false, m, n, n, a, ld, l, ld);
         lt_times_lower_f64(m, n, a, ld, l, ld, c, ld);
         for (size_t i = 0; i < m * n; i++) assert_true(fabs(c[i / n * ld + i % n] - want[i]) <= bound(n));
+        double *turned = product(false, true, m, n, n, a, ld, l, ld);
+        lt_times_lower_transposed_f64(m, n, a, ld, l, ld, c, ld);
+        for (size_t i = 0; i < m * n; i++) assert_true(fabs(c[i / n * ld + i % n] - turned[i]) <= bound(n));
+        lt_free(turned);
         /* Lᵀ (S L) of a symmetric S is symmetric */
         double *x = normal(5, n * n), *sl, *whole, *sym = product(true, false, n, n, n, x, n, x, n);
         sl = product(false, false, n, n, n, sym, n, l, ld);
