@@ -40,7 +40,7 @@ void lt_adapters_destroy(lt_adapters *a) {
     if (!a) return;
     for (size_t i = a->n_swaps; i-- > 0;) { /* backwards: a weight may have been replaced, then merged */
         *a->swap[i]->place = a->swap[i]->before;
-        lt_free(a->swap[i]->buffer.data);
+        lt_spill_give(&a->swap[i]->buffer);
         lt_free(a->swap[i]->name);
         lt_free(a->swap[i]);
     }
@@ -49,6 +49,7 @@ void lt_adapters_destroy(lt_adapters *a) {
     a->m->changed = a->was_changed;
     lt_lora_config_clear(&a->config);
     lt_safetensors_close(a->file);
+    lt_spill_clear(&a->spill);
     lt_free(a->folder);
     lt_free(a->swap);
     lt_free(a->entry);
@@ -142,7 +143,7 @@ done:
 lt_status lt_adapters_swap(lt_adapters *a, lt_adapter_swap *s, const lt_param *fresh, lt_err *err) {
     lt_adapter_swap *own = grow(&a->swap, a->n_swaps, &a->cap_swaps) ? lt_malloc(sizeof *own) : NULL;
     if (!own) {
-        lt_free(s->buffer.data);
+        lt_spill_give(&s->buffer);
         lt_free(s->name);
         return lt_fail(err, LT_ENOMEM, "out of memory (adapters)");
     }

@@ -65,6 +65,8 @@ lt_status lt_adapters_save(const lt_adapters *a, const char *folder, const char 
  * memory of the set, so that whoever reads weights sees them; the stages then have no adapters. A tied head with an
  * adapter, or one that modules_to_save parted from its table, is LT_EUNSUPPORTED. */
 lt_status lt_adapters_merge(lt_adapters *a, lt_dtype dtype, lt_team *team, lt_err *err);
+/* Merged weights beyond so many bytes lie in nameless files in folder (model/spill.h). Without it all are in memory. */
+lt_status lt_adapters_spill(lt_adapters *a, size_t limit, const char *folder, lt_err *err);
 /* What merge would refuse, before there is anything to merge. */
 lt_status lt_adapters_check_merge(const lt_adapters *a, lt_err *err);
 size_t lt_adapters_merge_bytes(const lt_adapters *a, lt_dtype dtype); /* memory that takes */

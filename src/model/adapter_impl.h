@@ -6,6 +6,7 @@
 #include "io/json.h"
 #include "io/safetensors.h"
 #include "model/adapter.h"
+#include "model/spill.h"
 
 /* ---- adapter_config.json ---- */
 
@@ -45,7 +46,7 @@ typedef struct lt_adapter_entry {
 /* A parameter of the model that the set has put another one in the place of. */
 typedef struct lt_adapter_swap {
     lt_param *place, before;
-    lt_buffer buffer; /* of the new one; data NULL: it borrows from the file */
+    lt_buffer buffer; /* of the new one, by lt_spill_take; data NULL: it borrows from the file */
     char *name;       /* as in the adapter's file; NULL: a merged weight */
     bool head;        /* it is the output head or the table that a tied head shares */
 } lt_adapter_swap;
@@ -57,6 +58,7 @@ struct lt_adapters {
     size_t n, cap;
     lt_adapter_swap **swap;
     size_t n_swaps, cap_swaps;
+    lt_spill spill;        /* room of merged weights */
     lt_lora_config config; /* raw NULL: not read from a folder */
     lt_safetensors *file;
     char *folder;

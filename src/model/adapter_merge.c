@@ -68,34 +68,35 @@ static lt_status merge_rows(const merging *g, lt_err *err) {
 }
 
 /* The merged weight in s->buffer. */
-static lt_status make_merged(lt_adapter_swap *s, merging *g, lt_dtype dtype, lt_err *err) {
+static lt_status make_merged(lt_adapter_swap *s, merging *g, lt_spill *spill, lt_dtype dtype, lt_err *err) {
     const lt_tensor *w = &g->e->stage->w.t;
     const lt_dtype to = dtype_of(w->dtype, dtype);
     g->rows = lt_tensor_rows(w);
     g->cols = lt_tensor_cols(w);
     g->fresh.t = lt_tensor_dense(to, 2, (size_t[]){ g->rows, g->cols }, &s->buffer, 0);
     LT_TRY(lt_round_check(to, g->cols, g->e->module, err));
-    s->buffer.bytes = lt_tensor_bytes(&g->fresh.t);
-    s->buffer.data = lt_malloc(lt_max_size(1, s->buffer.bytes));
+    LT_TRY(lt_spill_take(&s->buffer, spill, lt_tensor_bytes(&g->fresh.t), g->e->module, err));
     g->a = widen(&g->e->adapter.a.t);
     g->b = widen(&g->e->adapter.b.t);
     g->sum = lt_calloc(ROWS, g->cols * sizeof *g->sum);
     g->row = lt_calloc(2, g->cols * sizeof *g->row);
-    lt_status st = s->buffer.data && g->a && g->b && g->sum && g->row
-                       ? merge_rows(g, err)
-                       : lt_fail(err, LT_ENOMEM, "out of memory (%s: %zu bytes)", g->e->module, s->buffer.bytes);
+    const lt_status st = g->a && g->b && g->sum && g->row ? merge_rows(g, err)
+                                                          : lt_fail(err, LT_ENOMEM, "out of memory (%s)", g->e->module);
     lt_free(g->a);
     lt_free(g->b);
     lt_free(g->sum);
     lt_free(g->row);
-    if (st != LT_OK) lt_free(s->buffer.data);
+    if (st == LT_OK)
+        lt_tensor_drop(&g->fresh.t);
+    else
+        lt_spill_give(&s->buffer);
     return st;
 }
 
 static lt_status merge_entry(lt_adapters *a, lt_adapter_entry *e, lt_dtype dtype, lt_team *team, lt_err *err) {
     lt_adapter_swap s = { .place = &e->stage->w };
     merging g = { .e = e, .team = team };
-    LT_TRY(make_merged(&s, &g, dtype, err));
+    LT_TRY(make_merged(&s, &g, &a->spill, dtype, err));
     LT_TRY(lt_adapters_swap(a, &s, &g.fresh, err));
     e->stage->adapters = NULL;
     e->stage->n_adapters = 0;
@@ -113,6 +114,10 @@ lt_status lt_adapters_check_merge(const lt_adapters *a, lt_err *err) {
             "adapter parts the head from the embedding that it is tied to: it can run, but not be merged (%s)",
             a->m->path);
     return LT_OK;
+}
+
+lt_status lt_adapters_spill(lt_adapters *a, size_t limit, const char *folder, lt_err *err) {
+    return lt_spill_begin(&a->spill, limit, folder, err);
 }
 
 lt_status lt_adapters_merge(lt_adapters *a, lt_dtype dtype, lt_team *team, lt_err *err) {

@@ -5,9 +5,9 @@
 
 #include <string.h>
 
-#include "io/file.h"
 #include "model/parts.h"
 #include "model/round.h"
+#include "model/spill.h"
 
 typedef struct part {
     lt_buffer buffer;
@@ -23,9 +23,8 @@ struct lt_overlay {
     lt_model model;
     replaced *parts; /* [n_layers * LT_N_LINEAR_SLOTS + 1]: the linears, then the head */
     part embed;
-    lt_arena *arena;    /* layouts and names */
-    size_t held, limit; /* bytes of parts in memory; above limit they lie in files */
-    char *spill;        /* folder of those; NULL: none */
+    lt_arena *arena; /* layouts and names */
+    lt_spill spill;  /* room of the parts */
 };
 
 /* ---- life ---- */
@@ -35,10 +34,7 @@ static size_t n_linears(const lt_model *m) {
 }
 
 static void part_clear(part *p) {
-    if (p->buffer.mapped)
-        lt_map_close(&p->buffer);
-    else
-        lt_free(p->buffer.data);
+    lt_spill_give(&p->buffer);
     lt_free(p->name);
     *p = (part){ 0 };
 }
@@ -88,12 +84,7 @@ lt_status lt_overlay_create(lt_overlay **out, const lt_model *base, lt_err *err)
 }
 
 lt_status lt_overlay_spill(lt_overlay *o, size_t limit, const char *folder, lt_err *err) {
-    char *spill = lt_strdup(folder);
-    if (!spill) return lt_fail(err, LT_ENOMEM, "out of memory (overlay)");
-    lt_free(o->spill);
-    o->spill = spill;
-    o->limit = limit;
-    return LT_OK;
+    return lt_spill_begin(&o->spill, limit, folder, err);
 }
 
 void lt_overlay_destroy(lt_overlay *o) {
@@ -102,7 +93,7 @@ void lt_overlay_destroy(lt_overlay *o) {
     part_clear(&o->embed);
     lt_free(o->parts);
     lt_arena_destroy(o->arena);
-    lt_free(o->spill);
+    lt_spill_clear(&o->spill);
     lt_free(o->model.layer);
     lt_free(o->model.config.layer);
     lt_free(o);
@@ -241,17 +232,6 @@ lt_status lt_overlay_restore(lt_overlay *o, const char *module, lt_err *err) {
 
 /* ---- making parts ---- */
 
-enum { SPILL_LEAST = 64 << 10 }; /* smaller parts are not worth a file */
-
-static lt_status take_room(lt_buffer *b, lt_overlay *o, size_t bytes, const char *name, lt_err *err) {
-    if (o->spill && bytes >= SPILL_LEAST && o->held + bytes > o->limit)
-        return lt_context(err, lt_map_spill(b, bytes, o->spill, err), "%s", name);
-    *b = (lt_buffer){ .data = lt_malloc(lt_max_size(1, bytes)), .bytes = bytes };
-    if (!b->data) return lt_fail(err, LT_ENOMEM, "out of memory (overlay: %s: %zu bytes)", name, bytes);
-    o->held += bytes;
-    return LT_OK;
-}
-
 /* An empty tensor of p's own memory. Takes name. */
 static lt_status part_make(part *p, lt_param *param, lt_overlay *o, char *name, lt_dtype t, int rank,
                            const size_t *size, lt_err *err) {
@@ -259,7 +239,7 @@ static lt_status part_make(part *p, lt_param *param, lt_overlay *o, char *name, 
     *p = (part){ .name = name };
     if (!name) return lt_fail(err, LT_ENOMEM, "out of memory (overlay)");
     LT_TRY(lt_round_check(t, lt_tensor_cols(&shape), name, err));
-    LT_TRY(take_room(&p->buffer, o, lt_tensor_bytes(&shape), name, err));
+    LT_TRY(lt_spill_take(&p->buffer, &o->spill, lt_tensor_bytes(&shape), name, err));
     *param = (lt_param){ .name = name, .t = lt_tensor_dense(t, rank, size, &p->buffer, 0) };
     return LT_OK;
 }

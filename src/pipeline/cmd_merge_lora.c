@@ -47,7 +47,7 @@ static lt_status write_merged(lt_produced *out, const merging *x, const lt_linea
     LT_TRY(lt_open_model(&base, lt_arg_string(x->c->args, "model"), LT_TOKENIZER_NO, err));
     lt_status st;
     LT_GO(lt_adapters_open(&base.adapters, base.model, lt_arg_string(x->c->args, "adapter"), err));
-    LT_GO(lt_need_memory(x->c, lt_adapters_merge_bytes(base.adapters, dtype), err));
+    LT_GO(lt_merge_within(x->c, base.adapters, err));
     LT_GO(lt_adapters_merge(base.adapters, dtype, x->c->team, err));
     st = lt_produce(out, l, base.model, target, dtype, folder, err);
 done:

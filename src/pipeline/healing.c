@@ -183,6 +183,11 @@ lt_status lt_heal(lt_healed *h, const lt_heal_in *in, lt_err *err) {
     return lt_run_train_all(&h->done, &run, err);
 }
 
+lt_status lt_heal_merge(lt_healed *h, const lt_call_ctx *c, lt_err *err) {
+    if (h->trainee->adapters) LT_TRY(lt_merge_within(c, h->trainee->adapters, err));
+    return lt_trainee_merge(h->trainee, LT_F32, c->team, err);
+}
+
 void lt_healed_clear(lt_healed *h) {
     lt_trainee_destroy(h->trainee);
     lt_train_rows_clear(&h->rows);

@@ -52,6 +52,8 @@ typedef struct lt_healed {
 /* Adds the hashes of the data files to settings (which the outdir is begun with). */
 lt_status lt_heal_settings(json_t *settings, const lt_heal_opts *o, lt_err *err);
 lt_status lt_heal(lt_healed *h, const lt_heal_in *in, lt_err *err);
+/* What trained becomes the model's weights, in f32, as lt_merge_within has it. */
+lt_status lt_heal_merge(lt_healed *h, const lt_call_ctx *c, lt_err *err);
 void lt_healed_clear(lt_healed *h);
 /* {"preset", "steps", ...}: what was done, without times. New reference, NULL: out of memory. */
 json_t *lt_heal_json(const lt_healed *h, const lt_heal_opts *o);

@@ -19,6 +19,13 @@ static lt_status save_adapter(lt_healing *x, lt_err *err) {
     return st;
 }
 
+/* What was written is measured on its own: neither what trained nor what it came from has to be resident. */
+static void make_room(lt_healing *x) {
+    lt_param_info p;
+    lt_trainee_let_go(x->h.trainee);
+    for (size_t i = 0; lt_model_param(x->source.o.model, i, &p); i++) lt_tensor_drop(&p.param->t);
+}
+
 static lt_status save_model(lt_healing *x, lt_err *err) {
     const lt_lineage l = { .c = x->c,
                            .settings = x->settings,
@@ -30,11 +37,12 @@ static lt_status save_model(lt_healing *x, lt_err *err) {
     const lt_export_target *target;
     char *folder;
     LT_TRY(lt_export_find(&target, "ablinear", err));
-    LT_TRY(lt_trainee_merge(x->h.trainee, LT_F32, x->c->team, err));
+    LT_TRY(lt_heal_merge(&x->h, x->c, err));
     LT_TRY(lt_outdir_file(&folder, &x->out, "model", err));
     const lt_status st = lt_produce(&x->made, &l, &x->h.trainee->model, target,
                                     lt_heal_dtype(x->c->args, x->source.o.model), folder, err);
     lt_free(folder);
+    if (st == LT_OK) make_room(x);
     return st;
 }
 

@@ -95,7 +95,7 @@ static lt_status produce(lt_produced *made, lt_healed *h, const json_t *training
     lt_lineage l = *in->lineage;
     l.training = training;
     LT_TRY(lt_export_find(&target, l.form, err));
-    LT_TRY(lt_trainee_merge(h->trainee, LT_F32, in->c->team, err));
+    LT_TRY(lt_heal_merge(h, in->c, err));
     return lt_produce(made, &l, &h->trainee->model, target, lt_heal_dtype(in->c->args, in->model), folder, err);
 }
 

@@ -50,10 +50,19 @@ lt_status lt_open_model(lt_opened *out, const char *name, lt_with_tokenizer with
     return st;
 }
 
+lt_status lt_merge_within(const lt_call_ctx *c, lt_adapters *a, lt_err *err) {
+    if (!c->ctx->max_memory) return LT_OK;
+    char *folder = lt_spill_folder(c->ctx, NULL);
+    const lt_status st = folder ? lt_adapters_spill(a, c->ctx->max_memory / 4, folder, err)
+                                : lt_fail(err, LT_ENOMEM, "%s: out of memory", c->verb);
+    lt_free(folder);
+    return st;
+}
+
 static lt_status adapt(lt_opened *o, const lt_call_ctx *c, const char *folder, lt_adapt how, lt_err *err) {
     LT_TRY(lt_adapters_open(&o->adapters, o->model, folder, err));
     if (how != LT_ADAPT_MERGE) return LT_OK;
-    LT_TRY(lt_need_memory(c, lt_adapters_merge_bytes(o->adapters, LT_N_DTYPES), err));
+    LT_TRY(lt_merge_within(c, o->adapters, err));
     return lt_adapters_merge(o->adapters, LT_N_DTYPES, c->team, err);
 }
 

@@ -46,6 +46,9 @@ lt_status lt_open_chat(lt_chat **out, const char *name, const lt_tokenizer *tok,
 /* Of an opened model: the tokenizer of its folder or GGUF; *out NULL when it has none. */
 lt_status lt_model_tokenizer(lt_tokenizer **out, const lt_model *m, lt_err *err);
 
+/* Before a merge: a quarter of --max-memory is for merged weights, the others lie in spill files. */
+lt_status lt_merge_within(const lt_call_ctx *c, lt_adapters *a, lt_err *err);
+
 /* LT_ENOMEM naming the shortfall when bytes are more than the context allows. */
 lt_status lt_need_memory(const lt_call_ctx *c, size_t bytes, lt_err *err);
 

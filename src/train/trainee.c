@@ -30,16 +30,21 @@ static lt_status no_memory(lt_err *err) {
     return lt_fail(err, LT_ENOMEM, "no memory for what trains");
 }
 
+static void free_values(own *o) {
+    lt_free(o->value);
+    lt_free(o->grad);
+    lt_free(o->m);
+    lt_free(o->v);
+    o->value = o->grad = o->m = o->v = NULL;
+}
+
 void lt_trainee_destroy(lt_trainee *t) {
     if (!t) return;
     own *o = t->own;
     lt_adapters_destroy(t->adapters); /* its stages are in the layers */
     if (o) {
         lt_free(o->cand);
-        lt_free(o->value);
-        lt_free(o->grad);
-        lt_free(o->m);
-        lt_free(o->v);
+        free_values(o);
     }
     lt_free(o);
     lt_free(t->model.layer);
@@ -233,4 +238,10 @@ lt_status lt_trainee_merge(lt_trainee *t, lt_dtype dtype, lt_team *team, lt_err 
         if (!t->own->cand[i].adapter) t->own->cand[i].param->grad = NULL;
     if (t->own->one_table) t->model.head.stage[0].w = t->model.embed;
     return LT_OK;
+}
+
+void lt_trainee_let_go(lt_trainee *t) {
+    lt_adapters_destroy(t->adapters);
+    free_values(t->own);
+    t->adapters = NULL;
 }

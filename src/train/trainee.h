@@ -40,6 +40,8 @@ lt_status lt_trainee_create(lt_trainee **out, const lt_model *base, const lt_tra
 void lt_trainee_destroy(lt_trainee *t);
 /* W + s B A takes the place of W, rounded once to dtype (LT_N_DTYPES: as stored); nothing trains afterwards. */
 lt_status lt_trainee_merge(lt_trainee *t, lt_dtype dtype, lt_team *team, lt_err *err);
+/* After a merge, when what came of it is written: adapters and merged weights go. Of t only the numbers are left. */
+void lt_trainee_let_go(lt_trainee *t);
 /* Gradients are zeros. As many bytes as this give their memory back until they are written again: those of the first
  * layers, which are written when the values that a forward kept for the layers above are gone. */
 void lt_trainee_rest(lt_trainee *t, size_t bytes);

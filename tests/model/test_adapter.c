@@ -8,7 +8,9 @@
 
 /* ---- peft's own numbers ---- */
 
-static void logits_are_pefts(const char *model_rel, const char *adapter_rel, const char *name, bool merged) {
+typedef enum form { BESIDE, MERGED, SPILLED } form; /* spilled: merged weights in files */
+
+static void logits_are_pefts(const char *model_rel, const char *adapter_rel, const char *name, form how) {
     const char *model_dir = TEST_NEED_SHARED(model_rel), *adapter_dir = TEST_NEED_SHARED(adapter_rel);
     lt_err err = { 0 };
     lt_safetensors *tokens, *answers;
@@ -21,7 +23,8 @@ static void logits_are_pefts(const char *model_rel, const char *adapter_rel, con
     assert_ok(lt_safetensors_get(&ids, tokens, "logit_batch", LT_I32, 2, &err), &err);
     assert_ok(lt_safetensors_get(&want, answers, name, LT_F32, 3, &err), &err);
     assert_ok(lt_adapters_open(&a, m, adapter_dir, &err), &err);
-    if (merged) assert_ok(lt_adapters_merge(a, LT_N_DTYPES, team, &err), &err);
+    if (how == SPILLED) assert_ok(lt_adapters_spill(a, 0, test_dir(), &err), &err);
+    if (how != BESIDE) assert_ok(lt_adapters_merge(a, LT_N_DTYPES, team, &err), &err);
     const size_t T = ids->size[1], V = want->size[2];
     for (size_t row = 0; row < want->size[0]; row++) {
         float *got = tm_logits(m, team, (const int32_t *)lt_host(ids) + row * T, T);
@@ -39,19 +42,23 @@ static void logits_are_pefts(const char *model_rel, const char *adapter_rel, con
 #define LORA "golden/compress/lora_"
 static void dense_logits_are_pefts(void **state) {
     (void)state;
-    logits_are_pefts(TINY, LORA "dense_final", "dense.logits", false);
+    logits_are_pefts(TINY, LORA "dense_final", "dense.logits", BESIDE);
 }
 static void merged_dense_logits_are_pefts(void **state) {
     (void)state;
-    logits_are_pefts(TINY, LORA "dense_final", "dense.logits", true);
+    logits_are_pefts(TINY, LORA "dense_final", "dense.logits", MERGED);
+}
+static void spilled_dense_logits_are_pefts(void **state) {
+    (void)state;
+    logits_are_pefts(TINY, LORA "dense_final", "dense.logits", SPILLED);
 }
 static void factored_logits_are_pefts(void **state) {
     (void)state;
-    logits_are_pefts(TINY "-w60", LORA "factored_final", "factored.logits", false);
+    logits_are_pefts(TINY "-w60", LORA "factored_final", "factored.logits", BESIDE);
 }
 static void merged_factored_logits_are_pefts(void **state) {
     (void)state;
-    logits_are_pefts(TINY "-w60", LORA "factored_final", "factored.logits", true);
+    logits_are_pefts(TINY "-w60", LORA "factored_final", "factored.logits", MERGED);
 }
 
 /* ---- models made here ---- */
@@ -499,6 +506,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(dense_logits_are_pefts),
         cmocka_unit_test(merged_dense_logits_are_pefts),
+        cmocka_unit_test(spilled_dense_logits_are_pefts),
         cmocka_unit_test(factored_logits_are_pefts),
         cmocka_unit_test(merged_factored_logits_are_pefts),
         cmocka_unit_test(fresh_adapters_change_nothing_and_leave_nothing),
