@@ -136,7 +136,7 @@ static lt_status check_memory(const work *w, const lt_lowrank_job *first, size_t
     const lt_ctx *ctx = w->in->ctx;
     if (!ctx || !ctx->max_memory || need <= memory) return LT_OK;
     const size_t over = need - memory;
-    return lt_fail(err, LT_ENOMEM, "needs %zu MB, the limit is %zu MB: %zu MB short; fewer threads need less (%s)",
+    return lt_fail(err, LT_ENOMEM, "needs %zu MB for this module alone, the limit is %zu MB: %zu MB short (%s)",
                    (ctx->max_memory + over) >> 20, ctx->max_memory >> 20, (over >> 20) + 1, first->linear->name);
 }
 
