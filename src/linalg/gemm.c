@@ -137,13 +137,10 @@ typedef struct product {
     size_t ldy, ldx, n;
     const lt_tensor *w;
     size_t rows, cols; /* of w */
+    const char *first;
+    size_t step; /* bytes between its rows; 0: they are not evenly apart */
     bool add;
 } product;
-
-static void put(const product *p, size_t row, size_t at, float v) {
-    float *y = p->y + row * p->ldy + at;
-    *y = p->add ? *y + v : v;
-}
 
 /* Are the rows of w, leading dimensions flattened, a fixed distance apart? */
 static bool even_rows(const lt_tensor *w, size_t *ld) {
@@ -158,28 +155,51 @@ static bool even_rows(const lt_tensor *w, size_t *ld) {
     return true;
 }
 
-/* y[i, r0..r1) = row i of x · (rows r0..r1 of w), step bytes apart */
-static void one_by_rows(const product *p, size_t i, size_t r0, size_t r1, size_t step) {
+static product product_of(lt_team *team, float *y, size_t ldy, const float *x, size_t ldx, size_t n, const lt_tensor *w,
+                          bool add) {
+    const lt_dtype_row *type = lt_dtype_get(w->dtype);
+    size_t ld;
+    return (product){ .team = team,
+                      .y = y,
+                      .x = x,
+                      .ldy = ldy,
+                      .ldx = ldx,
+                      .n = n,
+                      .w = w,
+                      .rows = lt_tensor_rows(w),
+                      .cols = lt_tensor_cols(w),
+                      .first = lt_host(w),
+                      .step = even_rows(w, &ld) ? ld / type->block * type->bytes : 0,
+                      .add = add };
+}
+
+/* Unravelling an index costs as much as a third of a short row. */
+static const char *row_of(const product *p, size_t r) {
+    return p->step ? p->first + r * p->step : lt_tensor_row(p->w, r);
+}
+
+static void put(const product *p, size_t row, size_t at, float v) {
+    float *y = p->y + row * p->ldy + at;
+    *y = p->add ? *y + v : v;
+}
+
+/* y[i, r0..r1) = row i of x · (rows r0..r1 of w), at most ROW_TILE evenly apart */
+static void one_by_rows(const product *p, size_t i, size_t r0, size_t r1) {
     float dot[ROW_TILE];
-    p->team->k->dot_stored(dot, p->x + i * p->ldx, p->w->dtype, lt_tensor_row(p->w, r0), step, r1 - r0, p->cols);
+    p->team->k->dot_stored(dot, p->x + i * p->ldx, p->w->dtype, row_of(p, r0), p->step, r1 - r0, p->cols);
     for (size_t r = r0; r < r1; r++) put(p, i, r, dot[r - r0]);
 }
 
 /* y[i0.., r0..r1) = rows i0.. of x · (rows r0..r1 of w), at most FEW of x */
 static void few_by_rows(const product *p, size_t i0, size_t r0, size_t r1) {
-    const lt_dtype_row *type = lt_dtype_get(p->w->dtype);
-    const char *row = lt_tensor_row(p->w, r0);
-    size_t ld = 0;
-    const bool even = even_rows(p->w, &ld); /* unravelling an index costs as much as a third of a short row */
-    const size_t step = ld / type->block * type->bytes, n = lt_min_size(FEW, p->n - i0);
-    if (n == 1 && even) {
-        one_by_rows(p, i0, r0, r1, step);
+    const size_t n = lt_min_size(FEW, p->n - i0);
+    if (n == 1 && p->step) {
+        one_by_rows(p, i0, r0, r1);
         return;
     }
-    for (size_t r = r0; r < r1; r++, row += step) {
+    for (size_t r = r0; r < r1; r++) {
         float dot[FEW];
-        if (!even) row = lt_tensor_row(p->w, r);
-        p->team->k->dot_rows(dot, 1, p->x + i0 * p->ldx, p->ldx, n, p->w->dtype, row, p->cols);
+        p->team->k->dot_rows(dot, 1, p->x + i0 * p->ldx, p->ldx, n, p->w->dtype, row_of(p, r), p->cols);
         for (size_t j = 0; j < n; j++) put(p, i0 + j, r, dot[j]);
     }
 }
@@ -280,16 +300,7 @@ static void many_packed(const product *p, bool by_rows) {
 /* by_rows: y = x wᵀ, each stored row is one output; else y = x w, each stored column is one. */
 static void multiply(lt_team *team, float *y, size_t ldy, const float *x, size_t ldx, size_t n, const lt_tensor *w,
                      bool by_rows, bool add, bool steps) {
-    const product p = { .team = team,
-                        .y = y,
-                        .x = x,
-                        .ldy = ldy,
-                        .ldx = ldx,
-                        .n = n,
-                        .w = w,
-                        .rows = lt_tensor_rows(w),
-                        .cols = lt_tensor_cols(w),
-                        .add = add };
+    const product p = product_of(team, y, ldy, x, ldx, n, w, add);
     if (n == 0 || (by_rows ? p.rows : p.cols) == 0) return;
     if (n <= FEW || steps)
         few(&p, by_rows);
@@ -335,8 +346,7 @@ static void few_run(lt_team *team, few_group *g) {
 }
 
 static product step_of(lt_team *team, float *y, const float *x, size_t ldx, size_t n, const lt_tensor *w) {
-    const size_t rows = lt_tensor_rows(w);
-    return (product){ team, y, x, rows, ldx, n, w, rows, lt_tensor_cols(w), false };
+    return product_of(team, y, lt_tensor_rows(w), x, ldx, n, w, false);
 }
 
 /* all first stages, then all second ones */

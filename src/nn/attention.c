@@ -439,10 +439,10 @@ static void attend_many(const plan *pl, const task *job, char *scratch) {
 
 /* ---- few query rows ---- */
 
-/* scratch of a task: scores, queries, and a run widened */
+/* scratch of a task: scores, queries, and the values of a run widened */
 typedef struct few_tile {
     lt_real *s, *q, *wide;
-} few_tile; /* [FEW, KEYS] [FEW, dk] [KEYS, max(dk, dv)] */
+} few_tile; /* [FEW, KEYS] [FEW, dk] [KEYS, dv] */
 
 static few_tile few_in(const lt_attn *a, lt_real *scratch) {
     lt_real *q = scratch + FEW * LT_ATTN_KEYS;
@@ -463,15 +463,12 @@ static const lt_real *few_rows(const lt_attn *a, lt_real *wide, const void *from
     return wide;
 }
 
-/* Scores of one run into columns [0, r->s.n) of s [rows, KEYS]. Products go by pairs of rows: OpenBLAS takes those
- * without packing the keys (512 keys of 64: 2.6 us a pair; 13 us for three rows at once, 12 us by dot products). */
+/* Scores of one run into columns [0, r->s.n) of s [rows, KEYS], straight from the stored keys: packing them for a tile
+ * costs more than the few products. */
 static void few_scores(const lt_attn *a, const few_tile *t, lt_real *s, size_t rows, const run *r, size_t qpos) {
     const size_t dk = a->p.qk_dim, n = r->s.n;
-    size_t ld;
-    const lt_real *k = few_rows(a, t->wide, r->s.k, r->s.k_stride, r->s.dtype, n, dk, &ld);
-    for (size_t i = 0; i < rows; i += 2)
-        lt_k_gemm_serial(false, true, lt_min_size(2, rows - i), n, dk, 1, t->q + i * dk, dk, k, ld, 0,
-                         s + i * LT_ATTN_KEYS, LT_ATTN_KEYS);
+    for (size_t i = 0; i < rows; i++)
+        lt_k_dot_stored(a->team, s + i * LT_ATTN_KEYS, t->q + i * dk, r->s.dtype, r->s.k, r->s.k_stride, n, dk);
     for (size_t i = 0; i < rows; i++) {
         lt_real *row = s + i * LT_ATTN_KEYS;
         size_t lo = 0, hi = n;
@@ -558,7 +555,7 @@ static void merge_few(const plan *pl) {
 /* ---- the op ---- */
 
 static size_t few_scratch(const lt_attn *a) {
-    return (FEW * (LT_ATTN_KEYS + a->p.qk_dim) + LT_ATTN_KEYS * lt_max_size(a->p.qk_dim, a->p.v_dim)) * sizeof(lt_real);
+    return (FEW * (LT_ATTN_KEYS + a->p.qk_dim) + LT_ATTN_KEYS * a->p.v_dim) * sizeof(lt_real);
 }
 
 static lt_status check_params(const lt_attn_params *p, lt_err *err) {

@@ -17,9 +17,9 @@
 static inline void lt_k_widen(const lt_team *t, float *dst, lt_dtype dt, const void *src, size_t n) {
     t->k->widen(dst, dt, src, n);
 }
-static inline void lt_k_dot_rows(const lt_team *t, float *y, size_t ldy, const float *x, size_t ldx, size_t rows,
-                                 lt_dtype dt, const void *w, size_t n) {
-    t->k->dot_rows(y, ldy, x, ldx, rows, dt, w, n);
+static inline void lt_k_dot_stored(const lt_team *t, float *y, const float *x, lt_dtype dt, const void *w,
+                                   size_t stride, size_t rows, size_t n) {
+    t->k->dot_stored(y, x, dt, w, stride, rows, n);
 }
 static inline void lt_k_axpy(const lt_team *t, float *y, float a, lt_dtype dt, const void *w, size_t n) {
     t->k->axpy(y, a, dt, w, n);
@@ -160,15 +160,16 @@ static inline void lt_k_part(const lt_team *t, double part[LT_K_CHUNK], lt_dtype
     const lt_dtype_row *row = lt_dtype_get(dt);
     lt_k_widen(t, part, dt, (const char *)w + i / row->block * row->bytes, m);
 }
-static inline void lt_k_dot_rows(const lt_team *t, double *y, size_t ldy, const double *x, size_t ldx, size_t rows,
-                                 lt_dtype dt, const void *w, size_t n) {
+static inline void lt_k_dot_stored(const lt_team *t, double *y, const double *x, lt_dtype dt, const void *w,
+                                   size_t stride, size_t rows, size_t n) {
     double part[LT_K_CHUNK];
-    for (size_t j = 0; j < rows; j++) y[j * ldy] = 0.0;
-    for (size_t i = 0; i < n; i += LT_K_CHUNK) {
-        const size_t m = lt_min_size(LT_K_CHUNK, n - i);
-        lt_k_part(t, part, dt, w, i, m);
-        for (size_t j = 0; j < rows; j++)
-            for (size_t c = 0; c < m; c++) y[j * ldy] += x[j * ldx + i + c] * part[c];
+    for (size_t r = 0; r < rows; r++) {
+        y[r] = 0.0;
+        for (size_t i = 0; i < n; i += LT_K_CHUNK) {
+            const size_t m = lt_min_size(LT_K_CHUNK, n - i);
+            lt_k_part(t, part, dt, (const char *)w + r * stride, i, m);
+            for (size_t c = 0; c < m; c++) y[r] += x[i + c] * part[c];
+        }
     }
 }
 static inline void lt_k_axpy(const lt_team *t, double *y, double a, lt_dtype dt, const void *w, size_t n) {
