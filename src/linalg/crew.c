@@ -9,7 +9,7 @@
 #include <sched.h>
 #include <stdatomic.h>
 
-enum { SPINS = 4000, LINE = 64 };
+enum { SPINS = 4000, LINE = 64, PART = 4 };
 
 /* items [from, to) that nobody has taken: to in the upper half, from in the lower */
 typedef struct range {
@@ -46,22 +46,26 @@ static void pause_once(size_t waited) {
     }
 }
 
-/* One item of r, from its front or back; false: none left. The order of memory is that of call and done. */
-static bool take(range *r, bool front, size_t *item) {
-    uint_fast64_t old = atomic_load_explicit(&r->left, memory_order_relaxed), left;
+/* A part of what is left of r, from its front or back: how many items from *item on. A locked instruction waits for
+ * every load before it, so it had better not come with each of many short items; the last ones are taken one by one.
+ * The order of memory is that of call and done. */
+static size_t take(range *r, bool front, size_t *item) {
+    uint_fast64_t old = atomic_load_explicit(&r->left, memory_order_relaxed), left, n;
     do {
         const uint32_t from = (uint32_t)old, to = (uint32_t)(old >> 32);
-        if (from >= to) return false;
-        *item = front ? from : to - 1;
-        left = front ? old + 1 : old - ((uint_fast64_t)1 << 32);
+        if (from >= to) return 0;
+        n = (to - from + PART - 1) / PART;
+        *item = front ? from : to - n;
+        left = front ? old + n : old - (n << 32);
     } while (!atomic_compare_exchange_weak_explicit(&r->left, &old, left, memory_order_relaxed, memory_order_relaxed));
-    return true;
+    return n;
 }
 
 static void work(struct lt_crew *c, size_t thread) {
-    size_t item;
+    size_t item, n;
     for (size_t t = 0; t < c->threads; t++)
-        while (take(&c->range[(thread + t) % c->threads], t == 0, &item)) c->fn(c->arg, item);
+        while ((n = take(&c->range[(thread + t) % c->threads], t == 0, &item)) > 0)
+            for (; n > 0; n--) c->fn(c->arg, item++);
 }
 
 static void serve(struct lt_crew *c, unsigned seen) {
