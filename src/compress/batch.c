@@ -2,6 +2,7 @@
 #include "compress/batch.h"
 
 #include <math.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -31,8 +32,10 @@ typedef struct chunk {
     lt_lowrank_job *jobs;
     const lt_batch_load *load;
     size_t n_jobs;
-    order *order;    /* [n_jobs] */
-    size_t *site_of; /* [n_sites] those of its jobs, each once */
+    size_t n_all;       /* jobs of the batch */
+    atomic_size_t done; /* of those */
+    order *order;       /* [n_jobs] */
+    size_t *site_of;    /* [n_sites] those of its jobs, each once */
     size_t n_sites;
 } chunk;
 
@@ -345,14 +348,23 @@ static lt_status run_fit(lt_lowrank_job *j, const lt_lowrank_in *in, const own *
     return lt_lowrank_error(&j->out_total, &outputs, 0, NULL, NULL, err);
 }
 
+/* From the caller's own thread alone, which may stop the rest: a large chunk takes minutes. */
+static lt_status tell(const chunk *c, lt_err *err) {
+    const lt_batch_in *in = c->all->in;
+    if (lt_team_thread() != 0) return LT_OK;
+    return lt_progress(in->ctx, err, in->stage, (double)atomic_load(&c->done), (double)c->n_all, "modules");
+}
+
 static lt_status run_job(void *user, size_t i, lt_err *err) {
-    const chunk *c = user;
+    chunk *c = user;
+    LT_TRY(tell(c, err));
     lt_lowrank_job *j = &c->jobs[c->order[i].index];
     lt_lowrank_in in = { .m = job_m(j), .d = job_d(j), .affine = j->affine, .balance = j->balance, .form = j->form };
     own o = { 0 };
     lt_status st = load_own(&o, &in, j, c->all->in, err);
     if (st == LT_OK) st = j->rank ? run_fit(j, &in, &o, err) : run_spectrum(j, &in, err);
     own_clear(&o);
+    atomic_fetch_add(&c->done, 1);
     return st == LT_OK ? LT_OK : lt_context(err, st, "%s", j->linear->name);
 }
 
@@ -407,11 +419,12 @@ static void clear_chunk(chunk *c) {
 
 static lt_status run_all(work *w, lt_lowrank_job *jobs, size_t n, chunk *c, size_t *tmp, lt_err *err) {
     const lt_batch_in *in = w->in;
+    c->n_all = n;
     LT_TRY(load_all(w, jobs, n, err));
     for (size_t first = 0; first < n; first += c->n_jobs) {
         const size_t memory = lt_lowrank_batch_memory(in->ctx);
         size_t need;
-        LT_TRY(lt_progress(in->ctx, err, in->stage, (double)first, (double)n, "modules"));
+        LT_TRY(tell(c, err));
         c->jobs = jobs + first;
         c->load = w->load + first;
         c->n_jobs = take_jobs(&need, c->load, n - first, in->team->threads, memory, tmp);
@@ -420,7 +433,7 @@ static lt_status run_all(work *w, lt_lowrank_job *jobs, size_t n, chunk *c, size
         clear_chunk(c);
         if (st != LT_OK) return st;
     }
-    return lt_progress(in->ctx, err, in->stage, (double)n, (double)n, "modules");
+    return tell(c, err);
 }
 
 lt_status lt_lowrank_batch(lt_lowrank_job *jobs, size_t n, const lt_batch_in *in, lt_err *err) {

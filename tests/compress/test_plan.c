@@ -311,6 +311,32 @@ static void what_a_batch_needs_fits_what_it_may_use(void **state) {
     }
 }
 
+static int stop_after_one(void *user, const char *stage, double done, double total, const char *unit) {
+    (void)stage;
+    (void)unit;
+    *(double *)user = total - done;
+    return done >= 1.0;
+}
+
+/* All modules of the small model are one chunk. */
+static void a_chunk_can_be_stopped(void **state) {
+    (void)state;
+    fixture f = make_fixture(TM_ODD, "stop");
+    lt_ctx ctx;
+    double left = 0.0;
+    lt_ctx_init(&ctx);
+    ctx.progress = stop_after_one;
+    ctx.user = &left;
+    lt_plan_in in = cp_in(f.m, f.s, f.team, "linears=0.6");
+    lt_plan p = { 0 };
+    lt_err err = { 0 };
+    in.ctx = &ctx;
+    assert_fails(lt_make_plan(&p, "whitened", &in, &err), &err, LT_EINTERRUPTED, "");
+    assert_true(left > 0.0);
+    lt_plan_clear(&p);
+    free_fixture(&f);
+}
+
 static void patterns_choose_the_modules(void **state) {
     (void)state;
     fixture f = make_fixture(TM_ODD, "patterns");
@@ -557,6 +583,7 @@ int main(void) {
         cmocka_unit_test(a_weight_that_is_not_finite_is_named),
         cmocka_unit_test(stats_of_other_shapes_or_models_are_refused),
         cmocka_unit_test(unknown_words_are_refused_with_a_suggestion),
+        cmocka_unit_test(a_chunk_can_be_stopped),
         cmocka_unit_test(what_a_batch_needs_fits_what_it_may_use),
         cmocka_unit_test(a_second_method_adds_cuts),
         cmocka_unit_test(check_02_conv1d_is_the_transposed_linear),
