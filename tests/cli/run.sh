@@ -69,7 +69,11 @@ expect 0 "" "$LATHE" run r.yaml -o few $QUICK --set 'matrix.keep=[0.8]' --jobs 2
 for signal in TERM KILL; do
     "$LATHE" run r.yaml -o $signal $QUICK --jobs 2 >/dev/null 2>signal.err &
     pid=$!
-    sleep 0.7
+    for _ in $(seq 200); do # until it is at work, however slow the machine
+        [ -n "$(find "$signal" -type f 2>/dev/null)" ] && break
+        sleep 0.05
+    done
+    sleep 0.3
     kill -$signal $pid 2>/dev/null
     wait $pid 2>/dev/null
     code=$?
