@@ -171,7 +171,10 @@ static lt_var mlp(lt_exec *x, const block_arg *b, lt_var in) {
     tap(x, b, LT_SITE_MLP_IN, 0, h);
     const lt_var act = widen(x, b, h);
     tap(x, b, LT_SITE_MLP_ACT, 0, act);
-    const lt_var out = lt_linear_fwd(x, act, linear_of(b, LT_SLOT_DOWN));
+    /* the last product of a block: only a norm behind it reads its values */
+    const bool read = b->m->config.block.place != LT_NORM_PRE;
+    const lt_linear *down = linear_of(b, LT_SLOT_DOWN);
+    const lt_var out = read ? lt_linear_fwd(x, act, down) : lt_linear_fwd_unread(x, act, down);
     tap(x, b, LT_SITE_MLP_OUT, 0, out);
     return after(x, b, LT_SLOT_NORM_MLP_POST, 1, out);
 }

@@ -238,6 +238,17 @@ void lt_adapt_forward(lt_exec *x, const lt_stage *s, lt_span span, lt_real *y, c
     }
 }
 
+void lt_adapt_keep(lt_exec *x, const lt_stage *s, lt_span span, const lt_real *in, size_t n, void *kept) {
+    char *at = kept;
+    for (size_t i = 0; i < s->n_adapters; i++) {
+        const lt_adapter *a = &s->adapters[i];
+        work w;
+        if (!begin(&w, x, a, span, n, at)) return;
+        make_t(x, &w, in);
+        at += inner_bytes(a, n) + mask_bytes(x, a, n);
+    }
+}
+
 static void one_backward(lt_exec *x, const work *w, lt_real *dx, const lt_real *dy, const lt_real *in) {
     if (lt_param_trainable(&w->a->b)) b_gradient(x, w, dy);
     if (!dx && !lt_param_trainable(&w->a->a)) return;

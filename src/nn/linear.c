@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "nn/linear.h"
 
+#include <string.h>
+
 #include "nn/adapt.h"
 #include "nn/exec_impl.h"
 #include "nn/op.h"
 
 typedef struct linear_attr {
     const lt_linear *l;
+    bool unread;
 } linear_attr;
 
 /* ---- shapes ---- */
@@ -263,8 +266,26 @@ static size_t saved_bytes(const lt_exec *x, const lt_node *node) {
     return lt_linear_saved_bytes(x, ((const linear_attr *)node->attr)->l, lt_rows(x, node->in[0]));
 }
 
+/* A replay wants what backward reads: all but the last product. */
+static void keep(lt_exec *x, const lt_linear *l, const lt_real *in, size_t n, void *kept) {
+    const lt_stage *last = &l->stage[l->n_stages - 1];
+    if (!kept) return; /* nothing is wanted of it */
+    const saved s = saved_at(x, l, n, kept);
+    if (l->n_stages == 2) {
+        lt_stage_forward(x, &l->stage[0], whole(&l->stage[0]), s.inner, in, n, s.stage[0]);
+        in = s.inner;
+    }
+    lt_adapt_keep(x, last, whole(last), in, n, s.stage[l->n_stages - 1]);
+}
+
 static void forward(lt_exec *x, const lt_node *node) {
-    const lt_linear *l = ((const linear_attr *)node->attr)->l;
+    const linear_attr *attr = node->attr;
+    const lt_linear *l = attr->l;
+    if (attr->unread && lt_exec_silent(x)) {
+        keep(x, l, lt_data(x, node->in[0]), lt_rows(x, node->out), node->saved);
+        memset(lt_data(x, node->out), 0, lt_rows(x, node->out) * lt_cols(x, node->out) * sizeof(lt_real));
+        return;
+    }
     lt_linear_run(x, l, lt_data(x, node->out), lt_data(x, node->in[0]), lt_rows(x, node->out), node->saved);
 }
 
@@ -277,11 +298,19 @@ static void backward(lt_exec *x, const lt_node *node) {
 
 const lt_op lt_op_linear = { "linear", check, forward, backward, saved_bytes, false };
 
-lt_var lt_linear_fwd(lt_exec *x, lt_var in, const lt_linear *l) {
-    const linear_attr attr = { l };
+static lt_var apply(lt_exec *x, lt_var in, const lt_linear *l, bool unread) {
+    const linear_attr attr = { l, unread };
     lt_node node = lt_linear_node(l, in);
     node.attr = &attr;
     return lt_apply(x, &lt_op_linear, node, sizeof attr, lt_rows(x, in), lt_linear_out(l));
+}
+
+lt_var lt_linear_fwd(lt_exec *x, lt_var in, const lt_linear *l) {
+    return apply(x, in, l, false);
+}
+
+lt_var lt_linear_fwd_unread(lt_exec *x, lt_var in, const lt_linear *l) {
+    return apply(x, in, l, true);
 }
 
 /* ---- several at once ---- */

@@ -49,6 +49,8 @@ static inline bool lt_linear_present(const lt_linear *l) {
 }
 
 lt_var lt_linear_fwd(lt_exec *x, lt_var in, const lt_linear *l);
+/* The same where only the gradient of the result is asked for when a block is replayed: its values are zeros then. */
+lt_var lt_linear_fwd_unread(lt_exec *x, lt_var in, const lt_linear *l);
 /* out[i] = linear l[i] of in, n of them: the values of n calls; LT_INFER and no adapters: in one go, which is faster */
 void lt_linear_fwd_each(lt_exec *x, lt_var in, const lt_linear *const *l, size_t n, lt_var *out);
 
