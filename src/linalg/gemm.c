@@ -245,7 +245,10 @@ static void few(const product *p, bool by_rows) {
 /* The piece rows r0.., columns c0.. of w in f32: in place where it is stored so, else widened into scratch. */
 static const float *piece(const product *p, size_t r0, size_t nr, size_t c0, size_t nc, size_t *ld) {
     const lt_dtype_row *type = lt_dtype_get(p->w->dtype);
-    if (p->w->dtype == LT_F32 && even_rows(p->w, ld)) return (const float *)lt_tensor_row(p->w, r0) + c0;
+    if (p->w->dtype == LT_F32 && p->step) {
+        *ld = p->step / sizeof(float);
+        return (const float *)row_of(p, r0) + c0;
+    }
     float *to = p->team->scratch[lt_team_thread()];
     *ld = nc;
     for (size_t r = 0; r < nr; r++)

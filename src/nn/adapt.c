@@ -233,18 +233,7 @@ void lt_adapt_forward(lt_exec *x, const lt_stage *s, lt_span span, lt_real *y, c
         work w;
         if (!begin(&w, x, a, span, n, at)) return;
         make_t(x, &w, in);
-        add_t_b(x, &w, y);
-        at += inner_bytes(a, n) + mask_bytes(x, a, n);
-    }
-}
-
-void lt_adapt_keep(lt_exec *x, const lt_stage *s, lt_span span, const lt_real *in, size_t n, void *kept) {
-    char *at = kept;
-    for (size_t i = 0; i < s->n_adapters; i++) {
-        const lt_adapter *a = &s->adapters[i];
-        work w;
-        if (!begin(&w, x, a, span, n, at)) return;
-        make_t(x, &w, in);
+        if (y) add_t_b(x, &w, y);
         at += inner_bytes(a, n) + mask_bytes(x, a, n);
     }
 }

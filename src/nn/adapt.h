@@ -11,10 +11,9 @@
 
 /* What forward leaves for backward, a multiple of 64 bytes. */
 size_t lt_adapt_bytes(const lt_exec *x, const lt_stage *s, size_t n);
-/* kept: lt_adapt_bytes(), or NULL: in scratch, and backward makes it again. */
+/* kept: lt_adapt_bytes(), or NULL: in scratch, and backward makes it again. y NULL: nothing is added, what is kept is
+ * made. */
 void lt_adapt_forward(lt_exec *x, const lt_stage *s, lt_span span, lt_real *y, const lt_real *in, size_t n, void *kept);
-/* What forward leaves, without what it adds. */
-void lt_adapt_keep(lt_exec *x, const lt_stage *s, lt_span span, const lt_real *in, size_t n, void *kept);
 void lt_adapt_backward(lt_exec *x, const lt_stage *s, lt_span span, lt_real *dx, const lt_real *dy, const lt_real *in,
                        size_t n, void *kept);
 

@@ -213,12 +213,16 @@ static void run_group(lt_exec *x, const lt_k_member *g, size_t n_members, const 
     lt_k_matmul_wt_group(lt_exec_team(x), g, n_members, in, ldx, n, b->n_rows == b->n_pieces);
 }
 
+/* What the last stage reads. */
+static const lt_real *before_last(lt_exec *x, const lt_linear *l, const lt_real *in, size_t n, const saved *s) {
+    if (l->n_stages == 1) return in;
+    lt_stage_forward(x, &l->stage[0], whole(&l->stage[0]), s->inner, in, n, s->stage[0]);
+    return s->inner;
+}
+
 static void run_adapted(lt_exec *x, const lt_linear *l, lt_real *y, const lt_real *in, size_t n, const saved *s) {
     const lt_stage *last = &l->stage[l->n_stages - 1];
-    if (l->n_stages == 2) {
-        lt_stage_forward(x, &l->stage[0], whole(&l->stage[0]), s->inner, in, n, s->stage[0]);
-        in = s->inner;
-    }
+    in = before_last(x, l, in, n, s);
     lt_stage_forward(x, last, whole(last), y, in, n, s->stage[l->n_stages - 1]);
 }
 
@@ -271,11 +275,8 @@ static void keep(lt_exec *x, const lt_linear *l, const lt_real *in, size_t n, vo
     const lt_stage *last = &l->stage[l->n_stages - 1];
     if (!kept) return; /* nothing is wanted of it */
     const saved s = saved_at(x, l, n, kept);
-    if (l->n_stages == 2) {
-        lt_stage_forward(x, &l->stage[0], whole(&l->stage[0]), s.inner, in, n, s.stage[0]);
-        in = s.inner;
-    }
-    lt_adapt_keep(x, last, whole(last), in, n, s.stage[l->n_stages - 1]);
+    in = before_last(x, l, in, n, &s);
+    lt_adapt_forward(x, last, whole(last), NULL, in, n, s.stage[l->n_stages - 1]);
 }
 
 static void forward(lt_exec *x, const lt_node *node) {
