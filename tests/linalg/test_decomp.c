@@ -9,14 +9,6 @@
 #include "linalg/gemm.h"
 #include "support/support.h"
 
-static double *normal(uint32_t index, size_t n) {
-    double *x = lt_malloc((n ? n : 1) * sizeof *x);
-    assert_non_null(x);
-    lt_rng r = test_rng(index);
-    test_fill_normal_f64(x, n, &r);
-    return x;
-}
-
 /* c [m,n] = op(a) op(b) */
 static double *product(bool ta, bool tb, size_t m, size_t n, size_t k, const double *a, const double *b) {
     double *c = lt_calloc(m * n, sizeof *c);
@@ -26,7 +18,7 @@ static double *product(bool ta, bool tb, size_t m, size_t n, size_t k, const dou
 }
 
 static double *symmetric(uint32_t index, size_t n) {
-    double *g = normal(index, n * n), *a = product(false, true, n, n, n, g, g);
+    double *g = test_normal_f64(index, n * n), *a = product(false, true, n, n, n, g, g);
     for (size_t i = 0; i < n; i++) a[i * n + i] -= 0.5 * (double)n; /* both signs of eigenvalues */
     lt_free(g);
     return a;
@@ -55,7 +47,8 @@ static void eigenvectors_solve_their_equation(void **state) {
     for (size_t s = 0; s < LT_COUNTOF(orders); s++) {
         const size_t n = orders[s], top[3] = { n, (n + 1) / 2, 1 };
         for (size_t k = 0; k < 3; k++) {
-            double *a = symmetric(1, n), *full = symmetric(1, n), *w = normal(2, n), *v = normal(3, top[k] * n);
+            double *a = symmetric(1, n), *full = symmetric(1, n), *w = test_normal_f64(2, n),
+                   *v = test_normal_f64(3, top[k] * n);
             for (size_t i = 0; i < n; i++)
                 for (size_t j = i + 1; j < n; j++) a[i * n + j] = NAN; /* only the lower triangle is read */
             lt_eigh_problem p = { .n = n, .a = a, .w = w, .v = v, .n_vectors = top[k] };
@@ -84,7 +77,8 @@ static void eigenvectors_solve_their_equation(void **state) {
 static void eigenvalues_alone_are_those_with_vectors(void **state) {
     (void)state;
     const size_t n = 90;
-    double *a = symmetric(4, n), *b = symmetric(4, n), *w = normal(5, n), *x = normal(5, n), *v = normal(5, n * n);
+    double *a = symmetric(4, n), *b = symmetric(4, n), *w = test_normal_f64(5, n), *x = test_normal_f64(5, n),
+           *v = test_normal_f64(5, n * n);
     lt_eigh_problem p = { .n = n, .a = a, .w = w }, q = { .n = n, .a = b, .w = x, .v = v, .n_vectors = n };
     lt_err err = { 0 };
     assert_ok(lt_eigh_serial(&p, &err), &err);
@@ -108,9 +102,11 @@ static void a_batch_is_the_same_bytes_for_any_threads(void **state) {
         assert_ok(lt_team_create(&team, threads, NULL, &err), &err);
         for (size_t i = 0; i < N; i++) {
             const size_t n = 20 + 37 * (i * 5 % N);
-            p[i] = (lt_eigh_problem){
-                .n = n, .a = symmetric((uint32_t)(10 + i), n), .w = normal(6, n), .v = normal(7, n * n), .n_vectors = n
-            };
+            p[i] = (lt_eigh_problem){ .n = n,
+                                      .a = symmetric((uint32_t)(10 + i), n),
+                                      .w = test_normal_f64(6, n),
+                                      .v = test_normal_f64(7, n * n),
+                                      .n_vectors = n };
         }
         assert_ok(lt_eigh_batch(team, p, N, &err), &err);
         for (size_t i = 0; i < N; i++) {
@@ -132,7 +128,8 @@ static void a_batch_is_the_same_bytes_for_any_threads(void **state) {
 /* One of four decompositions of a matrix that belongs to index i; returns the bytes of *out, which the caller frees. */
 static size_t mixed_call(uint32_t i, double **out) {
     const size_t n = 16 + i * 37 % 120;
-    double *a = symmetric(1000 + i, n), *v = normal(0, n * n), *u = normal(0, n * n), *w = normal(0, n);
+    double *a = symmetric(1000 + i, n), *v = test_normal_f64(0, n * n), *u = test_normal_f64(0, n * n),
+           *w = test_normal_f64(0, n);
     int info = 0;
     lt_eigh_problem p = { .n = n, .a = a, .w = w, .v = v, .n_vectors = n };
     if (i % 4 == 0)
@@ -191,8 +188,8 @@ static void singular_vectors_rebuild_the_matrix(void **state) {
     static const size_t shape[][2] = { { 1, 1 }, { 1, 9 }, { 9, 1 }, { 40, 17 }, { 17, 40 }, { 60, 60 }, { 200, 20 } };
     for (size_t c = 0; c < LT_COUNTOF(shape); c++) {
         const size_t m = shape[c][0], n = shape[c][1], k = lt_min_size(m, n);
-        double *a = normal(20, m * n), *b = normal(20, m * n), *u = normal(21, m * k), *s = normal(22, k),
-               *vt = normal(23, k * n), *s1 = normal(24, k);
+        double *a = test_normal_f64(20, m * n), *b = test_normal_f64(20, m * n), *u = test_normal_f64(21, m * k),
+               *s = test_normal_f64(22, k), *vt = test_normal_f64(23, k * n), *s1 = test_normal_f64(24, k);
         lt_err err = { 0 };
         int info;
         assert_ok(lt_svd_serial(m, n, a, u, s, vt, &info, &err), &err);
@@ -222,7 +219,7 @@ static void singular_vectors_rebuild_the_matrix(void **state) {
 static void cholesky_rebuilds_and_names_the_failing_minor(void **state) {
     (void)state;
     const size_t n = 50;
-    double *g = normal(30, n * n), *a = product(false, true, n, n, n, g, g);
+    double *g = test_normal_f64(30, n * n), *a = product(false, true, n, n, n, g, g);
     for (size_t i = 0; i < n; i++) a[i * n + i] += 1.0;
     double *l = lt_malloc(n * n * sizeof *l);
     memcpy(l, a, n * n * sizeof *l);
@@ -248,7 +245,7 @@ static void cholesky_rebuilds_and_names_the_failing_minor(void **state) {
 static void triangular_solves_invert_both_ways(void **state) {
     (void)state;
     const size_t n = 33, m = 12;
-    double *l = normal(31, n * n), *x = normal(32, n * m), *keep = normal(32, n * m);
+    double *l = test_normal_f64(31, n * n), *x = test_normal_f64(32, n * m), *keep = test_normal_f64(32, n * m);
     for (size_t i = 0; i < n; i++) {
         l[i * n + i] = 3.0 + fabs(l[i * n + i]);
         for (size_t j = 0; j < n; j++)
@@ -274,7 +271,7 @@ static void orthonormal_columns_span_the_input(void **state) {
     static const size_t shape[][2] = { { 1, 1 }, { 9, 1 }, { 40, 40 }, { 150, 30 } };
     for (size_t c = 0; c < LT_COUNTOF(shape); c++) {
         const size_t m = shape[c][0], n = shape[c][1];
-        double *q = normal(40, m * n), *a = normal(40, m * n);
+        double *q = test_normal_f64(40, m * n), *a = test_normal_f64(40, m * n);
         lt_err err = { 0 };
         assert_ok(lt_orth_serial(m, n, q, &err), &err);
         double *qq = product(true, false, n, n, m, q, q), *r = product(true, false, n, n, m, q, a),
@@ -296,7 +293,7 @@ static void orthonormal_columns_span_the_input(void **state) {
 static void nearly_orthonormal_columns_hardly_move(void **state) {
     (void)state;
     const size_t m = 300, n = 140;
-    double *a = normal(41, m * n), *noise = normal(42, m * n);
+    double *a = test_normal_f64(41, m * n), *noise = test_normal_f64(42, m * n);
     lt_err err = { 0 };
     assert_ok(lt_orth_serial(m, n, a, &err), &err);
     for (size_t i = 0; i < m * n; i++) a[i] += 1e-6 * noise[i];
@@ -318,8 +315,8 @@ static void eigenvalues_of_any_size(void **state) {
     static const double by[] = { 0x1p-1000, 1.0, 0x1p900 };
     enum { N = 40 };
     for (size_t k = 0; k < LT_COUNTOF(by); k++) {
-        double *a = symmetric(1, N), *same = symmetric(1, N), *w = normal(2, N), *v = normal(3, N * N),
-               *expected = normal(4, N);
+        double *a = symmetric(1, N), *same = symmetric(1, N), *w = test_normal_f64(2, N),
+               *v = test_normal_f64(3, N * N), *expected = test_normal_f64(4, N);
         lt_eigh_problem p = { .n = N, .a = a, .w = w, .v = v, .n_vectors = N },
                         q = { .n = N, .a = same, .w = expected };
         lt_err err = { 0 };

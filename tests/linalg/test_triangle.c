@@ -8,18 +8,10 @@
 #include "linalg/gemm.h"
 #include "support/support.h"
 
-static double *normal(uint32_t index, size_t n) {
-    double *x = lt_malloc((n ? n : 1) * sizeof *x);
-    assert_non_null(x);
-    lt_rng r = test_rng(index);
-    test_fill_normal_f64(x, n, &r);
-    return x;
-}
-
 /* c [m, n] = op(a) op(b), rows ld apart */
 static double *product(bool ta, bool tb, size_t m, size_t n, size_t k, const double *a, size_t lda, const double *b,
                        size_t ldb) {
-    double *c = normal(0, m * n);
+    double *c = test_normal_f64(0, m * n);
     lt_gemm_f64_serial(ta, tb, m, n, k, 1.0, a, lda, b, ldb, 0.0, c, n);
     return c;
 }
@@ -47,8 +39,8 @@ static void lower_products_are_half_of_the_whole(void **state) {
         for (int how = 0; how < 4; how++) {
             const bool ta = how & 1, tb = how & 2;
             const size_t n = sizes[s], k = 70, lda = (ta ? n : k) + PAD, ldb = (tb ? k : n) + PAD, ldc = n + PAD;
-            double *a = normal(1, (ta ? k : n) * lda), *b = normal(2, (tb ? n : k) * ldb), *c = normal(3, n * ldc),
-                   *want = product(ta, tb, n, n, k, a, lda, b, ldb);
+            double *a = test_normal_f64(1, (ta ? k : n) * lda), *b = test_normal_f64(2, (tb ? n : k) * ldb),
+                   *c = test_normal_f64(3, n * ldc), *want = product(ta, tb, n, n, k, a, lda, b, ldb);
             lt_lower_product_f64(ta, tb, n, k, a, lda, b, ldb, 0.0, c, ldc);
             assert_lower(c, ldc, want, n, bound(k));
             for (size_t i = 0; i < n * n; i++) want[i] *= 2.0;
@@ -65,7 +57,8 @@ static void products_with_a_triangle(void **state) {
     (void)state;
     for (size_t s = 0; s < LT_COUNTOF(sizes); s++) {
         const size_t n = sizes[s], m = 37, ld = n + PAD;
-        double *a = normal(1, m * ld), *l = normal(2, n * ld), *c = normal(3, m * ld), *g = normal(4, n * ld);
+        double *a = test_normal_f64(1, m * ld), *l = test_normal_f64(2, n * ld), *c = test_normal_f64(3, m * ld),
+               *g = test_normal_f64(4, n * ld);
         zero_above(l, n, ld);
         double *want = product(false, false, m, n, n, a, ld, l, ld);
         lt_times_lower_f64(m, n, a, ld, l, ld, c, ld);
@@ -75,7 +68,7 @@ static void products_with_a_triangle(void **state) {
         for (size_t i = 0; i < m * n; i++) assert_true(fabs(c[i / n * ld + i % n] - turned[i]) <= bound(n));
         lt_free(turned);
         /* Lᵀ (S L) of a symmetric S is symmetric */
-        double *x = normal(5, n * n), *sl, *whole, *sym = product(true, false, n, n, n, x, n, x, n);
+        double *x = test_normal_f64(5, n * n), *sl, *whole, *sym = product(true, false, n, n, n, x, n, x, n);
         sl = product(false, false, n, n, n, sym, n, l, ld);
         whole = product(true, false, n, n, n, l, ld, sl, n);
         lt_lower_transposed_times_f64(n, l, ld, sl, n, g, ld);
@@ -96,9 +89,9 @@ static void halves_of_a_symmetric_matrix_add_up(void **state) {
     (void)state;
     for (size_t s = 0; s < LT_COUNTOF(sizes); s++) {
         const size_t n = sizes[s], m = 37;
-        double *x = normal(1, n * n), *sym = product(true, false, n, n, n, x, n, x, n), *a = normal(2, m * n),
-               *t = normal(3, m * n), *g = normal(4, m * m), *as = product(false, false, m, n, n, a, n, sym, n),
-               *want = product(false, true, m, m, n, as, n, a, n);
+        double *x = test_normal_f64(1, n * n), *sym = product(true, false, n, n, n, x, n, x, n),
+               *a = test_normal_f64(2, m * n), *t = test_normal_f64(3, m * n), *g = test_normal_f64(4, m * m),
+               *as = product(false, false, m, n, n, a, n, sym, n), *want = product(false, true, m, m, n, as, n, a, n);
         lt_times_half_f64(m, n, a, n, sym, n, t, n);
         lt_lower_product_f64(false, true, m, n, t, n, a, n, 0.0, g, m);
         lt_lower_product_f64(false, true, m, n, a, n, t, n, 1.0, g, m);
@@ -117,7 +110,7 @@ static void mirrors_and_transposes(void **state) {
     (void)state;
     for (size_t s = 0; s < LT_COUNTOF(sizes); s++) {
         const size_t n = sizes[s], m = 21;
-        double *a = normal(1, n * n), *x = normal(2, m * n), *xt = normal(3, m * n);
+        double *a = test_normal_f64(1, n * n), *x = test_normal_f64(2, m * n), *xt = test_normal_f64(3, m * n);
         lt_mirror_lower_f64(a, n);
         lt_transpose_f64(xt, x, m, n);
         for (size_t i = 0; i < n; i++) {

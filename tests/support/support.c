@@ -123,6 +123,14 @@ void test_fill_normal_f64(double *x, size_t n, lt_rng *r) {
     for (size_t i = 0; i < n; i++) x[i] = lt_rng_normal(r);
 }
 
+double *test_normal_f64(uint32_t index, size_t n) {
+    double *x = lt_malloc((n ? n : 1) * sizeof *x);
+    assert_non_null(x);
+    lt_rng r = test_rng(index);
+    test_fill_normal_f64(x, n, &r);
+    return x;
+}
+
 static double gap(double a, double b) {
     if (a == b || (isnan(a) && isnan(b))) return 0.0;
     const double d = fabs(a - b);

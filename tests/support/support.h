@@ -38,6 +38,7 @@ size_t test_count_dir(const char *path);
 lt_rng test_rng(uint32_t index);
 void test_fill_normal(float *x, size_t n, lt_rng *r);
 void test_fill_normal_f64(double *x, size_t n, lt_rng *r);
+double *test_normal_f64(uint32_t index, size_t n); /* [n] of a stream of its own; lt_free */
 /* Largest |a - b|; infinite when exactly one is NaN or a difference is not finite (equal infinities differ by 0). */
 double test_max_abs_diff(const float *a, const float *b, size_t n);
 double test_max_abs_diff_f64(const double *a, const double *b, size_t n);
