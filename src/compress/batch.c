@@ -68,46 +68,66 @@ static bool first_of_site(const lt_batch_load *load, size_t i) {
     return k == i && load[i].site != SIZE_MAX;
 }
 
-/* Metrics and results, which stay while the chunk runs. */
-static size_t kept_bytes(const lt_batch_load *load, size_t n) {
-    size_t sum = 0;
-    for (size_t i = 0; i < n; i++) {
-        sum += result_bytes(&load[i]);
-        if (first_of_site(load, i)) sum += lt_metric_form_bytes(load[i].d, load[i].factor);
-    }
-    return sum;
+/* The largest of the numbers put in, as many as there are threads: what runs at one time at the worst. */
+typedef struct largest {
+    size_t *bytes; /* [most] */
+    size_t n, most, sum;
+} largest;
+/* What a chunk asks of memory; grows with each job, which costs no look at those before but for their sites. */
+typedef struct need {
+    largest making, running; /* metrics are made first, then jobs are run */
+    size_t kept;             /* metrics and results, which stay while the chunk runs */
+} need;
+
+static bool need_create(need *x, int threads) {
+    const size_t most = (size_t)threads;
+    *x = (need){ .making = { .most = most }, .running = { .most = most } };
+    x->making.bytes = lt_calloc(2 * most, sizeof(size_t));
+    if (x->making.bytes) x->running.bytes = x->making.bytes + most;
+    return x->making.bytes != NULL;
 }
 
-/* The sum of the `threads` largest. */
-static size_t at_once(size_t *bytes, size_t n, int threads) {
-    size_t sum = 0;
-    for (int t = 0; t < threads && (size_t)t < n; t++) {
-        size_t most = (size_t)t;
-        for (size_t i = most + 1; i < n; i++)
-            if (bytes[i] > bytes[most]) most = i;
-        sum += bytes[most];
-        bytes[most] = bytes[t];
-    }
-    return sum;
+static void need_clear(need *x) {
+    lt_free(x->making.bytes);
 }
 
-/* Peak of a chunk of these jobs; tmp [n]. First metrics are made, then jobs are run. */
-static size_t chunk_bytes(const lt_batch_load *load, size_t n, int threads, size_t *tmp) {
-    for (size_t i = 0; i < n; i++) tmp[i] = work_bytes(&load[i]);
-    const size_t running = at_once(tmp, n, threads);
-    for (size_t i = 0; i < n; i++)
-        tmp[i] = first_of_site(load, i) ? lt_metric_form_making_bytes(load[i].d, load[i].factor) : 0;
-    return kept_bytes(load, n) + lt_max_size(running, at_once(tmp, n, threads));
+static void need_nothing(need *x) {
+    x->making.n = x->making.sum = x->running.n = x->running.sum = x->kept = 0;
+}
+
+static void put_in(largest *l, size_t bytes) {
+    size_t at = 0;
+    if (l->n < l->most) {
+        at = l->n++;
+        l->bytes[at] = 0;
+    }
+    for (size_t i = 0; l->n == l->most && i < l->n; i++)
+        if (l->bytes[i] < l->bytes[at]) at = i;
+    if (l->bytes[at] >= bytes) return;
+    l->sum += bytes - l->bytes[at];
+    l->bytes[at] = bytes;
+}
+
+/* Peak of a chunk of the jobs 0..i; those before i are in. */
+static size_t need_with(need *x, const lt_batch_load *load, size_t i) {
+    put_in(&x->running, work_bytes(&load[i]));
+    x->kept += result_bytes(&load[i]);
+    if (first_of_site(load, i)) {
+        put_in(&x->making, lt_metric_form_making_bytes(load[i].d, load[i].factor));
+        x->kept += lt_metric_form_bytes(load[i].d, load[i].factor);
+    }
+    return x->kept + lt_max_size(x->running.sum, x->making.sum);
 }
 
 /* How many of the n jobs are a chunk, at least one; *bytes: its peak. */
-static size_t take_jobs(size_t *bytes, const lt_batch_load *load, size_t n, int threads, size_t memory, size_t *tmp) {
+static size_t take_jobs(size_t *bytes, const lt_batch_load *load, size_t n, size_t memory, need *x) {
     size_t taken = 1;
-    *bytes = chunk_bytes(load, taken, threads, tmp);
+    need_nothing(x);
+    *bytes = need_with(x, load, 0);
     for (; taken < n; taken++) {
-        const size_t more = chunk_bytes(load, taken + 1, threads, tmp);
-        const bool enough = taken >= JOBS_PER_THREAD * (size_t)threads;
-        if (more > memory || (enough && kept_bytes(load, taken + 1) > CHUNK_BYTES)) break;
+        const size_t more = need_with(x, load, taken);
+        const bool enough = taken >= JOBS_PER_THREAD * x->running.most;
+        if (more > memory || (enough && x->kept > CHUNK_BYTES)) break;
         *bytes = more;
     }
     return taken;
@@ -120,13 +140,15 @@ static void even_out(lt_batch_load *load, size_t n) {
 }
 
 size_t lt_lowrank_batch_bytes(lt_batch_load *load, size_t n, int threads, size_t memory) {
-    size_t peak = 0, *tmp = lt_calloc(n + 1, sizeof *tmp);
+    need x;
+    size_t peak = 0;
+    const bool ready = need_create(&x, threads);
     even_out(load, n);
-    for (size_t i = 0, bytes; tmp && i < n;) {
-        i += take_jobs(&bytes, load + i, n - i, threads, memory, tmp);
+    for (size_t i = 0, bytes; ready && i < n;) {
+        i += take_jobs(&bytes, load + i, n - i, memory, &x);
         peak = lt_max_size(peak, bytes);
     }
-    lt_free(tmp);
+    need_clear(&x);
     return peak;
 }
 
@@ -135,10 +157,10 @@ size_t lt_lowrank_batch_memory(const lt_ctx *ctx) {
     return may > has ? may - has : 0;
 }
 
-static lt_status check_memory(const work *w, const lt_lowrank_job *first, size_t need, size_t memory, lt_err *err) {
+static lt_status check_memory(const work *w, const lt_lowrank_job *first, size_t peak, size_t memory, lt_err *err) {
     const lt_ctx *ctx = w->in->ctx;
-    if (!ctx || !ctx->max_memory || need <= memory) return LT_OK;
-    const size_t over = need - memory;
+    if (!ctx || !ctx->max_memory || peak <= memory) return LT_OK;
+    const size_t over = peak - memory;
     return lt_fail(err, LT_ENOMEM, "needs %zu MB for this module alone, the limit is %zu MB: %zu MB short (%s)",
                    (ctx->max_memory + over) >> 20, ctx->max_memory >> 20, (over >> 20) + 1, first->linear->name);
 }
@@ -417,18 +439,18 @@ static void clear_chunk(chunk *c) {
     }
 }
 
-static lt_status run_all(work *w, lt_lowrank_job *jobs, size_t n, chunk *c, size_t *tmp, lt_err *err) {
+static lt_status run_all(work *w, lt_lowrank_job *jobs, size_t n, chunk *c, need *x, lt_err *err) {
     const lt_batch_in *in = w->in;
     c->n_all = n;
     LT_TRY(load_all(w, jobs, n, err));
     for (size_t first = 0; first < n; first += c->n_jobs) {
         const size_t memory = lt_lowrank_batch_memory(in->ctx);
-        size_t need;
+        size_t peak;
         LT_TRY(tell(c, err));
         c->jobs = jobs + first;
         c->load = w->load + first;
-        c->n_jobs = take_jobs(&need, c->load, n - first, in->team->threads, memory, tmp);
-        LT_TRY(check_memory(w, c->jobs, need, memory, err));
+        c->n_jobs = take_jobs(&peak, c->load, n - first, memory, x);
+        LT_TRY(check_memory(w, c->jobs, peak, memory, err));
         const lt_status st = run_chunk(c, err);
         clear_chunk(c);
         if (st != LT_OK) return st;
@@ -439,20 +461,21 @@ static lt_status run_all(work *w, lt_lowrank_job *jobs, size_t n, chunk *c, size
 lt_status lt_lowrank_batch(lt_lowrank_job *jobs, size_t n, const lt_batch_in *in, lt_err *err) {
     work w = { .in = in };
     chunk c = { .all = &w };
-    size_t *tmp = lt_calloc(n + 1, sizeof *tmp);
+    need x;
+    const bool ready = need_create(&x, in->team->threads);
     lt_status st;
     w.sites = lt_calloc(n + 1, sizeof *w.sites);
     w.load = lt_calloc(n + 1, sizeof *w.load);
     c.site_of = lt_calloc(n + 1, sizeof *c.site_of);
     c.order = lt_calloc(n + 1, sizeof *c.order);
-    if (w.sites && w.load && c.site_of && c.order && tmp)
-        st = run_all(&w, jobs, n, &c, tmp, err);
+    if (w.sites && w.load && c.site_of && c.order && ready)
+        st = run_all(&w, jobs, n, &c, &x, err);
     else
         st = lt_fail(err, LT_ENOMEM, "no memory for %zu modules", n);
     lt_free(w.sites);
     lt_free(w.load);
     lt_free(c.site_of);
     lt_free(c.order);
-    lt_free(tmp);
+    need_clear(&x);
     return st;
 }

@@ -311,6 +311,23 @@ static void what_a_batch_needs_fits_what_it_may_use(void **state) {
     }
 }
 
+/* Jobs so small that they are one chunk, in both orders: what it needs is counted job by job. */
+static void what_a_batch_needs_is_that_of_its_jobs_in_any_order(void **state) {
+    (void)state;
+    enum { N = 23 };
+    lt_batch_load load[N], back[N];
+    for (size_t i = 0; i < N; i++) {
+        const size_t m = 8 + 37 * i % 29, d = 8 + 53 * i % 31;
+        load[i] = (lt_batch_load){
+            .m = m, .d = d, .rank = i % 5, .site = i % 7 == 6 ? SIZE_MAX : i, .factor = lt_factor_for(m, d)
+        };
+        back[N - 1 - i] = load[i];
+    }
+    for (int threads = 1; threads <= 32; threads *= 2)
+        assert_int_equal(lt_lowrank_batch_bytes(load, N, threads, SIZE_MAX),
+                         lt_lowrank_batch_bytes(back, N, threads, SIZE_MAX));
+}
+
 static int stop_after_one(void *user, const char *stage, double done, double total, const char *unit) {
     (void)stage;
     (void)unit;
@@ -588,6 +605,7 @@ int main(void) {
         cmocka_unit_test(unknown_words_are_refused_with_a_suggestion),
         cmocka_unit_test(a_chunk_can_be_stopped),
         cmocka_unit_test(what_a_batch_needs_fits_what_it_may_use),
+        cmocka_unit_test(what_a_batch_needs_is_that_of_its_jobs_in_any_order),
         cmocka_unit_test(a_second_method_adds_cuts),
         cmocka_unit_test(check_02_conv1d_is_the_transposed_linear),
         cmocka_unit_test(tables_hold_together),
