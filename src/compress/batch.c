@@ -277,7 +277,8 @@ done:
 
 /* What only one module needs beside its weight. */
 typedef struct own {
-    double *w, *bias, *left, *out_gram, *gram;
+    double *w, *bias, *left, *out_gram;
+    double *gram, *sum, *count; /* of all rows, to measure with */
 } own;
 
 static void own_clear(own *o) {
@@ -286,6 +287,8 @@ static void own_clear(own *o) {
     lt_free(o->left);
     lt_free(o->out_gram);
     lt_free(o->gram);
+    lt_free(o->sum);
+    lt_free(o->count);
 }
 
 /* The Gram of a part's outputs is that of the whole's, at its rows: packed, in place, since rows ascend. */
@@ -317,10 +320,13 @@ static lt_status load_output(double **out, const lt_batch_in *in, const lt_linea
     return load_kind(out, in, clean ? LT_STATS_OUTPUT : LT_STATS_BIASED, l, err);
 }
 
-static lt_status load_all_rows(double **gram, const lt_batch_in *in, const lt_lowrank_job *j, lt_err *err) {
+static lt_status load_all_rows(own *o, const lt_batch_in *in, const lt_lowrank_job *j, lt_err *err) {
     site s = { .linear = j->linear };
     LT_TRY(find_site(&s.at, j, in, err));
-    return load_sum(gram, in->stats, &s, "gram", err);
+    LT_TRY(load_sum(&o->gram, in->stats, &s, "gram", err));
+    if (!j->affine) return LT_OK;
+    LT_TRY(load_sum(&o->sum, in->stats, &s, "sum", err));
+    return load_sum(&o->count, in->stats, &s, "count", err);
 }
 
 static lt_status load_own(own *o, lt_lowrank_in *in, const lt_lowrank_job *j, const lt_batch_in *batch, lt_err *err) {
@@ -335,7 +341,7 @@ static lt_status load_own(own *o, lt_lowrank_in *in, const lt_lowrank_job *j, co
     }
     if (j->how.left) LT_TRY(load_kind(&o->left, batch, LT_STATS_GRAD, j->linear, err));
     if (form == LT_FORM_OUTPUT) LT_TRY(load_output(&o->out_gram, batch, j->linear, err));
-    if (j->measure) LT_TRY(load_all_rows(&o->gram, batch, j, err));
+    if (j->measure) LT_TRY(load_all_rows(o, batch, j, err));
     in->w = o->w;
     in->bias = o->bias;
     in->left = o->left;
@@ -361,13 +367,18 @@ static lt_status run_spectrum(lt_lowrank_job *j, const lt_lowrank_in *in, lt_err
     return LT_OK;
 }
 
+static lt_status measure(lt_lowrank_job *j, const lt_lowrank_in *in, const own *o, lt_err *err) {
+    lt_lowrank_in outputs = { .m = in->m, .d = in->d, .w = in->w, .c = o->gram, .sum = o->sum };
+    LT_TRY(lt_lowrank_error(&j->out_total, &outputs, 0, NULL, NULL, err));
+    if (!j->affine) return lt_lowrank_error(&j->out_error, &outputs, j->rank, j->a, j->b, err);
+    outputs.count = *o->count;
+    return lt_lowrank_affine_error(&j->out_error, &outputs, j->rank, j->a, j->b, j->bias_delta, err);
+}
+
 static lt_status run_fit(lt_lowrank_job *j, const lt_lowrank_in *in, const own *o, lt_err *err) {
-    const lt_lowrank_in outputs = { .m = in->m, .d = in->d, .w = in->w, .c = o->gram };
     LT_TRY(new_factors(j, err));
     LT_TRY(lt_lowrank_fit(j->a, j->b, j->bias_delta, &j->error, &j->total, j->rank, in, err));
-    if (!j->measure) return LT_OK;
-    LT_TRY(lt_lowrank_error(&j->out_error, &outputs, j->rank, j->a, j->b, err));
-    return lt_lowrank_error(&j->out_total, &outputs, 0, NULL, NULL, err);
+    return j->measure ? measure(j, in, o, err) : LT_OK;
 }
 
 /* From the caller's own thread alone, which may stop the rest: a large chunk takes minutes. */

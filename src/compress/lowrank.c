@@ -9,9 +9,9 @@
 #include "linalg/triangle.h"
 
 static const lt_metric_row metric_rows[LT_N_METRICS] = {
-    [LT_METRIC_WEIGHT] = { "weight", LT_FORM_NONE, false, true },
+    [LT_METRIC_WEIGHT] = { "weight", LT_FORM_NONE, false, false },
     [LT_METRIC_INPUT] = { "input", LT_FORM_GRAM, true, true },
-    [LT_METRIC_ABS] = { "abs", LT_FORM_ABS, false, true },
+    [LT_METRIC_ABS] = { "abs", LT_FORM_ABS, false, false },
     [LT_METRIC_INPUT_BIASED] = { "input_biased", LT_FORM_GRAM_SUM, false, false },
     [LT_METRIC_OUTPUT] = { "output", LT_FORM_OUTPUT, false, true },
     [LT_METRIC_PROJECTED] = { "projected", LT_FORM_GRAM, false, false },
@@ -530,14 +530,14 @@ done:
     return st;
 }
 
-/* delta = (W - AB) mu, with the module's own W */
-static lt_status bias_delta_of(double *delta, const double *a, const double *b, size_t r, const double *w,
-                               const problem *p, lt_err *err) {
+/* y [m] = (W - AB) x */
+static lt_status times_what_is_left(double *y, const double *w, size_t m, size_t d, size_t r, const double *a,
+                                    const double *b, const double *x, lt_err *err) {
     double *h;
     LT_TRY(new_matrix(&h, r, 1, err));
-    lt_gemm_f64_serial(false, false, p->m, 1, p->d, 1.0, w, p->d, p->form->mu, 1, 0.0, delta, 1);
-    lt_gemm_f64_serial(false, false, r, 1, p->d, 1.0, b, p->d, p->form->mu, 1, 0.0, h, 1);
-    lt_gemm_f64_serial(false, false, p->m, 1, r, -1.0, a, r, h, 1, 1.0, delta, 1);
+    lt_gemm_f64_serial(false, false, m, 1, d, 1.0, w, d, x, 1, 0.0, y, 1);
+    lt_gemm_f64_serial(false, false, r, 1, d, 1.0, b, d, x, 1, 0.0, h, 1);
+    lt_gemm_f64_serial(false, false, m, 1, r, -1.0, a, r, h, 1, 1.0, y, 1);
     lt_free(h);
     return LT_OK;
 }
@@ -625,7 +625,8 @@ lt_status lt_lowrank_fit(double *a, double *b, double *bias_delta, double *error
     if (in->project) LT_GO(project_inputs(b, rank, &p, err));
     LT_GO(error_left(error, lambda, rank, in, a, b, &p, err));
     if (p.unleft) LT_GO(undo_left(a, b, rank, in->nested, &p, err));
-    if (bias_delta && p.form && p.form->affine) LT_GO(bias_delta_of(bias_delta, a, b, rank, in->w, &p, err));
+    if (bias_delta && p.form && p.form->affine)
+        LT_GO(times_what_is_left(bias_delta, in->w, in->m, in->d, rank, a, b, p.form->mu, err));
     if (in->balance == LT_BALANCE_BALANCED) LT_GO(lt_lowrank_balance(a, b, in->m, in->d, rank, err));
 done:
     problem_clear(&p);
@@ -677,5 +678,18 @@ lt_status lt_lowrank_error(double *error, const lt_lowrank_in *in, size_t rank, 
     }
     const lt_status st = weighted_error(error, in->w, in->form ? in->form->c : c, in->m, in->d, rank, a, b, err);
     lt_free(c);
+    return st;
+}
+
+lt_status lt_lowrank_affine_error(double *error, const lt_lowrank_in *in, size_t rank, const double *a, const double *b,
+                                  const double *bias_delta, lt_err *err) {
+    double *y;
+    LT_TRY(lt_lowrank_error(error, in, rank, a, b, err));
+    LT_TRY(new_matrix(&y, in->m, 1, err));
+    const lt_status st = times_what_is_left(y, in->w, in->m, in->d, rank, a, b, in->sum, err);
+    for (size_t i = 0; st == LT_OK && i < in->m; i++)
+        *error += bias_delta[i] * (in->count * bias_delta[i] - 2.0 * y[i]);
+    *error = fmax(*error, 0.0);
+    lt_free(y);
     return st;
 }

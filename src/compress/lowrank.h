@@ -33,7 +33,7 @@ typedef struct lt_metric_row {
     const char *name;
     enum { LT_FORM_NONE, LT_FORM_GRAM, LT_FORM_GRAM_SUM, LT_FORM_ABS, LT_FORM_OUTPUT } form;
     bool may_centre; /* affine is defined */
-    bool exact_tail; /* the spectrum's tail is the error that the fit leaves, in the metric's own unit */
+    bool of_outputs; /* the spectrum's tail is the error of the outputs that the fit leaves */
 } lt_metric_row;
 const lt_metric_row *lt_metric_get(lt_metric m);
 const char *lt_metric_name(lt_metric m);
@@ -103,5 +103,8 @@ size_t lt_lowrank_scratch_bytes(size_t m, size_t d, size_t rank);
 /* tr((W - AB) C (W - AB)ᵀ), exact, for checks and reports; c and form NULL: identity; rank 0: of W itself. */
 lt_status lt_lowrank_error(double *error, const lt_lowrank_in *in, size_t rank, const double *a, const double *b,
                            lt_err *err);
+/* Σ ‖(W - AB) x - bias_delta‖² over the rows that c, sum and count are of. */
+lt_status lt_lowrank_affine_error(double *error, const lt_lowrank_in *in, size_t rank, const double *a, const double *b,
+                                  const double *bias_delta, lt_err *err);
 
 #endif

@@ -269,14 +269,14 @@ static lt_status note_dead(lt_plan *p, const work *w, lt_err *err) {
     return ok ? LT_OK : lt_fail(err, LT_ENOMEM, "plan: out of memory");
 }
 
-/* Where the curve's tail is not the error on the outputs (another metric gave the ranks, or the fit is not the optimum
- * of its own) and the stats can tell it, the fits are made and measured. */
+/* Where the curve's tail is not the error of the outputs (it is in another unit, or another metric gave the ranks) and
+ * the stats can tell that, the fits are made and measured. */
 static bool must_measure(const work *w, size_t i) {
     const lt_lowrank_how *fit = &w->mode->fit, *ranks = &w->mode->ranks;
     lt_stats_site site;
     bool whole;
     const bool same = fit->metric == ranks->metric && fit->rest == ranks->rest &&
-                      lt_metric_get(fit->metric)->exact_tail && fit->metric != LT_METRIC_ABS && !fit->left;
+                      lt_metric_get(fit->metric)->of_outputs && !fit->left;
     return !same && w->rank[i] && w->in->stats &&
            lt_stats_of_linear(w->in->stats, LT_STATS_INPUT, w->jobs[i].linear, &site, &whole) &&
            lt_stats_have(w->in->stats, site.name, "gram");
@@ -288,9 +288,11 @@ static lt_status measure(double *rel_error, const work *w, lt_err *err) {
     if (!jobs) return lt_fail(err, LT_ENOMEM, "plan: no memory for %zu modules", w->targets.n);
     for (size_t i = 0; i < w->targets.n; i++)
         if (must_measure(w, i))
-            jobs[n++] = (lt_lowrank_job){
-                .linear = w->jobs[i].linear, .how = w->mode->fit, .rank = w->rank[i], .measure = true
-            };
+            jobs[n++] = (lt_lowrank_job){ .linear = w->jobs[i].linear,
+                                          .how = w->mode->fit,
+                                          .affine = w->jobs[i].affine,
+                                          .rank = w->rank[i],
+                                          .measure = true };
     const lt_batch_in batch = { w->in->stats, w->in->team, w->in->ctx, "measure", NULL, NULL };
     const lt_status st = n ? lt_lowrank_batch(jobs, n, &batch, err) : LT_OK;
     for (size_t i = 0, k = 0; st == LT_OK && i < w->targets.n; i++) {

@@ -333,9 +333,11 @@ static void products_are_the_golden_ones(void **state) {
 static void every_method_predicts_what_the_reference_measured(void **state) {
     (void)state;
     TEST_NEED_SHARED(GOLDEN_MODEL);
-    static const char *const methods[][2] = { { "utilized", "whitened" }, { "hybrid", "weight_svd" },
-                                              { "asvd", "asvd" },         { "projected", "projected" },
-                                              { "whitened", "whitened" }, { "utilized_biased", "whitened" } };
+    static const char *const methods[][2] = {
+        { "utilized", "whitened" },    { "hybrid", "weight_svd" }, { "asvd", "asvd" },
+        { "projected", "projected" },  { "whitened", "whitened" }, { "utilized_biased", "whitened" },
+        { "weight_svd", "weight_svd" }
+    };
     for (size_t k = 0; k < LT_COUNTOF(methods); k++) {
         char name[64];
         snprintf(name, sizeof name, "%s_uniform_0.6", methods[k][1]);

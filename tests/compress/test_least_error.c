@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The theorem behind the low-rank modes (spec utilized-rank §0), on the models of every family: of all matrices of a
  * rank, whitened changes the outputs on the calibration tokens least. So no method may be below it, in any module, for
- * any text. */
+ * any text. And what a plan predicts is what its fit leaves, new biases and positions that are kept apart included. */
 #include "compress/compress_test.h"
 
 #include <dirent.h>
 
-#include "compress/lowrank.h"
+#include "compress/lowrank_test.h"
 #include "compress/module_weight.h"
 
 #define MODELS "golden/models"
@@ -45,11 +45,12 @@ static bool open_bench(bench *b, const char *name) {
     return st == LT_OK;
 }
 
-static void take_text(bench *b, size_t which) {
+static void take_text(bench *b, size_t which, size_t first_rows) {
     static const char *const gram[] = { "gram" };
     lt_err err = { 0 };
     b->text = ct_random_tokens(texts[which].rows, ROW, b->m->config.vocab_size, (uint32_t)(40 + which));
     lt_calibrate_in in = ct_in(b->m, &b->text, b->team, test_path("least.stats"));
+    in.first_rows = first_rows;
     assert_ok(lt_stat_set_parse(&in.grads, gram, 1, &err), &err);
     b->s = ct_calibrate(&in);
     b->slack = texts[which].slack;
@@ -76,7 +77,7 @@ static double *widened(const lt_tensor *t) {
 }
 
 /* tr(Δ C Δᵀ) of a module whose factors fit its shape, and tr(W C Wᵀ); false: it is no such module. */
-static bool error_of(double *e, double *total, const bench *b, const lt_model *small, const char *module) {
+static bool module_error(double *e, double *total, const bench *b, const lt_model *small, const char *module) {
     lt_module was, is;
     lt_stats_site site;
     lt_err err = { 0 };
@@ -146,8 +147,8 @@ static size_t compare(double *excess, const bench *b, const lt_method *m, const 
         json_t *rank;
         json_object_foreach(ranks, module, rank) {
             double e, least, total;
-            if (!error_of(&e, &total, b, lt_overlay_model(o), module)) continue;
-            if (!error_of(&least, &total, b, lt_overlay_model(best), module)) continue; /* dead: left dense */
+            if (!module_error(&e, &total, b, lt_overlay_model(o), module)) continue;
+            if (!module_error(&least, &total, b, lt_overlay_model(best), module)) continue; /* dead: left dense */
             if (!(least <= e * (1.0 + 1e-9) + b->slack * total))
                 fail_msg("%s: %s: %s has error %.9g, whitened %.9g of %.9g", b->name, module, m->name, e, least, total);
             *excess += (e - least) / total;
@@ -158,6 +159,74 @@ static size_t compare(double *excess, const bench *b, const lt_method *m, const 
     }
     json_decref(ranks);
     lt_plan_clear(&p);
+    return n;
+}
+
+/* ---- what a plan predicts ---- */
+
+/* [n] sums over all rows of a module's inputs, those that the stats keep apart among them. */
+static double *sums_of_all_rows(const bench *b, const lt_linear *l, const char *stat, size_t n) {
+    lt_stats_site rest, first;
+    bool whole;
+    double *sum = test_doubles(n);
+    assert_true(lt_stats_of_linear(b->s, LT_STATS_INPUT, l, &rest, &whole));
+    memcpy(sum, ct_values(b->s, rest.name, stat), n * sizeof *sum);
+    if (lt_stats_of_linear(b->s, LT_STATS_FIRST, l, &first, &whole))
+        for (size_t i = 0; i < n; i++) sum[i] += ct_values(b->s, first.name, stat)[i];
+    return sum;
+}
+
+static double *bias_of(const lt_linear *l) {
+    lt_err err = { 0 };
+    double *bias = test_doubles(lt_linear_out(l));
+    assert_ok(lt_module_bias(bias, l, &err), &err);
+    return bias;
+}
+
+/* Σ ‖Δx - δ‖² / Σ ‖Wx‖², δ what the bias gained. */
+static double left_by_fit(const bench *b, const lt_linear *was, const lt_linear *is) {
+    const size_t m = lt_linear_out(was), d = lt_linear_in(was);
+    lt_err err = { 0 };
+    double *w = test_doubles(m * d), *gain = bias_of(is), *before = bias_of(was), *gram, *sum, *count, e, total;
+    assert_ok(lt_module_weight(w, was, &err), &err);
+    for (size_t i = 0; i < m; i++) gain[i] -= before[i];
+    gram = sums_of_all_rows(b, was, "gram", d * (d + 1) / 2);
+    sum = sums_of_all_rows(b, was, "sum", d);
+    count = sums_of_all_rows(b, was, "count", 1);
+    const lt_lowrank_in in = { .m = m, .d = d, .w = w, .c = gram, .sum = sum, .count = *count };
+    double *first = widened(&is->stage[0].w.t), *second = widened(&is->stage[1].w.t);
+    assert_ok(lt_lowrank_affine_error(&e, &in, lt_linear_rank(is), second, first, gain, &err), &err);
+    assert_ok(lt_lowrank_error(&total, &in, 0, NULL, NULL, &err), &err);
+    lt_free(w), lt_free(gain), lt_free(before), lt_free(gram), lt_free(sum), lt_free(count);
+    lt_free(first), lt_free(second);
+    return e / total;
+}
+
+static bool is_fitted_here(const lt_cut *c) {
+    const char *target = json_string_value(json_object_get(c->json, "target"));
+    return json_object_get(c->json, "module") && target && strcmp(target, "original") == 0;
+}
+
+static size_t check_prediction(const bench *b, const lt_method *m) {
+    json_t *params = has_param(m, "energy") ? json_pack("{s:i}", "energy", 0) : json_object();
+    lt_plan_in in = cp_in(b->m, b->s, b->team, "linears=0.5");
+    in.params = params;
+    lt_plan p = cp_plan(m->name, &in);
+    lt_overlay *o = apply(b, &p);
+    size_t n = 0;
+    for (size_t i = 0; i < p.n_cuts; i++) {
+        if (!is_fitted_here(&p.cuts[i])) continue;
+        const char *module = json_string_value(json_object_get(p.cuts[i].json, "module"));
+        lt_module was, is;
+        assert_true(lt_model_find_module(b->m, module, &was) && lt_model_find_module(lt_overlay_model(o), module, &is));
+        const double want = left_by_fit(b, was.linear, is.linear), got = cp_rel_error(&p, module);
+        if (!(fabs(got - want) <= 1e-4 * want + 1e-10))
+            fail_msg("%s: %s: %s predicts %.9g, its fit leaves %.9g", b->name, module, m->name, got, want);
+        n++;
+    }
+    lt_overlay_destroy(o);
+    lt_plan_clear(&p);
+    json_decref(params);
     return n;
 }
 
@@ -180,7 +249,7 @@ static void no_method_is_below_whitened(void **state) {
     b.team = tm_team(1);
     for (size_t t = 0; t < TEXTS; t++) {
         size_t asked = 0;
-        take_text(&b, t);
+        take_text(&b, t, 0);
         for (size_t i = 0; lt_methods[i]; i++) {
             double excess;
             if (!is_asked(lt_methods[i])) continue;
@@ -196,6 +265,22 @@ static void no_method_is_below_whitened(void **state) {
     lt_model_destroy(b.m);
 }
 
+static void plans_predict_what_their_fit_leaves(void **state) {
+    bench b;
+    if (!open_bench(&b, *state)) skip();
+    b.team = tm_team(1);
+    for (size_t first_rows = 0; first_rows <= 2; first_rows += 2) {
+        size_t n = 0;
+        take_text(&b, 0, first_rows);
+        for (size_t i = 0; lt_methods[i]; i++)
+            if (is_asked(lt_methods[i])) n += check_prediction(&b, lt_methods[i]);
+        assert_true(n > 0);
+        drop_text(&b);
+    }
+    lt_team_destroy(b.team);
+    lt_model_destroy(b.m);
+}
+
 static bool is_model(const char *folder) {
     char *rel = lt_asprintf(MODELS "/%s/config.json", folder);
     const bool yes = folder[0] != '.' && test_shared(rel);
@@ -205,7 +290,7 @@ static bool is_model(const char *folder) {
 
 int main(void) {
     static char names[64][64];
-    struct CMUnitTest tests[LT_COUNTOF(names)];
+    struct CMUnitTest tests[2 * LT_COUNTOF(names)];
     size_t n = 0;
     DIR *d = test_shared(MODELS) ? opendir(test_shared(MODELS)) : NULL;
     if (!d) {
@@ -215,9 +300,10 @@ int main(void) {
     for (struct dirent *e; (e = readdir(d)) && n < LT_COUNTOF(names);) {
         if (!is_model(e->d_name) || strlen(e->d_name) >= sizeof names[0]) continue;
         memcpy(names[n], e->d_name, strlen(e->d_name) + 1);
-        tests[n] = (struct CMUnitTest){ names[n], no_method_is_below_whitened, NULL, NULL, names[n] };
+        tests[2 * n] = (struct CMUnitTest){ names[n], no_method_is_below_whitened, NULL, NULL, names[n] };
+        tests[2 * n + 1] = (struct CMUnitTest){ names[n], plans_predict_what_their_fit_leaves, NULL, NULL, names[n] };
         n++;
     }
     closedir(d);
-    return _cmocka_run_group_tests("least_error", tests, n, NULL, NULL);
+    return _cmocka_run_group_tests("least_error", tests, 2 * n, NULL, NULL);
 }
