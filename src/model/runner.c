@@ -102,9 +102,11 @@ static lt_status run_batch(run *r, const group *g, size_t batch, bool keep, lt_e
     return lt_progress(r->in->ctx, err, "forward", r->done, r->total, "tokens");
 }
 
-static lt_status renew_exec(run *r, bool silent, lt_err *err) {
-    const lt_exec_opts opts = { .observers = silent ? NULL : r->in->observers,
-                                .n_observers = silent ? 0 : r->in->n_observers };
+/* With the caller's observers or without; the memory of the last group serves the next. */
+static lt_status make_exec(run *r, bool silent, lt_err *err) {
+    const size_t n_observers = silent ? 0 : r->in->n_observers;
+    if (r->x && lt_exec_observed(r->x) == (n_observers > 0)) return LT_OK;
+    const lt_exec_opts opts = { .observers = r->in->observers, .n_observers = n_observers };
     lt_exec_destroy(r->x);
     r->x = NULL;
     return lt_exec_create(&r->x, r->in->team, &opts, err);
@@ -122,7 +124,7 @@ static lt_status run_group(run *r, const group *g, lt_err *err) {
     const size_t end = g->layer + g->n;
     /* behind the last layer hidden states are wanted for the final norm only */
     const bool keep = !r->batch_major && (end < r->in->model->config.n_layers || r->in->batch_done);
-    LT_TRY(renew_exec(r, g->silent, err));
+    LT_TRY(make_exec(r, g->silent, err));
     if (keep) LT_TRY(lt_run_state_begin(&r->state, end, err));
     for (size_t i = 0; i < r->in->n_batches; i++) LT_TRY(run_batch(r, g, i, keep, err));
     for (size_t l = g->layer; r->in->plan.drop_weights && l < end; l++) lt_layer_drop(r->in->model, l);
@@ -133,7 +135,7 @@ static lt_status run_group(run *r, const group *g, lt_err *err) {
 /* The final norm and what the caller does with it, once the last layer's weights are gone. */
 static lt_status finish_all(run *r, lt_err *err) {
     const lt_model *m = r->in->model;
-    LT_TRY(renew_exec(r, false, err));
+    LT_TRY(make_exec(r, false, err));
     for (size_t i = 0; i < r->in->n_batches; i++) {
         const lt_batch *b = &r->in->batches[i];
         lt_exec_begin(r->x, b);
