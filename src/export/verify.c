@@ -195,12 +195,6 @@ static lt_status same_linear(const lt_linear *a, const lt_linear *b, lt_team *te
     return same_bias(a, b, err);
 }
 
-/* Of b: what stands where mod is in its model. A part that stood alone may lie in a fused matrix again. */
-static const lt_linear *counterpart(const lt_model *b, const lt_module *mod) {
-    if (mod->layer < 0) return &b->head;
-    return lt_model_slot(b, (size_t)mod->layer, mod->slot);
-}
-
 /* Linears, each part of a fused matrix counted when a has it apart. */
 static size_t count_linears(const lt_model *b, const lt_model *a) {
     lt_module mod, part;
@@ -228,7 +222,7 @@ static lt_status same_tensors(const lt_model *a, const lt_model *b, lt_team *tea
     if (count_linears(a, a) != count_linears(b, a))
         return lt_fail(err, LT_EVERIFY, "not the source's number of linears (%s)", b->path);
     for (size_t i = 0; lt_model_module(a, i, &ma); i++) {
-        const lt_linear *l = counterpart(b, &ma);
+        const lt_linear *l = lt_model_counterpart(b, &ma); /* a part that stood alone may lie in a fused matrix again */
         if (!l) return lt_fail(err, LT_EVERIFY, "the source's linear is missing (%s: %s)", b->path, ma.linear->name);
         if (ma.slot != LT_SLOT_HEAD || !a->config.tied) LT_TRY(same_linear(ma.linear, l, team, err));
     }

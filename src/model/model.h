@@ -64,6 +64,8 @@ bool lt_module_is_apart(const lt_module *m);
 bool lt_module_is(const lt_module *m, const char *name);
 /* The linear of a slot: the model's own, or a view of the fused matrix that has it; NULL: neither. */
 const lt_linear *lt_model_slot(const lt_model *m, size_t layer, lt_slot slot);
+/* What stands in m where `of` stands in its own model, whole or as a view; NULL: nothing does. */
+const lt_linear *lt_model_counterpart(const lt_model *m, const lt_module *of);
 /* Every linear: those, then the projections beside the table. */
 bool lt_model_linear(const lt_model *m, size_t i, const lt_linear **out);
 const char *lt_model_adapted(const lt_model *m); /* a linear with adapters (model/adapter.h); NULL: none has any */

@@ -78,6 +78,10 @@ const lt_linear *lt_model_slot(const lt_model *m, size_t layer, lt_slot slot) {
     return NULL;
 }
 
+const lt_linear *lt_model_counterpart(const lt_model *m, const lt_module *of) {
+    return of->layer < 0 ? &m->head : lt_model_slot(m, (size_t)of->layer, of->slot);
+}
+
 bool lt_model_linear(const lt_model *m, size_t i, const lt_linear **out) {
     const lt_linear *others[] = { &m->project_in, &m->project_out };
     lt_module mod;

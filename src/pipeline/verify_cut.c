@@ -7,7 +7,7 @@
 
 typedef struct checking {
     const lt_model *parent, *made;
-    json_t *ranks; /* module: rank */
+    json_t *ranks; /* module or part of the parent, by the parent's name: rank */
     lt_cut_check *out;
     lt_err *err;
 } checking;
@@ -20,12 +20,15 @@ static lt_status no_memory(const checking *k) {
 static lt_status ranks_of_plan(checking *k, const lt_plan *p) {
     for (size_t i = 0; i < p->n_cuts; i++) {
         const lt_cut *c = &p->cuts[i];
-        json_t *rank = json_object_get(c->json, "rank");
+        lt_module mod;
         if (strcmp(c->kind->kind, "rank") != 0) {
             k->out->unchecked = c->kind->kind;
             return LT_OK;
         }
-        if (json_object_set(k->ranks, c->kind->target(c), rank) != 0) return no_memory(k);
+        if (!lt_model_find_module(k->parent, c->kind->target(c), &mod))
+            return lt_fail(k->err, LT_EVERIFY, "the plan names a module that the parent has not (%s: %s)",
+                           k->made->path, c->kind->target(c));
+        if (json_object_set(k->ranks, mod.linear->name, json_object_get(c->json, "rank")) != 0) return no_memory(k);
     }
     return LT_OK;
 }
@@ -35,8 +38,11 @@ static lt_status ranks_of_config(checking *k) {
     json_t *v;
     json_object_foreach(json_object_get(k->made->config.raw, "low_rank_modules"), module, v) {
         lt_module mod;
-        if (lt_model_find_module(k->parent, module, &mod) && lt_linear_rank(mod.linear) > 0) continue; /* was before */
-        if (json_object_set(k->ranks, module, json_object_get(v, "rank")) != 0) return no_memory(k);
+        const lt_linear *was =
+            lt_model_find_module(k->made, module, &mod) ? lt_model_counterpart(k->parent, &mod) : NULL;
+        if (!was) return lt_fail(k->err, LT_EVERIFY, "the parent has no such module (%s: %s)", k->made->path, module);
+        if (lt_linear_rank(was) > 0) continue; /* was before */
+        if (json_object_set(k->ranks, was->name, json_object_get(v, "rank")) != 0) return no_memory(k);
     }
     return LT_OK;
 }
@@ -59,11 +65,10 @@ static lt_status has_rank(const checking *k, const lt_linear *a, const lt_linear
     return LT_OK;
 }
 
-static lt_status check_module(const checking *k, const lt_linear *a) {
-    lt_module mod;
-    if (!lt_model_find_module(k->made, a->name, &mod))
-        return lt_fail(k->err, LT_EVERIFY, "module is missing (%s: %s)", k->made->path, a->name);
-    const lt_linear *b = mod.linear;
+/* Of what was made: parts that stand apart now were one matrix in the parent. */
+static lt_status check_module(const checking *k, const lt_module *made) {
+    const lt_linear *a = lt_model_counterpart(k->parent, made), *b = made->linear;
+    if (!a) return lt_fail(k->err, LT_EVERIFY, "the parent has no such module (%s: %s)", k->made->path, b->name);
     const json_t *rank = json_object_get(k->ranks, a->name);
     if (rank) return has_rank(k, a, b, rank);
     if (a->n_stages != b->n_stages)
@@ -84,15 +89,17 @@ static bool next_other(const lt_model *m, size_t *i, lt_param_info *p) {
 static lt_status check_all(const checking *k) {
     lt_module mod;
     lt_param_info a, b;
-    for (size_t i = 0; lt_model_module(k->parent, i, &mod); i++)
-        if (mod.layer >= 0 || !k->parent->config.tied) LT_TRY(check_module(k, mod.linear));
+    if (k->made->config.n_layers != k->parent->config.n_layers || k->made->config.tied != k->parent->config.tied)
+        return lt_fail(k->err, LT_EVERIFY, "the config does not describe the parent (%s)", k->made->path);
+    for (size_t i = 0; lt_model_module(k->made, i, &mod); i++)
+        if (mod.layer >= 0 || !k->made->config.tied) LT_TRY(check_module(k, &mod));
     for (size_t i = 0, n = 0; next_other(k->parent, &i, &a);) {
         if (!next_other(k->made, &n, &b) || strcmp(a.param->name, b.param->name) != 0)
             return lt_fail(k->err, LT_EVERIFY, "tensor is missing (%s: %s)", k->made->path, a.param->name);
         LT_TRY(same(k, a.param, b.param));
     }
     if (k->out->n_cut == json_object_size(k->ranks)) return LT_OK;
-    return lt_fail(k->err, LT_EVERIFY, "the plan names modules that the parent has not (%s)", k->made->path);
+    return lt_fail(k->err, LT_EVERIFY, "modules that the plan names are not cut (%s)", k->made->path);
 }
 
 lt_status lt_verify_cut(lt_cut_check *out, const lt_model *parent, const lt_model *made, const lt_plan *plan,

@@ -16,6 +16,9 @@ for name in gpt2 neox-parallel phi3; do
     grep -q "\"$at#v\"" "$name.ranks" || fail "$name: no rank of #v"
     expect 0 "" "$LATHE" apply "$models/$name" --plan "$name.json" --stats "$name.st" -o "$name-small"
     expect 0 "" "$LATHE" verify "$name-small"
+    expect 0 "modules have the ranks of plan.json" "$LATHE" verify "$name-small" --source "$models/$name"
+    cp -r "$name-small/model" "$name-bare" && rm "$name-bare/lathe.json"
+    expect 0 "modules have the ranks of config.json" "$LATHE" verify "$name-bare" --source "$models/$name"
     grep -q "\"$at.q\"" "$name-small/model/config.json" || fail "$name: $at.q is not in the config"
     expect 0 "" "$LATHE" export "$name-small" --to hf-dense -o "$name-dense"
     grep -q low_rank "$name-dense/model/config.json" && fail "$name: low-rank fields in a stock config"
@@ -36,6 +39,10 @@ for name in gpt2 neox-parallel phi3; do
     expect 0 "" "$LATHE" apply "$models/$name" --plan full.json -o "$name-full"
     expect 0 "" "$LATHE" forward "$name-full" --input in.safetensors --output full.safetensors
     check "$HELPER" close full.safetensors logits "$models/$name/golden.safetensors" logits 1e-4
+    # parts that were not cut are the parent's
+    expect 0 "1 modules have the ranks" "$LATHE" verify "$name-full" --source "$models/$name"
+    cp -r "$name-full" "$name-poked" && rm "$name-poked/model/lathe.json" && check "$HELPER" poke "$name-poked/model/model.safetensors" "$at.v.weight" 5 0.5
+    expect 8 "values are not those of the source ($at.v.weight" "$LATHE" verify "$name-poked" --source "$models/$name"
     expect 0 "" "$LATHE" export "$name-full" --to hf-dense -o "$name-back"
     expect 0 "" "$LATHE" forward "$name-back" --input in.safetensors --output back.safetensors
     check "$HELPER" close back.safetensors logits "$models/$name/golden.safetensors" logits 1e-4
