@@ -244,10 +244,10 @@ static size_t probe_pieces(lt_piece pieces[2], size_t n) {
     return first + second;
 }
 
-static lt_status probe(float *logits, const lt_model *m, lt_team *team, lt_err *err) {
+static lt_status probe(float *logits, const lt_model *m, size_t positions, lt_team *team, lt_err *err) {
     int32_t ids[PROBE_ROWS];
     lt_piece pieces[2];
-    const size_t rows = probe_pieces(pieces, m->config.max_positions);
+    const size_t rows = probe_pieces(pieces, positions);
     const lt_batch batch = { .n_rows = rows, .n_pieces = 2, .ids = ids, .piece = pieces };
     const lt_exec_opts opts = { .mode = LT_INFER };
     lt_rng rng = lt_rng_at(0, LT_RNG_TEST, 0, 0);
@@ -270,11 +270,12 @@ static lt_status probe(float *logits, const lt_model *m, lt_team *team, lt_err *
 lt_status lt_verify_logits(double *gap, const lt_model *a, const lt_model *b, double max_gap, lt_team *team,
                            lt_err *err) {
     lt_piece pieces[2];
-    const size_t n = probe_pieces(pieces, a->config.max_positions) * a->config.vocab_size;
+    const size_t positions = lt_min_size(a->config.max_positions, b->config.max_positions),
+                 n = probe_pieces(pieces, positions) * a->config.vocab_size;
     float *za = lt_malloc(n * sizeof *za), *zb = lt_malloc(n * sizeof *zb);
     lt_status st = za && zb ? LT_OK : lt_fail(err, LT_ENOMEM, "verify: logits of %d rows: out of memory", PROBE_ROWS);
-    if (st == LT_OK) st = probe(za, a, team, err);
-    if (st == LT_OK) st = probe(zb, b, team, err);
+    if (st == LT_OK) st = probe(za, a, positions, team, err);
+    if (st == LT_OK) st = probe(zb, b, positions, team, err);
     if (st == LT_OK) {
         double most = 0.0, far = 0.0;
         for (size_t i = 0; i < n; i++) {
@@ -300,6 +301,12 @@ static lt_status as_verify_failure(lt_status st, lt_err *err) {
     return LT_EVERIFY;
 }
 
+static lt_status same_positions(const lt_model *source, const lt_model *m, lt_err *err) {
+    const size_t want = lt_model_is_gguf(m) ? lt_gguf_positions(&source->config) : source->config.max_positions;
+    if (m->config.max_positions == want) return LT_OK;
+    return lt_fail(err, LT_EVERIFY, "%zu positions, its source has %zu (%s)", m->config.max_positions, want, m->path);
+}
+
 lt_status lt_verify_model(double *gap, const lt_model *source, const char *path, double max_gap, lt_team *team,
                           lt_err *err) {
     lt_model *m;
@@ -310,9 +317,7 @@ lt_status lt_verify_model(double *gap, const lt_model *source, const char *path,
              ? LT_OK
              : lt_fail(err, LT_EVERIFY, "vocabulary of %zu, its source has %zu (%s)", m->config.vocab_size,
                        source->config.vocab_size, path);
-    if (st == LT_OK && source->config.max_positions != m->config.max_positions)
-        st = lt_fail(err, LT_EVERIFY, "%zu positions, its source has %zu (%s)", m->config.max_positions,
-                     source->config.max_positions, path);
+    if (st == LT_OK) st = same_positions(source, m, err);
     if (st == LT_OK) st = same_tensors(source, m, team, err);
     if (st == LT_OK) st = lt_verify_logits(&g, source, m, max_gap, team, err);
     if (st == LT_OK && gap) *gap = g;

@@ -34,5 +34,8 @@ typedef struct lt_gguf_more {
  * that differ. */
 lt_status lt_model_save_gguf(const lt_model *m, const char *path, const lt_save_opts *opts, const lt_gguf_more *more,
                              const lt_ctx *ctx, lt_err *err);
+/* Positions that such a file promises: no more than a window that all layers have. llama.cpp slides only where the
+ * architecture alternates, and would see too much beyond it. Our reader takes the window from its key. */
+size_t lt_gguf_positions(const lt_config *c);
 
 #endif

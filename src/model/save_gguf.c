@@ -171,16 +171,19 @@ static bool uniform(const lt_config *c) {
     return true;
 }
 
-/* llama.cpp slides only where the architecture alternates: with one window for all layers it would see too much beyond
- * it, so the file promises no more. Our reader takes the window from its key. */
+size_t lt_gguf_positions(const lt_config *c) {
+    const size_t window = c->layer[0].window;
+    return window == 0 ? c->max_positions : lt_min_size(window, c->max_positions);
+}
+
 static size_t positions(const saver *s) {
     const lt_config *c = &s->list.m->config;
-    const size_t window = c->layer[0].window;
-    if (window == 0 || window >= c->max_positions) return c->max_positions;
-    lt_log(s->list.ctx, LT_LOG_WARN,
-           "context_length is the sliding window, %zu of %zu positions: llama.cpp sees all (%s)", window,
-           c->max_positions, s->list.m->path);
-    return window;
+    const size_t n = lt_gguf_positions(c);
+    if (n < c->max_positions)
+        lt_log(s->list.ctx, LT_LOG_WARN,
+               "context_length is the sliding window, %zu of %zu positions: llama.cpp sees all (%s)", n,
+               c->max_positions, s->list.m->path);
+    return n;
 }
 
 static lt_status put_architecture(saver *s, lt_gguf_writer *w, lt_err *err) {

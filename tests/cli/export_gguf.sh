@@ -28,6 +28,14 @@ expect 0 "" "$LATHE" apply "$TINY" --plan plan.json -o cut
 expect 0 "multiplied out" "$LATHE" export cut --to gguf --dtype q8_0 -o cut-q8
 check [ "$("$HELPER" get cut-q8/result.json tables.0.rows.0.4)" = 2 ]
 expect 0 "" "$LATHE" verify cut-q8 --source cut --max-gap 1
+# a window of all layers: the file promises no more positions than it, and the check knows
+for window in 200 20; do
+    cp -r "$TINY" slides-$window && chmod -R u+w slides-$window
+    sed -i "s/\"model_type\": \"llama\"/\"model_type\": \"mistral\", \"sliding_window\": $window/; s/LlamaFor/MistralFor/" slides-$window/config.json
+    expect 0 "" "$LATHE" export slides-$window --to gguf -o windows-$window
+    grep -q "context_length is the sliding window, $window of" stderr || fail "no word of the shorter context"
+    expect 0 "logits within" "$LATHE" verify windows-$window --source slides-$window
+done
 # refusals
 expect 2 "hf-dense is written as one of" "$LATHE" export "$TINY" --to hf-dense --dtype q8_0 -o x
 one_error_line
