@@ -71,6 +71,9 @@ static lt_status parse_value(lt_budget *b, const char *text, const char *whole, 
     const double unit = unit_of(rest, &percent);
     if (unit == 0.0)
         return lt_fail(err, LT_EUSAGE, "keep: unknown unit \"%s\" in \"%s\" (%%, K, M, G, KiB, ...)", rest, whole);
+    if (*rest == 0 && value > 1.0 && value <= 100.0)
+        return lt_fail(err, LT_EUSAGE, "keep: a share is written %g%% or %g, \"%s\" would be a count", value,
+                       value / 100.0, whole);
     const bool fraction = percent || (*rest == 0 && value <= 1.0);
     value = percent ? value / 100.0 : value * unit;
     if (!(value > 0.0)) return lt_fail(err, LT_EUSAGE, "keep: \"%s\" must be above 0", whole);

@@ -2,6 +2,7 @@
 #include "io/yaml.h"
 
 #include <ctype.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <yaml.h>
@@ -14,6 +15,8 @@ typedef struct reading {
     yaml_document_t *doc;
     const char *name;
     size_t nodes;
+    json_t *lines;  /* NULL: not wanted */
+    char path[512]; /* of the node at hand */
 } reading;
 
 static lt_status no_memory(const reading *r, lt_err *err) {
@@ -80,12 +83,30 @@ static json_t *scalar(const yaml_node_t *n) {
 
 static lt_status convert(json_t **out, reading *r, int index, int depth, lt_err *err);
 
+/* Goes down to a member or item and notes the line where it begins; the end of the path before, for leave(). */
+static size_t enter(reading *r, const char *key, const yaml_node_t *at) {
+    const size_t n = strlen(r->path);
+    if (!r->lines) return n;
+    const int added = snprintf(r->path + n, sizeof r->path - n, "/%s", key);
+    if (at && added > 0 && (size_t)added < sizeof r->path - n)
+        json_object_set_new(r->lines, r->path, json_integer((json_int_t)at->start_mark.line + 1));
+    return n;
+}
+
+static void leave(reading *r, size_t n) {
+    r->path[n] = 0;
+}
+
 static lt_status convert_list(json_t **out, reading *r, const yaml_node_t *n, int depth, lt_err *err) {
     json_t *list = json_array();
     lt_status st = list ? LT_OK : no_memory(r, err);
     for (yaml_node_item_t *i = n->data.sequence.items.start; st == LT_OK && i < n->data.sequence.items.top; i++) {
         json_t *item = NULL;
+        char key[24];
+        snprintf(key, sizeof key, "%zu", (size_t)(i - n->data.sequence.items.start));
+        const size_t before = enter(r, key, yaml_document_get_node(r->doc, *i));
         st = convert(&item, r, *i, depth + 1, err);
+        leave(r, before);
         if (st == LT_OK && json_array_append_new(list, item) != 0) st = no_memory(r, err);
     }
     if (st == LT_OK)
@@ -103,7 +124,9 @@ static lt_status convert_pair(json_t *o, reading *r, const yaml_node_pair_t *p, 
     const char *name = (const char *)key->data.scalar.value;
     const size_t n = key->data.scalar.length;
     if (json_object_getn(o, name, n)) return wrong(r, key, "a key is there twice", err);
+    const size_t before = enter(r, name, key);
     LT_TRY(convert(&value, r, p->value, depth + 1, err));
+    leave(r, before);
     return json_object_setn_new(o, name, n, value) == 0 ? LT_OK : wrong(r, key, "a key is not UTF-8 text", err);
 }
 
@@ -149,7 +172,7 @@ static lt_status end_of_stream(yaml_parser_t *p, const char *name, lt_err *err) 
     return more ? lt_fail(err, LT_EDATA, "more than one document (%s)", name) : LT_OK;
 }
 
-lt_status lt_yaml_parse(json_t **out, const char *text, size_t bytes, const char *name, lt_err *err) {
+static lt_status parse(json_t **out, json_t *lines, const char *text, size_t bytes, const char *name, lt_err *err) {
     yaml_parser_t p;
     yaml_document_t doc;
     json_t *j = NULL;
@@ -161,7 +184,7 @@ lt_status lt_yaml_parse(json_t **out, const char *text, size_t bytes, const char
         yaml_parser_delete(&p);
         return st;
     }
-    reading r = { &doc, name, 0 };
+    reading r = { .doc = &doc, .name = name, .lines = lines };
     lt_status st = yaml_document_get_root_node(&doc) ? convert(&j, &r, 1, 0, err)
                                                      : lt_fail(err, LT_EDATA, "holds nothing (%s)", name);
     if (st == LT_OK) st = end_of_stream(&p, name, err);
@@ -174,11 +197,27 @@ lt_status lt_yaml_parse(json_t **out, const char *text, size_t bytes, const char
     return st;
 }
 
-lt_status lt_yaml_load(json_t **out, const char *path, lt_err *err) {
+lt_status lt_yaml_parse(json_t **out, const char *text, size_t bytes, const char *name, lt_err *err) {
+    return parse(out, NULL, text, bytes, name, err);
+}
+
+lt_status lt_yaml_parse_lines(json_t **out, json_t **lines, const char *text, size_t bytes, const char *name,
+                              lt_err *err) {
+    json_t *all = json_object();
+    const lt_status st =
+        all ? parse(out, all, text, bytes, name, err) : lt_fail(err, LT_ENOMEM, "out of memory (%s)", name);
+    if (st == LT_OK)
+        *lines = all;
+    else
+        json_decref(all);
+    return st;
+}
+
+lt_status lt_yaml_load_lines(json_t **out, json_t **lines, const char *path, lt_err *err) {
     char *text;
     size_t bytes;
     LT_TRY(lt_file_read(&text, &bytes, path, MAX_BYTES, err));
-    const lt_status st = lt_yaml_parse(out, text, bytes, path, err);
+    const lt_status st = lt_yaml_parse_lines(out, lines, text, bytes, path, err);
     lt_free(text);
     return st;
 }

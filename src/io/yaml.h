@@ -11,6 +11,10 @@
 #include "io/json.h"
 
 lt_status lt_yaml_parse(json_t **out, const char *text, size_t bytes, const char *name, lt_err *err);
-lt_status lt_yaml_load(json_t **out, const char *path, lt_err *err);
+/* Also where it stands: {"/steps/0/verb": 7} for every member (the line of its name) and item. What lies deeper than a
+ * path of 500 characters has no line. */
+lt_status lt_yaml_parse_lines(json_t **out, json_t **lines, const char *text, size_t bytes, const char *name,
+                              lt_err *err);
+lt_status lt_yaml_load_lines(json_t **out, json_t **lines, const char *path, lt_err *err);
 
 #endif

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "pipeline/options.h"
+#include "pipeline/presets.h"
 
 /* A positional is an option row of type PATH that needs no "--". */
 typedef struct entry {
@@ -22,6 +23,15 @@ struct lt_args {
     json_t *json;
     const char *misused;
 };
+
+static void clear(lt_args *a) {
+    for (size_t i = 0; i < a->n; i++) {
+        for (size_t k = 0; k < a->entry[i].n; k++) lt_value_clear(&a->entry[i].value[k]);
+        lt_free(a->entry[i].value);
+    }
+    json_decref(a->json);
+    lt_free(a->entry);
+}
 
 static unsigned refusal_of(const char *global) {
     if (strcmp(global, "estimate") == 0) return LT_NO_ESTIMATE;
@@ -183,14 +193,27 @@ done:
     return st;
 }
 
+lt_status lt_call_args(lt_args **out, const lt_command *command, json_t *options, lt_err *err) {
+    LT_TRY(lt_presets_merge(options, command, err));
+    LT_TRY(lt_args_create(out, command, options, err));
+    const lt_status st = command->check ? command->check(*out, err) : LT_OK;
+    if (st == LT_OK) return LT_OK;
+    lt_args_destroy(*out);
+    *out = NULL;
+    return st;
+}
+
+lt_status lt_args_check_one(const lt_command *command, const char *name, const json_t *value, lt_err *err) {
+    lt_args a = { .command = command };
+    lt_status st = make_entries(&a, err);
+    if (st == LT_OK) st = add_member(&a, name, value, err);
+    clear(&a);
+    return st;
+}
+
 void lt_args_destroy(lt_args *a) {
     if (!a) return;
-    for (size_t i = 0; i < a->n; i++) {
-        for (size_t k = 0; k < a->entry[i].n; k++) lt_value_clear(&a->entry[i].value[k]);
-        lt_free(a->entry[i].value);
-    }
-    json_decref(a->json);
-    lt_free(a->entry);
+    clear(a);
     lt_free(a);
 }
 

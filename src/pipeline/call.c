@@ -9,7 +9,6 @@
 #include "io/file.h"
 #include "pipeline/args.h"
 #include "pipeline/options.h"
-#include "pipeline/presets.h"
 #include "pipeline/result.h"
 
 static lt_status find_verb(const lt_command **out, const char *verb, lt_err *err) {
@@ -90,8 +89,7 @@ lt_status lt_call(lt_ctx *ctx, const char *verb, const char *options_json, char 
     LT_TRY(find_verb(&command, verb, err));
     lt_status st;
     LT_GO(parse_options(&options, options_json, err));
-    LT_GO(lt_presets_merge(options, command, err));
-    LT_GO(lt_args_create(&args, command, options, err));
+    LT_GO(lt_call_args(&args, command, options, err));
     lt_ctx own = make_ctx(ctx, args);
     st = run_with_spill(&result, &own, command, args, err);
     if (result && result_json) {

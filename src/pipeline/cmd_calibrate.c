@@ -20,6 +20,11 @@ static lt_status choose_stats(lt_stat_needs *out, const lt_args *a, lt_err *err)
     return LT_OK;
 }
 
+static lt_status check(const lt_args *a, lt_err *err) {
+    lt_stat_needs set;
+    return choose_stats(&set, a, err);
+}
+
 /* With a journal beside it, an output is the last step of a call that was killed before it could clear up: the same
  * call may finish. */
 static lt_status check_output(const lt_call_ctx *c, const char *output, lt_err *err) {
@@ -125,6 +130,7 @@ const lt_command lt_cmd_calibrate = {
     .example = "lathe calibrate ./model --data wiki.valid.raw --max-rows 64 -o model.stats.safetensors",
     .positionals = positionals,
     .options = options,
+    .check = check,
     .run = run,
     .presets = true,
 };

@@ -63,9 +63,12 @@ static lt_status compare(comparing *k, json_t **result, lt_err *err) {
     return st;
 }
 
+static lt_status check(const lt_args *a, lt_err *err) {
+    return lt_requires_check(a, lt_compare_names, err);
+}
+
 static lt_status run(lt_call_ctx *c, json_t **result, lt_err *err) {
     comparing k = { .c = c };
-    LT_TRY(lt_requires_check(c->args, lt_compare_names, err));
     lt_status st = open_all(&k, err);
     if (st == LT_OK) st = read_text(&k, err);
     if (st == LT_OK) st = compare(&k, result, err);
@@ -115,6 +118,7 @@ const lt_command lt_cmd_compare = {
     .example = "lathe compare ./model ./smaller --data wiki.test.raw --max-windows 4",
     .positionals = positionals,
     .options = options,
+    .check = check,
     .run = run,
     .without = LT_NO_OVERWRITE,
 };

@@ -340,26 +340,30 @@ static lt_status compress(compressing *x, json_t **result, lt_err *err) {
     return st;
 }
 
-static lt_status check(compressing *x, lt_err *err) {
-    const lt_args *a = x->c->args;
-    lt_budget budget;
+static lt_status check(const lt_args *a, lt_err *err) {
+    lt_train_budget budget;
+    const char *heal = lt_arg_string(a, "heal");
     LT_TRY(lt_requires_check(a, lt_compare_names, err));
-    LT_TRY(lt_planning_check(a, lt_arg_string(a, "method"), err));
-    LT_TRY(lt_planning_check_budget(a, lt_arg_string(a, "method"), err));
-    if (lt_arg_string(a, "keep")) LT_TRY(lt_budget_parse(&budget, lt_arg_string(a, "keep"), err));
+    LT_TRY(lt_planning_check(a, true, err));
+    if (heal) LT_TRY(lt_heal_budget_parse(&budget, heal, err));
+    LT_REQUIRE(err, lt_arg_flag(a, "compare") || lt_arg_count(a, "require") == 0,
+               "compress: --require needs the comparison that --no-compare leaves out");
+    return LT_OK;
+}
+
+static lt_status choose(compressing *x, lt_err *err) {
+    const lt_args *a = x->c->args;
     LT_TRY(lt_method_find(&x->method, lt_arg_string(a, "method"), err));
     x->needs_stats = x->method->needs.stats && x->method->needs.stats[0];
     x->compare = lt_arg_flag(a, "compare");
     x->heal = lt_arg_string(a, "heal") != NULL;
     if (x->heal) LT_TRY(lt_heal_budget_parse(&x->heal_budget, lt_arg_string(a, "heal"), err));
-    LT_REQUIRE(err, x->compare || lt_arg_count(a, "require") == 0,
-               "compress: --require needs the comparison that --no-compare leaves out");
     return lt_arg_flag(a, "estimate") ? LT_OK : lt_output_check(x->c, lt_arg_string(a, "output"), err);
 }
 
 static lt_status run(lt_call_ctx *c, json_t **result, lt_err *err) {
     compressing x = { .c = c, .started = lt_seconds(), .out = { .lock = -1 } };
-    LT_TRY(check(&x, err));
+    LT_TRY(choose(&x, err));
     lt_status st = lt_subject_open(&x.source, c, lt_arg_string(c->args, "model"), LT_ADAPT_MERGE, err);
     if (st == LT_OK) st = read_text(&x, err);
     if (st == LT_OK) st = lt_arg_flag(c->args, "estimate") ? estimate(&x, result, err) : compress(&x, result, err);
@@ -426,6 +430,7 @@ const lt_command lt_cmd_compress = {
     .example = "lathe compress ./model --data wiki.valid.raw --keep linears=0.8 -o smaller",
     .positionals = positionals,
     .options = options,
+    .check = check,
     .run = run,
     .presets = true,
 };

@@ -104,9 +104,12 @@ static lt_status estimate(evaluation *v, json_t **result, lt_err *err) {
     return lt_estimate_result(result, v->c, &e, err);
 }
 
+static lt_status check(const lt_args *a, lt_err *err) {
+    return lt_requires_check(a, names, err);
+}
+
 static lt_status run(lt_call_ctx *c, json_t **result, lt_err *err) {
     evaluation v = { .c = c };
-    LT_TRY(lt_requires_check(c->args, names, err));
     lt_status st = open_all(&v, err);
     if (st == LT_OK) st = lt_arg_flag(c->args, "estimate") ? estimate(&v, result, err) : measure(&v, result, err);
     lt_tokens_clear(&v.tokens);
@@ -151,6 +154,7 @@ const lt_command lt_cmd_evaluate_kld = {
         "lathe evaluate kld ./smaller --base ./model --data wiki.test.raw --max-windows 4 --require 'kld.mean<0.1'",
     .positionals = positionals,
     .options = options,
+    .check = check,
     .run = run,
     .without = LT_NO_OVERWRITE,
 };

@@ -135,9 +135,12 @@ static lt_status estimate(evaluation *v, json_t **result, lt_err *err) {
     return lt_estimate_result(result, v->c, &e, err);
 }
 
+static lt_status check(const lt_args *a, lt_err *err) {
+    return lt_requires_check(a, names, err);
+}
+
 static lt_status run(lt_call_ctx *c, json_t **result, lt_err *err) {
     evaluation v = { .c = c };
-    LT_TRY(lt_requires_check(c->args, names, err));
     lt_status st = open_all(&v, err);
     if (st == LT_OK) st = lt_arg_flag(c->args, "estimate") ? estimate(&v, result, err) : evaluate_all(&v, result, err);
     json_decref(v.result);
@@ -187,6 +190,7 @@ const lt_command lt_cmd_evaluate_perplexity = {
     .example = "lathe evaluate perplexity ./model --data wiki.test.raw --window 2048 --max-windows 10",
     .positionals = positionals,
     .options = options,
+    .check = check,
     .run = run,
     .without = LT_NO_OVERWRITE,
 };

@@ -81,11 +81,16 @@ static lt_status export_model(exporting *x, json_t **result, lt_err *err) {
     return st;
 }
 
+static lt_status check(const lt_args *a, lt_err *err) {
+    const lt_export_target *target;
+    LT_TRY(lt_export_find(&target, lt_arg_string(a, "to"), err));
+    return lt_export_check_dtype(target, lt_dtype_option(a), err);
+}
+
 static lt_status run(lt_call_ctx *c, json_t **result, lt_err *err) {
     exporting x = { .c = c, .started = lt_seconds() };
     const char *output = lt_arg_string(c->args, "output");
     LT_TRY(lt_export_find(&x.target, lt_arg_string(c->args, "to"), err));
-    LT_TRY(lt_export_check_dtype(x.target, lt_dtype_option(c->args), err));
     if (!lt_arg_flag(c->args, "estimate")) LT_TRY(lt_output_check(c, output, err));
     LT_TRY(lt_subject_open(&x.source, c, lt_arg_string(c->args, "model"), LT_ADAPT_MERGE, err));
     lt_status st;
@@ -135,5 +140,6 @@ const lt_command lt_cmd_export = {
     .example = "lathe export model.gguf --to hf-dense --dtype bf16 -o base",
     .positionals = positionals,
     .options = options,
+    .check = check,
     .run = run,
 };

@@ -106,5 +106,6 @@ const lt_command lt_cmd_heal = {
     .example = "lathe heal ./smaller --data wiki.train.raw --time 30m -o healed",
     .positionals = positionals,
     .options = options,
+    .check = lt_heal_options_check,
     .run = run,
 };

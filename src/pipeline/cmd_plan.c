@@ -57,10 +57,6 @@ static lt_status run_make(lt_call_ctx *c, json_t **result, lt_err *err) {
     const bool estimate = lt_arg_flag(a, "estimate");
     lt_subject s;
     lt_stats *stats = NULL;
-    LT_REQUIRE(err, lt_arg_string(a, "model"), "plan: MODEL is missing");
-    LT_REQUIRE(err, estimate || lt_arg_string(a, "output"), "plan: --output is missing");
-    LT_TRY(lt_planning_check(a, lt_arg_string(a, "method"), err));
-    LT_TRY(lt_planning_check_budget(a, lt_arg_string(a, "method"), err));
     if (!estimate) LT_TRY(lt_output_check(c, lt_arg_string(a, "output"), err));
     LT_TRY(lt_subject_open(&s, c, lt_arg_string(a, "model"), LT_ADAPT_MERGE, err));
     lt_status st = LT_OK;
@@ -125,10 +121,7 @@ static lt_status run_frontier(lt_call_ctx *c, json_t **result, lt_err *err) {
     lt_subject s;
     lt_stats *stats = NULL;
     lt_plan p = { 0 };
-    LT_REQUIRE(err, lt_arg_string(a, "model"), "plan: MODEL is missing");
-    LT_REQUIRE(err, !lt_arg_string(a, "keep"), "plan: --frontier tries every budget: leave --keep out");
     for (size_t i = 0; i < FRONTIER_POINTS; i++) keep[i] = 0.95 - 0.05 * (double)i, cut[i] = 0.0;
-    LT_TRY(lt_planning_check(a, lt_arg_string(a, "method"), err));
     LT_TRY(lt_subject_open(&s, c, lt_arg_string(a, "model"), LT_ADAPT_MERGE, err));
     lt_status st = open_stats(&stats, c, err);
     if (st == LT_OK)
@@ -213,7 +206,6 @@ static lt_status run_diff(lt_call_ctx *c, json_t **result, lt_err *err) {
     static const char *const columns[] = { "kind", "of", "first", "second" };
     const char *second = lt_arg_string(c->args, "model");
     lt_plan a = { 0 }, b = { 0 };
-    LT_REQUIRE(err, second, "plan: --diff needs two plans: --diff A B");
     LT_TRY(lt_plan_load(&a, lt_arg_string(c->args, "diff"), err));
     const lt_status st = lt_plan_load(&b, second, err);
     if (st == LT_OK) {
@@ -229,12 +221,22 @@ static lt_status run_diff(lt_call_ctx *c, json_t **result, lt_err *err) {
     return st;
 }
 
+/* ---- the verb ---- */
+static lt_status check(const lt_args *a, lt_err *err) {
+    const bool diff = lt_arg_given(a, "diff"), frontier = lt_arg_given(a, "frontier");
+    LT_REQUIRE(err, !(lt_arg_given(a, "check") && diff), "plan: --check and --diff are two things: give one");
+    LT_REQUIRE(err, !diff || lt_arg_string(a, "model"), "plan: --diff needs two plans: --diff A B");
+    if (lt_arg_given(a, "check") || diff) return LT_OK;
+    LT_REQUIRE(err, lt_arg_string(a, "model"), "plan: MODEL is missing");
+    LT_REQUIRE(err, !frontier || !lt_arg_string(a, "keep"), "plan: --frontier tries every budget: leave --keep out");
+    LT_REQUIRE(err, frontier || lt_arg_flag(a, "estimate") || lt_arg_string(a, "output"), "plan: --output is missing");
+    return lt_planning_check(a, !frontier, err);
+}
+
 static lt_status run(lt_call_ctx *c, json_t **result, lt_err *err) {
-    const bool check = lt_arg_given(c->args, "check"), diff = lt_arg_given(c->args, "diff");
-    LT_REQUIRE(err, !(check && diff), "plan: --check and --diff are two things: give one");
-    if (check) return run_check(c, result, err);
+    if (lt_arg_given(c->args, "check")) return run_check(c, result, err);
     if (lt_arg_given(c->args, "frontier")) return run_frontier(c, result, err);
-    return diff ? run_diff(c, result, err) : run_make(c, result, err);
+    return lt_arg_given(c->args, "diff") ? run_diff(c, result, err) : run_make(c, result, err);
 }
 
 static const lt_positional positionals[] = {
@@ -277,6 +279,7 @@ const lt_command lt_cmd_plan = {
     .example = "lathe plan ./model --stats model.stats.safetensors --keep linears=0.8 -o plan.json",
     .positionals = positionals,
     .options = options,
+    .check = check,
     .run = run,
     .presets = true,
 };

@@ -335,18 +335,22 @@ static lt_status parse_shard(size_t *shard, size_t *shards, const char *text, lt
 static lt_status open_recipe(running *x, lt_err *err) {
     const lt_args *a = x->c->args;
     const char *path = lt_arg_string(a, "recipe"), *sets[64];
-    json_t *root;
+    json_t *root, *lines;
     lt_recipe_opts o = { .set = sets, .n_set = lt_arg_count(a, "set") };
     LT_REQUIRE(err, o.n_set <= LT_COUNTOF(sets), "--set: more than %zu", LT_COUNTOF(sets));
     for (size_t i = 0; i < o.n_set; i++) sets[i] = lt_arg_at(a, "set", i);
     LT_TRY(parse_shard(&o.shard, &o.shards, lt_arg_string(a, "shard"), err));
-    LT_TRY(lt_yaml_load(&root, path, err));
+    LT_TRY(lt_yaml_load_lines(&root, &lines, path, err));
     x->r.root = root; /* cleared with it */
+    o.lines = lines;
     o.out =
         lt_arg_string(a, "output") ? lt_arg_string(a, "output") : json_string_value(json_object_get(root, "output"));
     x->out = o.out;
-    LT_REQUIRE(err, o.out && *o.out, "run: say where to: --output, or output in the recipe (%s)", path);
-    return lt_recipe_parse(&x->r, root, path, &o, err);
+    const lt_status st =
+        o.out && *o.out ? lt_recipe_parse(&x->r, root, path, &o, err)
+                        : lt_fail(err, LT_EUSAGE, "run: say where to: --output, or output in the recipe (%s)", path);
+    json_decref(lines);
+    return st;
 }
 
 static lt_status run(lt_call_ctx *c, json_t **result, lt_err *err) {

@@ -94,6 +94,7 @@ const lt_command lt_cmd_train = {
     .example = "lathe train ./config-folder --data corpus.jsonl.zst --train-tokens 10000000 -o fresh",
     .positionals = positionals,
     .options = options,
+    .check = lt_heal_options_check,
     .run = run,
     .without = LT_NO_ESTIMATE,
 };

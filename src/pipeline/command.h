@@ -58,6 +58,9 @@ typedef struct lt_command {
     const char *example;              /* a command line that works */
     const lt_positional *positionals; /* NULL-name-terminated */
     const lt_option *options;         /* NULL-name-terminated */
+    /* What can be wrong about the options taken together, nothing being opened: a call and a recipe ask this first.
+     * NULL: nothing. */
+    lt_status (*check)(const lt_args *a, lt_err *err);
     /* *result: set on LT_OK, and on LT_ETARGET or LT_EVERIFY where there is one to inspect. "run" is added by lt_call.
      */
     lt_status (*run)(lt_call_ctx *c, json_t **result, lt_err *err);

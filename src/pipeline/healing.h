@@ -28,6 +28,8 @@ typedef struct lt_heal_opts {
  * has no default there comes from the preset. LT_EUSAGE: more than one budget, a time that is none. */
 lt_status lt_heal_options(lt_heal_opts *o, const lt_args *a, const lt_model *m, lt_err *err);
 void lt_heal_opts_clear(lt_heal_opts *o);
+/* What of that no model is needed for; for lt_command.check. */
+lt_status lt_heal_options_check(const lt_args *a, lt_err *err);
 
 /* "90", "90s", "30m", "1.5h", "2d": seconds */
 bool lt_seconds_parse(double *out, const char *text);

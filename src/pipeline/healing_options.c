@@ -142,6 +142,13 @@ static void lora_options(lt_train_lora *l, const lt_args *a) {
                           .from = lt_arg_string(a, "adapter") };
 }
 
+lt_status lt_heal_options_check(const lt_args *a, lt_err *err) {
+    lt_heal_opts o;
+    LT_TRY(preset_values(&o, lt_arg_string(a, "preset"), err));
+    LT_TRY(budget_option(&o.budget, a, err));
+    return schedule_options(&o, a, err);
+}
+
 lt_status lt_heal_options(lt_heal_opts *o, const lt_args *a, const lt_model *m, lt_err *err) {
     LT_TRY(preset_values(o, lt_arg_string(a, "preset"), err));
     LT_TRY(list_option(&o->data, a, "data", err));

@@ -12,26 +12,6 @@
 
 enum { MAX_PATTERNS = 32 };
 
-lt_status lt_planning_check(const lt_args *a, const char *method, lt_err *err) {
-    const lt_method *m;
-    const lt_allocator *allocator;
-    const char *loader = lt_arg_string(a, "for");
-    if (strcmp(loader, "lathe") != 0 && strcmp(loader, "hf") != 0)
-        return lt_fail(err, LT_EUNSUPPORTED,
-                       "--for: no method makes what \"%.40s\" loads; there are lathe (factored linears) and hf (the "
-                       "same, exported --to hf-dense)",
-                       loader);
-    LT_TRY(lt_method_find(&m, method, err));
-    const char *allocate = lt_arg_string(a, "allocate");
-    LT_REQUIRE(err, !m->needs.probe || lt_arg_string(a, "probe-data"),
-               "method %s tries ranks on text: give --probe-data FILE", method);
-    if (!allocate) return LT_OK;
-    LT_TRY(lt_allocator_find(&allocator, allocate, err));
-    LT_REQUIRE(err, !allocator->probe || lt_arg_string(a, "probe-data"),
-               "--allocate %s tries ranks on text: give --probe-data FILE", allocate);
-    return LT_OK;
-}
-
 static bool gives_energy(const lt_args *a, const lt_method *m) {
     for (const lt_method_param *p = m->params; p && p->name; p++)
         if (strcmp(p->name, "energy") == 0 && strcmp(p->dflt, "0") != 0) return true;
@@ -40,12 +20,30 @@ static bool gives_energy(const lt_args *a, const lt_method *m) {
     return false;
 }
 
-lt_status lt_planning_check_budget(const lt_args *a, const char *method, lt_err *err) {
-    const lt_method *m;
-    LT_TRY(lt_method_find(&m, method, err));
-    LT_REQUIRE(err, lt_arg_string(a, "keep") || lt_arg_string(a, "ranks") || m->needs.probe || gives_energy(a, m),
+static lt_status check_budget(const lt_args *a, const lt_method *m, lt_err *err) {
+    lt_budget budget;
+    const char *keep = lt_arg_string(a, "keep");
+    LT_REQUIRE(err, keep || lt_arg_string(a, "ranks") || m->needs.probe || gives_energy(a, m),
                "how much must be left? --keep is missing (or --param energy=0.99, --ranks FILE)");
-    return LT_OK;
+    return keep ? lt_budget_parse(&budget, keep, err) : LT_OK;
+}
+
+lt_status lt_planning_check(const lt_args *a, bool budget, lt_err *err) {
+    const lt_method *m;
+    const lt_allocator *allocator;
+    const char *loader = lt_arg_string(a, "for"), *allocate = lt_arg_string(a, "allocate");
+    if (strcmp(loader, "lathe") != 0 && strcmp(loader, "hf") != 0)
+        return lt_fail(err, LT_EUNSUPPORTED,
+                       "--for: no method makes what \"%.40s\" loads; there are lathe (factored linears) and hf (the "
+                       "same, exported --to hf-dense)",
+                       loader);
+    LT_TRY(lt_method_find(&m, lt_arg_string(a, "method"), err));
+    LT_REQUIRE(err, !m->needs.probe || lt_arg_string(a, "probe-data"),
+               "method %s tries ranks on text: give --probe-data FILE", m->name);
+    if (allocate) LT_TRY(lt_allocator_find(&allocator, allocate, err));
+    LT_REQUIRE(err, !allocate || !allocator->probe || lt_arg_string(a, "probe-data"),
+               "--allocate %s tries ranks on text: give --probe-data FILE", allocate);
+    return budget ? check_budget(a, m, err) : LT_OK;
 }
 
 static lt_status patterns(const char **out, const lt_args *a, const char *option, lt_err *err) {

@@ -86,10 +86,10 @@
     }
 #define LT_KEEP_HELP "what must be left: 0.8 or params=80% of all parameters, linears=0.8 of the linears, bytes=200M"
 
-/* --for: LT_EUNSUPPORTED with the list. Called before any work. */
-lt_status lt_planning_check(const lt_args *a, const char *method, lt_err *err);
-/* Something must decide the ranks: --keep, --ranks, an energy, or a method that searches. Also before any work. */
-lt_status lt_planning_check_budget(const lt_args *a, const char *method, lt_err *err);
+/* Method, allocator and loader are there (LT_EUNSUPPORTED: no method makes what the loader takes), and where a budget
+ * is wanted something decides the ranks: --keep, --ranks, an energy, or a method that searches. For lt_command.check.
+ */
+lt_status lt_planning_check(const lt_args *a, bool budget, lt_err *err);
 /* Fills p (which may hold cuts already) by `method`; names the model in it. stats NULL: none; keep NULL: the method
  * finds the ranks itself. frontier: filled instead of making cuts; NULL: none. */
 lt_status lt_planning_make(lt_plan *p, const lt_call_ctx *c, const lt_subject *s, const lt_stats *stats,

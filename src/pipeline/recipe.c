@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "pipeline/recipe.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,6 +9,7 @@
 #include "io/file.h"
 #include "io/yaml.h"
 #include "pipeline/args.h"
+#include "pipeline/options.h"
 
 enum { MAX_JOBS = 100000 };
 
@@ -16,43 +18,136 @@ typedef struct parser {
     const lt_recipe_opts *o;
     json_t *set, *matrix, *steps; /* borrowed; set and matrix may be NULL */
     const json_t *combo;          /* {axis: value} of the combination at hand */
+    char *place;                  /* [PLACE] what is looked at: a path as in io/yaml.h */
     lt_err *err;
 } parser;
+enum { PLACE = 512 };
 
 static lt_status no_memory(lt_err *err) {
     return lt_fail(err, LT_ENOMEM, "recipe: out of memory");
 }
 
+__attribute__((format(printf, 2, 3))) static void look_at(const parser *p, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    vsnprintf(p->place, PLACE, format, args);
+    va_end(args);
+}
+
+/* "recipe.yaml: line 12: step plan"; the line where the place has one. */
+static void name_place(const parser *p, const char *step, char *text, size_t cap) {
+    const json_t *line = json_object_get(p->o->lines, p->place);
+    char number[32] = "";
+    if (line) snprintf(number, sizeof number, ": line %lld", (long long)json_integer_value(line));
+    snprintf(text, cap, "%s%s%s%s", p->r->name, number, step ? ": step " : "", step ? step : "");
+}
+
 static lt_status wrong(const parser *p, const char *step, const char *what, const char *value) {
-    return lt_fail(p->err, LT_EDATA, "%s (%s: %s%s%s%s%s)", what, p->r->name, step ? "step " : "", step ? step : "",
-                   step && value ? ": " : "", value ? value : "", !step && !value ? "recipe" : "");
+    char where[400];
+    name_place(p, step, where, sizeof where);
+    return lt_fail(p->err, LT_EDATA, "%s (%s%s%s)", what, where, value ? ": " : "", value ? value : "");
+}
+
+/* A name that is not one of those that s was shown. */
+static lt_status unknown(const parser *p, const char *step, const char *what, const lt_suggestion *s) {
+    char text[200], hint[96];
+    snprintf(text, sizeof text, "%s%s", what, lt_suggest_text(s, "", hint, sizeof hint));
+    return wrong(p, step, text, s->word);
+}
+
+/* A mapping has members of these names only. */
+static lt_status check_members(const parser *p, const char *step, const json_t *mapping, const char *const *known,
+                               const char *what) {
+    char at[PLACE];
+    const char *key;
+    json_t *v;
+    snprintf(at, sizeof at, "%s", p->place);
+    json_object_foreach((json_t *)mapping, key, v) {
+        lt_suggestion s = { .word = key };
+        bool found = false;
+        for (size_t i = 0; known[i]; i++) {
+            found |= strcmp(key, known[i]) == 0;
+            lt_suggest(&s, known[i]);
+        }
+        look_at(p, "%s/%s", at, key);
+        if (!found) return unknown(p, step, what, &s);
+    }
+    look_at(p, "%s", at);
+    return LT_OK;
 }
 
 /* ---- --set ---- */
 
-/* The member that a part of a path names; of a list of steps the one of that name. */
-static json_t *member(json_t *at, const char *key, size_t n) {
+/* The member that a part of a path names; of a list of steps the one of that name. *index: where in the list. */
+static json_t *member(json_t *at, const char *key, size_t n, size_t *index) {
     if (!json_is_array(at)) return json_object_getn(at, key, n);
-    for (size_t i = 0; i < json_array_size(at); i++) {
-        const char *name = json_string_value(json_object_get(json_array_get(at, i), "name"));
-        if (name && strlen(name) == n && strncmp(name, key, n) == 0) return json_array_get(at, i);
+    for (*index = 0; *index < json_array_size(at); ++*index) {
+        json_t *item = json_array_get(at, *index);
+        const char *name = json_string_value(json_object_get(item, "name"));
+        if (name && strlen(name) == n && strncmp(name, key, n) == 0) return item;
     }
     return NULL;
 }
 
+static lt_status no_member(const parser *p, json_t *at, const char *text, const char *key, const char *end) {
+    char word[80], hint[96];
+    const char *name;
+    json_t *v;
+    size_t i;
+    snprintf(word, sizeof word, "%.*s", (int)lt_min_size((size_t)(end - key), 60), key);
+    lt_suggestion s = { .word = word };
+    json_object_foreach(at, name, v) lt_suggest(&s, name);
+    json_array_foreach(at, i, v) {
+        name = json_string_value(json_object_get(v, "name"));
+        if (name) lt_suggest(&s, name);
+    }
+    return lt_fail(p->err, LT_EUSAGE, "--set: the recipe has no %.*s%s (%s)", (int)(end - text), text,
+                   lt_suggest_text(&s, "", hint, sizeof hint), p->r->name);
+}
+
+/* Goes down into the member key of *at. */
+static lt_status descend(const parser *p, json_t **at, const char *text, const char *key, const char *end) {
+    const size_t n = (size_t)(end - key), used = strlen(p->place);
+    size_t index = 0;
+    json_t *below = member(*at, key, n, &index);
+    if (!below) return no_member(p, *at, text, key, end);
+    if (json_is_array(*at))
+        snprintf(p->place + used, PLACE - used, "/%zu", index);
+    else
+        snprintf(p->place + used, PLACE - used, "/%.*s", (int)n, key);
+    *at = below;
+    return LT_OK;
+}
+
+/* What was said on the command line stands on no line of the file. */
+static void forget_lines(const parser *p) {
+    const size_t n = strlen(p->place);
+    const char *path;
+    json_t *line;
+    void *next;
+    json_object_foreach_safe(p->o->lines, next, path,
+                             line) if (strncmp(path, p->place, n) == 0 && (path[n] == 0 || path[n] == '/'))
+        json_object_del(p->o->lines, path);
+}
+
+/* Options may be added to a step; a variable or axis that is not there already would change nothing. */
 static lt_status apply_set(const parser *p, const char *text) {
     const char *eq = strchr(text, '='), *key = text;
     json_t *at = p->r->root, *value;
+    char name[96];
     LT_REQUIRE(p->err, eq && eq > text, "--set: \"%.80s\" is not a.b=value", text);
-    for (const char *dot; (dot = memchr(key, '.', (size_t)(eq - key))); key = dot + 1) {
-        at = member(at, key, (size_t)(dot - key));
-        if (!at)
-            return lt_fail(p->err, LT_EUSAGE, "--set: the recipe has no %.*s (%s)", (int)(dot - text), text,
-                           p->r->name);
-    }
+    look_at(p, "%s", "");
+    for (const char *dot; (dot = memchr(key, '.', (size_t)(eq - key))); key = dot + 1)
+        LT_TRY(descend(p, &at, text, key, dot));
     LT_REQUIRE(p->err, json_is_object(at), "--set: %.*s is in no mapping of the recipe (%s)", (int)(eq - text), text,
                p->r->name);
-    LT_TRY(lt_yaml_parse(&value, eq[1] ? eq + 1 : "''", eq[1] ? strlen(eq + 1) : 2, "--set", p->err));
+    const bool fixed = at == json_object_get(p->r->root, "set") || at == json_object_get(p->r->root, "matrix");
+    if (fixed && !json_object_getn(at, key, (size_t)(eq - key))) return no_member(p, at, text, key, eq);
+    snprintf(name, sizeof name, "--set %.*s", (int)lt_min_size((size_t)(eq - text), 80), text);
+    LT_TRY(lt_yaml_parse(&value, eq[1] ? eq + 1 : "''", eq[1] ? strlen(eq + 1) : 2, name, p->err));
+    const size_t used = strlen(p->place);
+    snprintf(p->place + used, PLACE - used, "/%.*s", (int)(eq - key), key);
+    forget_lines(p);
     return json_object_setn_new(at, key, (size_t)(eq - key), value) == 0 ? LT_OK : no_memory(p->err);
 }
 
@@ -67,61 +162,72 @@ static bool is_scalar(const json_t *j) {
     return json_is_string(j) || json_is_number(j) || json_is_boolean(j);
 }
 
+static lt_status check_axis(const parser *p, const char *key, const json_t *values) {
+    if (!is_name(key) || !json_is_array(values) || json_array_size(values) == 0)
+        return wrong(p, NULL, "an axis of the matrix is a name with a list of values", key);
+    if (json_object_get(p->set, key)) return wrong(p, NULL, "name is a variable and an axis", key);
+    for (size_t i = 0; i < json_array_size(values); i++) {
+        const json_t *v = json_array_get(values, i);
+        look_at(p, "/matrix/%s/%zu", key, i);
+        if (!is_scalar(v)) return wrong(p, NULL, "value of an axis is no text or number", key);
+        for (size_t k = 0; k < i; k++)
+            if (json_equal(v, json_array_get(values, k))) return wrong(p, NULL, "value of an axis is there twice", key);
+    }
+    return LT_OK;
+}
+
 static lt_status check_variables(const parser *p) {
     const char *key;
     json_t *v;
-    json_object_foreach(p->set, key, v) if (!is_name(key) || json_is_object(v)) return wrong(
-        p, NULL, "a variable is a name with a value or a list", key);
+    json_object_foreach(p->set, key, v) {
+        look_at(p, "/set/%s", key);
+        if (!is_name(key) || json_is_object(v))
+            return wrong(p, NULL, "a variable is a name with a value or a list", key);
+    }
     json_object_foreach(p->matrix, key, v) {
-        if (!is_name(key) || !json_is_array(v) || json_array_size(v) == 0)
-            return wrong(p, NULL, "an axis of the matrix is a name with a list of values", key);
-        if (json_object_get(p->set, key)) return wrong(p, NULL, "name is a variable and an axis", key);
-        for (size_t i = 0; i < json_array_size(v); i++)
-            if (!is_scalar(json_array_get(v, i))) return wrong(p, NULL, "value of an axis is no text or number", key);
+        look_at(p, "/matrix/%s", key);
+        LT_TRY(check_axis(p, key, v));
     }
     return LT_OK;
 }
 
-static lt_status check_steps(const parser *p) {
-    static const char *const known[] = { "name", "verb", "with" };
-    for (size_t i = 0; i < json_array_size(p->steps); i++) {
-        json_t *s = json_array_get(p->steps, i), *v;
-        const char *name = json_string_value(json_object_get(s, "name")), *key;
-        if (!is_name(name)) return wrong(p, NULL, "a step needs a name of letters, digits, _ and -", name);
-        if (member(p->steps, name, strlen(name)) != s) return wrong(p, name, "name is there twice", NULL);
-        if (json_object_get(p->set, name) || json_object_get(p->matrix, name))
-            return wrong(p, name, "name is a step and a variable", NULL);
-        if (!json_is_string(json_object_get(s, "verb"))) return wrong(p, name, "verb is missing", NULL);
-        json_object_foreach(s, key, v) {
-            bool found = false;
-            for (size_t k = 0; k < LT_COUNTOF(known); k++) found |= strcmp(key, known[k]) == 0;
-            if (!found) return wrong(p, name, "unknown member: options of the verb stand under \"with\"", key);
-        }
-        v = json_object_get(s, "with");
-        if (v && !json_is_object(v)) return wrong(p, name, "with is no mapping of options", NULL);
-    }
-    return LT_OK;
+static lt_status check_step(const parser *p, size_t index) {
+    static const char *const known[] = { "name", "verb", "with", NULL };
+    json_t *s = json_array_get(p->steps, index), *with = json_object_get(s, "with");
+    const char *name = json_string_value(json_object_get(s, "name"));
+    size_t first;
+    look_at(p, "/steps/%zu", index);
+    if (!json_is_object(s)) return wrong(p, NULL, "a step is a mapping with name, verb and with", NULL);
+    LT_TRY(check_members(p, name, s, known, "unknown member: options of the verb stand under \"with\""));
+    if (!is_name(name)) return wrong(p, NULL, "a step needs a name of letters, digits, _ and -", name);
+    if (member(p->steps, name, strlen(name), &first) != s) return wrong(p, name, "name is there twice", NULL);
+    if (json_object_get(p->set, name) || json_object_get(p->matrix, name))
+        return wrong(p, name, "name is a step and a variable", NULL);
+    if (!json_is_string(json_object_get(s, "verb"))) return wrong(p, name, "verb is missing", NULL);
+    look_at(p, "/steps/%zu/with", index);
+    return !with || json_is_object(with) ? LT_OK : wrong(p, name, "with is no mapping of options", NULL);
 }
 
 static lt_status check_root(parser *p) {
-    static const char *const known[] = { "set", "matrix", "steps", "output", "title" };
-    const char *key;
-    json_t *v;
-    if (!json_is_object(p->r->root)) return wrong(p, NULL, "recipe is no mapping", NULL);
-    json_object_foreach(p->r->root, key, v) {
-        bool found = false;
-        for (size_t k = 0; k < LT_COUNTOF(known); k++) found |= strcmp(key, known[k]) == 0;
-        if (!found) return wrong(p, NULL, "unknown member: a recipe has set, matrix, steps, output and title", key);
-    }
-    p->set = json_object_get(p->r->root, "set");
-    p->matrix = json_object_get(p->r->root, "matrix");
-    p->steps = json_object_get(p->r->root, "steps");
+    static const char *const known[] = { "set", "matrix", "steps", "output", "title", NULL };
+    json_t *root = p->r->root;
+    look_at(p, "%s", "");
+    if (!json_is_object(root)) return wrong(p, NULL, "recipe is no mapping", NULL);
+    LT_TRY(check_members(p, NULL, root, known, "unknown member: a recipe has set, matrix, steps, output and title"));
+    p->set = json_object_get(root, "set");
+    p->matrix = json_object_get(root, "matrix");
+    p->steps = json_object_get(root, "steps");
+    look_at(p, "/set");
     if (p->set && !json_is_object(p->set)) return wrong(p, NULL, "set is no mapping", NULL);
+    look_at(p, "/matrix");
     if (p->matrix && !json_is_object(p->matrix)) return wrong(p, NULL, "matrix is no mapping", NULL);
+    if (p->matrix && json_object_size(p->matrix) == 0) return wrong(p, NULL, "matrix has no axis", NULL);
+    look_at(p, "/steps");
     if (!json_is_array(p->steps) || json_array_size(p->steps) == 0)
         return wrong(p, NULL, "steps is no list of steps", NULL);
     LT_TRY(check_variables(p));
-    return check_steps(p);
+    for (size_t i = 0; i < json_array_size(p->steps); i++) LT_TRY(check_step(p, i));
+    return LT_OK;
 }
 
 /* ---- names in texts ---- */
@@ -150,6 +256,18 @@ static lt_status need(const parser *p, lt_job *j, const lt_job *other) {
     return json_object_update(j->axes, other->axes) == 0 ? LT_OK : no_memory(p->err);
 }
 
+static lt_status no_name(const parser *p, const lt_job *j, const char *name, size_t n) {
+    char word[80];
+    const char *key;
+    json_t *v;
+    snprintf(word, sizeof word, "%.*s", (int)lt_min_size(n, 60), name);
+    lt_suggestion s = { .word = word };
+    json_object_foreach(p->set, key, v) lt_suggest(&s, key);
+    json_object_foreach(p->matrix, key, v) lt_suggest(&s, key);
+    for (size_t i = 0; i < p->r->n; i++) lt_suggest(&s, p->r->job[i].step);
+    return unknown(p, j->step, "no variable, axis or earlier step has the name of a ${...}", &s);
+}
+
 /* What ${name} stands for; new reference. */
 static lt_status look_up(json_t **out, const parser *p, lt_job *j, const char *name, size_t n) {
     char word[80];
@@ -167,7 +285,7 @@ static lt_status look_up(json_t **out, const parser *p, lt_job *j, const char *n
         LT_TRY(need(p, j, other));
         *out = json_string(other->output);
     } else {
-        return wrong(p, j->step, "no variable, axis or earlier step has this name", word);
+        return no_name(p, j, name, n);
     }
     return *out ? LT_OK : no_memory(p->err);
 }
@@ -291,41 +409,78 @@ static lt_status place_output(const parser *p, lt_job *j) {
     return json_object_set_new(j->options, "output", json_string(j->output)) == 0 ? LT_OK : no_memory(p->err);
 }
 
-static lt_status check_options(const parser *p, const lt_job *j) {
-    lt_args *a;
-    const lt_status st = lt_args_create(&a, j->verb, j->options, p->err);
-    if (st != LT_OK) return lt_context(p->err, st, "%s: step %s", p->r->name, j->step);
-    lt_args_destroy(a);
-    return LT_OK;
+/* What a verb says about its options, with the place of the recipe before it. */
+static lt_status refused(const parser *p, const lt_job *j, lt_status st) {
+    char where[400];
+    name_place(p, j->step, where, sizeof where);
+    return lt_context(p->err, st, "%s%s%s", where, *j->cell ? " " : "", j->cell);
 }
 
-static lt_status make_job(lt_job *j, const parser *p, const json_t *step) {
-    const char *verb = json_string_value(json_object_get(step, "verb")), *key;
+static lt_status check_options(const parser *p, const lt_job *j, size_t index) {
+    const char *key;
+    json_t *v;
+    json_object_foreach(j->options, key, v) {
+        look_at(p, "/steps/%zu/with/%s", index, key);
+        const lt_status st = lt_args_check_one(j->verb, key, v, p->err);
+        if (st != LT_OK) return refused(p, j, st);
+    }
+    look_at(p, "/steps/%zu", index);
+    lt_args *a = NULL;
+    json_t *merged = json_copy(j->options); /* a preset adds to it */
+    const lt_status st = merged ? lt_call_args(&a, j->verb, merged, p->err) : no_memory(p->err);
+    lt_args_destroy(a);
+    json_decref(merged);
+    return st == LT_OK ? LT_OK : refused(p, j, st);
+}
+
+static lt_status find_verb(lt_job *j, const parser *p, const json_t *step) {
+    const char *name = json_string_value(json_object_get(step, "verb"));
+    lt_suggestion s = { .word = name };
+    j->verb = lt_command_find(name);
+    if (j->verb && strcmp(j->verb->name, "run") == 0) return wrong(p, j->step, "a recipe cannot run recipes", name);
+    if (j->verb) return LT_OK;
+    for (const lt_command *const *c = lt_commands; *c; c++) lt_suggest(&s, (*c)->name);
+    return unknown(p, j->step, "no such verb", &s);
+}
+
+static lt_status make_job(lt_job *j, const parser *p, size_t index) {
+    const json_t *step = json_array_get(p->steps, index);
+    const char *key;
     json_t *v;
     *j = (lt_job){ .step = json_string_value(json_object_get(step, "name")),
-                   .verb = lt_command_find(verb),
                    .axes = json_object(),
                    .options = json_object() };
     if (!j->axes || !j->options) return no_memory(p->err);
-    if (!j->verb) return wrong(p, j->step, "no such verb", verb);
-    if (strcmp(verb, "run") == 0) return wrong(p, j->step, "a recipe cannot run recipes", verb);
+    look_at(p, "/steps/%zu/verb", index);
+    LT_TRY(find_verb(j, p, step));
     json_object_foreach(json_object_get(step, "with"), key, v) {
         json_t *value = NULL;
+        look_at(p, "/steps/%zu/with/%s", index, key);
         LT_TRY(resolve(&value, p, j, v));
         if (json_object_set_new(j->options, key, value) != 0) return no_memory(p->err);
     }
     LT_TRY(name_cell(p, j));
+    look_at(p, "/steps/%zu/with/output", index);
     LT_TRY(place_output(p, j));
-    return check_options(p, j);
+    return check_options(p, j, index);
+}
+
+/* Two jobs never write the same thing. */
+static lt_status check_apart(const parser *p, const lt_job *j, const lt_job *other) {
+    if (strcmp(other->base, j->base) == 0) return wrong(p, j->step, "two cells would have the same folder", j->cell);
+    if (j->output && other->output && strcmp(other->output, j->output) == 0)
+        return wrong(p, j->step, "two steps would have the same output", j->output);
+    return LT_OK;
 }
 
 /* The same step over the same axes was made by another combination. */
 static lt_status add_job(const parser *p, lt_job *j, bool wanted) {
     lt_recipe *r = p->r;
     for (size_t i = 0; i < r->n; i++) {
-        if (strcmp(r->job[i].base, j->base) != 0) continue;
-        if (!json_equal(r->job[i].axes, j->axes))
-            return wrong(p, j->step, "two cells would have the same folder", j->cell);
+        if (strcmp(r->job[i].base, j->base) != 0 || !json_equal(r->job[i].axes, j->axes)) {
+            LT_TRY(check_apart(p, j, &r->job[i]));
+            continue;
+        }
         r->job[i].wanted |= wanted;
         job_clear(j);
         return LT_OK;
@@ -345,7 +500,7 @@ static lt_status add_combination(parser *p, size_t index) {
     lt_status st = LT_OK;
     for (size_t i = 0; i < json_array_size(p->steps) && st == LT_OK; i++) {
         lt_job j;
-        st = make_job(&j, p, json_array_get(p->steps, i));
+        st = make_job(&j, p, i);
         if (st == LT_OK) st = add_job(p, &j, wanted);
         if (st != LT_OK) job_clear(&j);
     }
@@ -368,18 +523,33 @@ static bool combination(json_t *combo, const json_t *matrix, size_t index) {
     return index == 0;
 }
 
+/* An axis that no step depends on would only look like a sweep. */
+static lt_status check_axes_used(const parser *p) {
+    const char *axis;
+    json_t *values;
+    json_object_foreach(p->matrix, axis, values) {
+        bool used = false;
+        for (size_t i = 0; i < p->r->n; i++) used |= json_object_get(p->r->job[i].axes, axis) != NULL;
+        look_at(p, "/matrix/%s", axis);
+        if (!used) return wrong(p, NULL, "no step uses the axis", axis);
+    }
+    return LT_OK;
+}
+
 lt_status lt_recipe_parse(lt_recipe *r, json_t *root, const char *name, const lt_recipe_opts *o, lt_err *err) {
     *r = (lt_recipe){ .root = root, .name = name };
-    parser p = { .r = r, .o = o, .err = err };
+    char place[PLACE] = "";
+    parser p = { .r = r, .o = o, .place = place, .err = err };
     for (size_t i = 0; i < o->n_set; i++) LT_TRY(apply_set(&p, o->set[i]));
     LT_TRY(check_root(&p));
+    look_at(&p, "/matrix");
     if (json_object_size(p.matrix) > 64) return wrong(&p, NULL, "more than 64 axes", NULL);
     json_t *combo = json_object();
     lt_status st = combo ? LT_OK : no_memory(err);
     p.combo = combo;
     for (size_t i = 0; st == LT_OK && combination(combo, p.matrix, i); i++) st = add_combination(&p, i);
     json_decref(combo);
-    return st;
+    return st == LT_OK ? check_axes_used(&p) : st;
 }
 
 void lt_recipe_clear(lt_recipe *r) {

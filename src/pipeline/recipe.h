@@ -33,9 +33,10 @@ typedef struct lt_recipe_opts {
     const char *out;             /* folder for everything */
     const char *const *set;      /* [n_set] "a.b=value": the value as YAML, a step by its name */
     size_t n_set, shard, shards; /* shard of shards, from 1 */
+    json_t *lines; /* of the file (io/yaml.h), for messages; what --set changes loses its own. NULL: none */
 } lt_recipe_opts;
-/* Everything is checked, verbs and options too, before anything runs. LT_EDATA and LT_EUSAGE name file, step and
- * option. */
+/* Everything is checked, verbs and options too, before anything runs. LT_EDATA and LT_EUSAGE name file,
+ * line, step and option, and the nearest right name. */
 lt_status lt_recipe_parse(lt_recipe *r, json_t *root, const char *name, const lt_recipe_opts *o, lt_err *err);
 void lt_recipe_clear(lt_recipe *r); /* takes root too, also after a failure */
 /* The keys of all jobs: what decides their results, by content. Files are read. */

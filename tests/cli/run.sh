@@ -98,14 +98,45 @@ bad() {
 }
 bad 'steps:\n  - name: a\n   verb: x\n' 3 "bad.yaml: line 3"
 bad 'steps: []\n' 3 "no list of steps"
+# the line, the key, and the nearest right name; before anything has run
+bad 'matrx: {k: [1]}\nsteps:\n  - {name: a, verb: list}\n' 3 "did you mean matrix?) (bad.yaml: line 1: matrx)"
+bad 'steps:\n  - name: a\n    verbs: list\n' 3 "did you mean verb?) (bad.yaml: line 3: step a: verbs)"
+bad 'steps:\n  - name: a\n    verb: lisst\n' 3 "did you mean list?) (bad.yaml: line 3: step a: lisst)"
+bad 'steps:\n  - name: a\n    verb: calibrate\n    with:\n      output: s\n      max-row: 3\n' 2 "bad.yaml: line 6: step a: calibrate: unknown option --max-row (did you mean --max-rows?)"
+bad 'steps:\n  - name: a\n    verb: calibrate\n    with:\n      output: s\n      max-rows: many\n' 2 'bad.yaml: line 6: step a: --max-rows: "many"'
+bad 'set: {model: m}\nsteps:\n  - name: a\n    verb: inspect\n    with: {path: "${modle}"}\n' 3 "did you mean model?) (bad.yaml: line 5: step a: modle)"
+cat >plans.yaml <<'Y'
+matrix:
+  method: [whitened, weigth_svd]
+  keep: [linears=0.8]
+steps:
+  - name: cheap
+    verb: inspect
+    with: {path: /nowhere}
+  - name: plan
+    verb: plan
+    with: {model: m, method: "${method}", keep: "${keep}", output: plan.json}
+Y
+expect 2 'plans.yaml: line 8: step plan method=weigth_svd,keep=linears=0.8: unknown method' "$LATHE" run plans.yaml -o o2
+check grep -q 'did you mean weight_svd' stderr
+expect 2 'did you mean linears' "$LATHE" run plans.yaml -o o2 --set 'matrix.method=[whitened]' --set 'matrix.keep=[linear=0.8]'
+[ -e o2 ] && fail "something ran before all was checked"
+bad 'matrix: {}\nsteps:\n  - {name: a, verb: list}\n' 3 "no axis"
+bad 'matrix:\n  k: [1, 2]\nsteps:\n  - {name: a, verb: list}\n' 3 "no step uses the axis (bad.yaml: line 2: k)"
+bad 'matrix:\n  k: [1, 1]\nsteps:\n  - {name: a, verb: inspect, with: {path: "${k}"}}\n' 3 "there twice (bad.yaml: line 2: k)"
+bad 'steps:\n  - {name: a, verb: plan, with: {model: m, keep: 0.5, output: p.json}}\n  - {name: b, verb: plan, with: {model: m, keep: 0.5, output: p.json}}\n' 3 "same output"
 bad 'steps:\n  - {name: a, verb: lisst}\n' 3 "step a: lisst"
 bad 'steps:\n  - {name: a, verb: list, model: x}\n' 3 'under "with"'
 bad 'steps:\n  - {name: a, verb: list, with: {nonsense: 1}}\n' 2 "step a: list: unknown option --nonsense"
-bad 'steps:\n  - {name: a, verb: inspect, with: {path: "${b}"}}\n' 3 '${b}'
+bad 'steps:\n  - {name: a, verb: inspect, with: {path: "${b}"}}\n' 3 'earlier step has the name'
 bad 'steps:\n  - {name: a, verb: run}\n' 3 "cannot run recipes"
 bad 'matrix: {k: 3}\nsteps:\n  - {name: a, verb: list}\n' 3 "list of values"
 bad 'steps:\n  - {name: a, verb: list}\n  - {name: a, verb: list}\n' 3 "there twice"
 bad 'steps:\n  - {name: a, verb: inspect, with: {path: /nowhere}}\n' 4 "step a"
 expect 2 "I/N" "$LATHE" run r.yaml -o out --shard 3/2
 expect 2 "--set" "$LATHE" run r.yaml -o out --set nowhere.x=1
+expect 2 "did you mean model" "$LATHE" run r.yaml -o out --set set.modle=x
+expect 2 "did you mean keep" "$LATHE" run r.yaml -o out --set 'matrix.kep=[0.9]'
+expect 2 "did you mean small" "$LATHE" run r.yaml -o out --set steps.smal.with.dtype=bf16
+expect 3 "(r.yaml: keep)" "$LATHE" run r.yaml -o out --set 'matrix.keep=0.9'
 done_testing

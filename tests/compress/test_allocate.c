@@ -410,6 +410,7 @@ static void budgets_say_of_what(void **state) {
                 { "0%", "above 0" },
                 { "120%", "more than everything" },
                 { "-0.5", "no number" },
+                { "linears=80", "written 80% or 0.8" },
                 { "linear=0.8", "did you mean linears?" },
                 { "0.8x", "unknown unit" },
                 { "d_ff=0.75,q_heads=0.5", "one budget at a time" },

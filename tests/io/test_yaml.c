@@ -92,11 +92,30 @@ static void aliases_do_not_explode(void **state) {
     assert_fails(parse(&j, text, &err), &err, LT_EDATA, "too many nodes");
 }
 
+/* Members by the line of their name, items by their own. */
+static void lines_are_known_by_path(void **state) {
+    (void)state;
+    static const char text[] = "a: 1\nb:\n  - x\n  - c: 2\n    d: {e: 3}\n";
+    static const struct {
+        const char *path;
+        int line;
+    } cases[] = { { "/a", 1 },     { "/b", 2 },     { "/b/0", 3 },     { "/b/1", 4 },
+                  { "/b/1/c", 4 }, { "/b/1/d", 5 }, { "/b/1/d/e", 5 }, { "/b/2", 0 } };
+    json_t *root, *lines;
+    lt_err err = { 0 };
+    assert_ok(lt_yaml_parse_lines(&root, &lines, text, strlen(text), "a.yaml", &err), &err);
+    for (size_t i = 0; i < LT_COUNTOF(cases); i++)
+        assert_int_equal(json_integer_value(json_object_get(lines, cases[i].path)), cases[i].line);
+    json_decref(root);
+    json_decref(lines);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(scalars_are_what_they_look_like),
         cmocka_unit_test(what_is_wrong_is_refused_with_its_line),
         cmocka_unit_test(aliases_do_not_explode),
+        cmocka_unit_test(lines_are_known_by_path),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
