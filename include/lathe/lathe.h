@@ -61,8 +61,8 @@ LT_API const char *lt_version(void);  /* "0.1.0" */
 
 /* Runs a verb ("compress", "evaluate perplexity"). options_json: an object of options; unknown or out-of-range ones are
  * LT_EUSAGE with a suggestion. *result_json: a JSON text (lathe-result/1 where something was measured), set on LT_OK,
- * and on LT_ETARGET or LT_EVERIFY when there is a result to inspect; NULL otherwise; free with lt_result_free. err may
- * be NULL. */
+ * on LT_ETARGET or LT_EVERIFY when there is a result to inspect, and when jobs of "run" failed; NULL otherwise; free
+ * with lt_result_free. err may be NULL. */
 LT_API lt_status lt_call(lt_ctx *ctx, const char *verb, const char *options_json, char **result_json, lt_err *err);
 LT_API void lt_result_free(char *result_json);
 

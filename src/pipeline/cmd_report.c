@@ -98,7 +98,7 @@ static lt_status read_all(lt_report *r, const lt_call_ctx *c, lt_err *err) {
         LT_TRY(lt_report_read(r, c->ctx, lt_arg_at(c->args, "results", i), err));
     for (size_t i = 0; i < lt_arg_count(c->args, "published"); i++)
         LT_TRY(read_published(r, lt_arg_at(c->args, "published", i), err));
-    return lt_report_finish(r, err);
+    return lt_report_finish(r, c->ctx, err);
 }
 
 static lt_status run(lt_call_ctx *c, json_t **result, lt_err *err) {

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "io/file.h"
 #include "io/yaml.h"
@@ -12,18 +13,24 @@
 #include "pipeline/recipe.h"
 #include "pipeline/result.h"
 
-/* What is known of a job: its record beside its output, {"format", "step", "cell", "axes", "verb", "key", "done",
- * "discarded", "result"}. */
-typedef enum job_state { TO_DO, DONE_BEFORE, DONE_NOW, ELSEWHERE } job_state;
-static const char *const state_names[] = { "to do", "done before", "done", "of another shard" };
+/* What is known of a job: its record beside its output, {"format", "step", "cell", "axes", "verb", "key", "done"}; of
+ * one that is done "result" and perhaps "discarded", of one that failed "failed": {"code", "message"}. LEFT: it needs
+ * one that failed. */
+typedef enum job_state { TO_DO, DONE_BEFORE, DONE_NOW, ELSEWHERE, FAILED, LEFT } job_state;
+static const char *const state_names[] = { "to do", "done before", "done", "of another shard", "failed", "not run" };
 
 typedef struct running {
     lt_call_ctx *c;
     lt_recipe r;
     job_state *state;
+    json_t *failures; /* by the job's number as text: {"step", "cell", "code", "message"} */
     const char *out;
     bool discard, dry;
 } running;
+
+static bool is_done(job_state s) {
+    return s == DONE_BEFORE || s == DONE_NOW;
+}
 
 /* ---- records ---- */
 
@@ -42,17 +49,27 @@ static lt_status load_record(json_t **record, const lt_job *j, lt_err *err) {
     return LT_OK;
 }
 
-/* Steals result. */
-static lt_status save_record(const lt_job *j, bool done, bool discarded, json_t *result, lt_err *err) {
-    char *path;
-    LT_TRY(record_path(&path, j, err));
-    json_t *record = json_pack("{s:s, s:s, s:s, s:O, s:s, s:s, s:b, s:b, s:o?}", "format", "lathe-step/1", "step",
-                               j->step, "cell", j->cell, "axes", j->axes, "verb", j->verb->name, "key", j->key, "done",
-                               (int)done, "discarded", (int)discarded, "result", result);
-    const lt_status st = record ? lt_json_save(record, path, err) : lt_fail(err, LT_ENOMEM, "run: out of memory");
+/* Steals the record. */
+static lt_status save_record(const lt_job *j, json_t *record, lt_err *err) {
+    char *path = NULL;
+    lt_status st = record ? record_path(&path, j, err) : lt_fail(err, LT_ENOMEM, "run: out of memory");
+    if (st == LT_OK) st = lt_json_save(record, path, err);
     json_decref(record);
     lt_free(path);
     return st;
+}
+
+/* With what is to be said beyond whether it is done, or NULL; steals value. */
+static json_t *record_new(const lt_job *j, bool done, const char *member, json_t *value) {
+    json_t *record = json_pack("{s:s, s:s, s:s, s:O, s:s, s:s, s:b}", "format", "lathe-step/1", "step", j->step, "cell",
+                               j->cell, "axes", j->axes, "verb", j->verb->name, "key", j->key, "done", (int)done);
+    if (!member || (record && json_object_set(record, member, value) == 0)) {
+        json_decref(value);
+        return record;
+    }
+    json_decref(value);
+    json_decref(record);
+    return NULL;
 }
 
 static bool has_key(const json_t *record, const lt_job *j) {
@@ -65,7 +82,7 @@ static bool has_key(const json_t *record, const lt_job *j) {
 static bool users_are_done(const running *x, size_t index) {
     for (size_t i = index + 1; i < x->r.n; i++)
         for (size_t k = 0; k < x->r.job[i].n_needs; k++)
-            if (x->r.job[i].needs[k] == index && x->r.job[i].wanted && x->state[i] == TO_DO) return false;
+            if (x->r.job[i].needs[k] == index && x->r.job[i].wanted && !is_done(x->state[i])) return false;
     return true;
 }
 
@@ -125,17 +142,16 @@ static lt_status discard(const lt_job *j, lt_err *err) {
     }
     if (!any) return LT_OK;
     LT_TRY(load_record(&record, j, err));
-    const lt_status st = save_record(j, true, true, json_incref(json_object_get(record, "result")), err);
-    json_decref(record);
-    return st;
+    if (record) json_object_set_new(record, "discarded", json_true());
+    return save_record(j, record, err);
 }
 
 /* Is the job done, and every job that uses it, in this shard or another? */
 static bool is_spent(const running *x, size_t index) {
-    if (x->state[index] != DONE_BEFORE && x->state[index] != DONE_NOW) return false;
+    if (!is_done(x->state[index])) return false;
     for (size_t i = index + 1; i < x->r.n; i++)
         for (size_t k = 0; k < x->r.job[i].n_needs; k++)
-            if (x->r.job[i].needs[k] == index && (x->state[i] == TO_DO || x->state[i] == ELSEWHERE)) return false;
+            if (x->r.job[i].needs[k] == index && !is_done(x->state[i])) return false;
     return true;
 }
 
@@ -146,11 +162,11 @@ static lt_status discard_spent(const running *x, lt_err *err) {
 }
 
 /* Another shard may be at the same job: it is waited for. */
-static lt_status lock_job(int *fd, const running *x, const lt_job *j, lt_err *err) {
+static lt_status wait_for_lock(int *fd, const running *x, const char *path, lt_err *err) {
     lt_err why;
     for (;;) {
         why = (lt_err){ 0 };
-        const lt_status st = lt_lock_acquire(fd, j->base, &why);
+        const lt_status st = lt_lock_acquire(fd, path, &why);
         if (st == LT_OK) return LT_OK;
         if (!strstr(why.message, "in use")) return lt_fail(err, st, "%s", why.message);
         LT_TRY(lt_progress(x->c->ctx, err, "waiting for another run", 0, 0, ""));
@@ -167,34 +183,97 @@ static lt_status do_locked(running *x, size_t index, lt_err *err) {
     const bool goes_on = has_key(record, j) && !json_is_true(json_object_get(record, "discarded"));
     json_decref(record);
     if (!goes_on) LT_TRY(remove_output(j, err));
-    LT_TRY(save_record(j, false, false, NULL, err));
+    LT_TRY(save_record(j, record_new(j, false, NULL, NULL), err));
     lt_log(x->c->ctx, LT_LOG_INFO, "run: %zu of %zu: %s %s", index + 1, x->r.n, j->step, j->cell);
-    const lt_status st = call(&result, x, j, err);
-    if (st != LT_OK) return lt_context(err, st, "step %s%s%s", j->step, *j->cell ? " " : "", j->cell);
-    LT_TRY(save_record(j, true, false, result, err));
+    LT_TRY(call(&result, x, j, err));
+    LT_TRY(save_record(j, record_new(j, true, "result", result), err));
     x->state[index] = DONE_NOW;
     return LT_OK;
 }
 
+/* The lock is a folder of its own: the output is one that is removed and made again. */
+static lt_status do_alone(running *x, size_t index, const char *lock, lt_err *err) {
+    int fd;
+    LT_TRY(wait_for_lock(&fd, x, lock, err));
+    const lt_status st = do_locked(x, index, err);
+    (void)rmdir(lock);
+    lt_lock_release(fd);
+    return st;
+}
+
 static lt_status do_job(running *x, size_t index, lt_err *err) {
     const lt_job *j = &x->r.job[index];
-    char *folder = lt_path_folder(j->base);
-    int fd;
-    lt_status st = folder ? lt_make_dirs(folder, err) : lt_fail(err, LT_ENOMEM, "run: out of memory");
+    char *folder = lt_path_folder(j->base), *lock = lt_asprintf("%s.lock", j->base);
+    lt_status st = folder && lock ? lt_make_dirs(folder, err) : lt_fail(err, LT_ENOMEM, "run: out of memory");
+    if (st == LT_OK) st = do_alone(x, index, lock, err);
     lt_free(folder);
-    if (st == LT_OK) st = lock_job(&fd, x, j, err);
-    if (st != LT_OK) return st;
-    st = do_locked(x, index, err);
-    lt_lock_release(fd);
+    lt_free(lock);
     return st == LT_OK && x->discard ? discard_spent(x, err) : st;
+}
+
+/* ---- failures ---- */
+
+/* One cell that fails loses no other: only an interruption, and a record that cannot be written, end a run. */
+static lt_status note_failure(running *x, size_t index, const lt_err *why, lt_err *err) {
+    const lt_job *j = &x->r.job[index];
+    char number[24];
+    snprintf(number, sizeof number, "%zu", index);
+    if (why->code == LT_EINTERRUPTED)
+        return lt_fail(err, LT_EINTERRUPTED, "step %s%s%s: %s", j->step, *j->cell ? " " : "", j->cell, why->message);
+    lt_log(x->c->ctx, LT_LOG_WARN, "run: step %s%s%s failed: %s", j->step, *j->cell ? " " : "", j->cell, why->message);
+    x->state[index] = FAILED;
+    json_t *failed = json_pack("{s:i, s:s}", "code", (int)why->code, "message", why->message);
+    json_t *told = json_pack("{s:s, s:s, s:i, s:s}", "step", j->step, "cell", j->cell, "code", (int)why->code,
+                             "message", why->message);
+    if (!failed || json_object_set_new(x->failures, number, told) != 0) {
+        json_decref(failed);
+        return lt_fail(err, LT_ENOMEM, "run: out of memory");
+    }
+    return save_record(j, record_new(j, false, "failed", failed), err);
+}
+
+/* Whether the job waits for one that will not be done; then it is left, too. */
+static bool is_left(running *x, size_t index) {
+    const lt_job *j = &x->r.job[index];
+    for (size_t k = 0; k < j->n_needs; k++) {
+        const job_state s = x->state[j->needs[k]];
+        if (s == FAILED || s == LEFT) x->state[index] = LEFT;
+    }
+    return x->state[index] == LEFT;
+}
+
+static lt_status try_job(running *x, size_t index, lt_err *err) {
+    lt_err why = { 0 };
+    const lt_status st = do_job(x, index, &why);
+    why.code = st;
+    return st == LT_OK ? LT_OK : note_failure(x, index, &why, err);
+}
+
+/* The first failure in the order of the jobs, with the number of all. */
+static lt_status summary(const running *x, lt_err *err) {
+    size_t failed = 0, left = 0, first = 0;
+    char number[24], more[64] = "";
+    for (size_t i = x->r.n; i-- > 0;) {
+        failed += x->state[i] == FAILED;
+        left += x->state[i] == LEFT;
+        if (x->state[i] == FAILED) first = i;
+    }
+    if (failed == 0) return LT_OK;
+    snprintf(number, sizeof number, "%zu", first);
+    if (left) snprintf(more, sizeof more, ", %zu that use %s were not run", left, failed > 1 ? "them" : "it");
+    const json_t *f = json_object_get(x->failures, number);
+    const lt_job *j = &x->r.job[first];
+    return lt_fail(err, (lt_status)json_integer_value(json_object_get(f, "code")),
+                   "run: %zu of %zu jobs failed%s; the first: step %s%s%s: %s", failed, x->r.n, more, j->step,
+                   *j->cell ? " " : "", j->cell, json_string_value(json_object_get(f, "message")));
 }
 
 /* ---- side by side ---- */
 
 static lt_job_ready ready(void *user, size_t index) {
-    const running *x = user;
+    running *x = user;
     const lt_job *j = &x->r.job[index];
-    if (x->state[index] != TO_DO) return LT_JOB_DONE;
+    if (x->state[index] != TO_DO || is_left(x, index)) return LT_JOB_DONE;
     for (size_t k = 0; k < j->n_needs; k++)
         if (x->state[j->needs[k]] == TO_DO) return LT_JOB_WAITS;
     return LT_JOB_READY;
@@ -256,6 +335,18 @@ static lt_status finished(void *user, size_t index, lt_err *err) {
     return x->discard ? discard_spent(x, err) : LT_OK;
 }
 
+/* The process has told its failure in the record, unless it was killed. */
+static lt_status not_finished(void *user, size_t index, const lt_err *why, lt_err *err) {
+    running *x = user;
+    json_t *record;
+    lt_err told = *why;
+    LT_TRY(load_record(&record, &x->r.job[index], err));
+    const char *message = json_string_value(json_object_get(json_object_get(record, "failed"), "message"));
+    if (message && has_key(record, &x->r.job[index])) snprintf(told.message, sizeof told.message, "%s", message);
+    json_decref(record);
+    return note_failure(x, index, &told, err);
+}
+
 static lt_status do_side_by_side(running *x, size_t at_once, lt_err *err) {
     const lt_parallel_in in = { .ctx = x->c->ctx,
                                 .program = lt_arg_string(x->c->args, "program"),
@@ -265,6 +356,7 @@ static lt_status do_side_by_side(running *x, size_t at_once, lt_err *err) {
                                 .estimate = estimate,
                                 .command = command,
                                 .finished = finished,
+                                .failed = not_finished,
                                 .user = x };
     return lt_run_parallel(&in, err);
 }
@@ -275,12 +367,12 @@ static lt_status do_only(running *x, size_t number, lt_err *err) {
     for (size_t k = 0; k < j->n_needs; k++)
         LT_REQUIRE(err, x->state[j->needs[k]] == DONE_BEFORE, "--only: what the job uses is not done: step %s %s",
                    x->r.job[j->needs[k]].step, x->r.job[j->needs[k]].cell);
-    return x->state[number - 1] == TO_DO ? do_job(x, number - 1, err) : LT_OK;
+    return x->state[number - 1] == TO_DO ? try_job(x, number - 1, err) : LT_OK;
 }
 
 static lt_status do_in_order(running *x, lt_err *err) {
     for (size_t i = 0; i < x->r.n; i++)
-        if (x->state[i] == TO_DO) LT_TRY(do_job(x, i, err));
+        if (x->state[i] == TO_DO && !is_left(x, i)) LT_TRY(try_job(x, i, err));
     return LT_OK;
 }
 
@@ -290,7 +382,74 @@ static lt_status do_all(running *x, lt_err *err) {
     return x->discard ? discard_spent(x, err) : LT_OK;
 }
 
+/* ---- the recipe beside its results ---- */
+
+/* OUT/recipe.json: what this folder holds the results of, in order. */
+static json_t *recipe_json(const running *x) {
+    json_t *jobs = json_array();
+    for (size_t i = 0; i < x->r.n; i++) {
+        const lt_job *j = &x->r.job[i];
+        const char *output = j->output ? j->output + strlen(x->out) + 1 : NULL;
+        if (json_array_append_new(jobs, json_pack("{s:s, s:s, s:s, s:s?}", "step", j->step, "cell", j->cell, "key",
+                                                  j->key, "output", output)) == 0)
+            continue;
+        json_decref(jobs);
+        return NULL;
+    }
+    return json_pack("{s:s, s:O, s:o}", "format", "lathe-recipe/1", "recipe", x->r.root, "jobs", jobs);
+}
+
+/* Jobs of the recipe that was run here before and are none of this one. */
+static size_t count_strangers(const running *x, const json_t *before) {
+    size_t i, n = 0;
+    json_t *old;
+    json_array_foreach(json_object_get(before, "jobs"), i, old) {
+        const char *step = json_string_value(json_object_get(old, "step"));
+        const char *cell = json_string_value(json_object_get(old, "cell"));
+        bool ours = !step || !cell;
+        for (size_t k = 0; k < x->r.n && !ours; k++)
+            ours = strcmp(x->r.job[k].step, step) == 0 && strcmp(x->r.job[k].cell, cell) == 0;
+        n += !ours;
+    }
+    return n;
+}
+
+static lt_status save_recipe(const running *x, lt_err *err) {
+    char *path = lt_path_join(x->out, LT_RECIPE_NAME);
+    json_t *now = recipe_json(x), *before = NULL;
+    lt_status st = path && now ? lt_make_dirs(x->out, err) : lt_fail(err, LT_ENOMEM, "run: out of memory");
+    if (st == LT_OK && lt_path_exists(path)) (void)lt_json_load(&before, path, NULL); /* unreadable: written anew */
+    const size_t strangers = count_strangers(x, before);
+    if (strangers)
+        lt_log(x->c->ctx, LT_LOG_WARN,
+               "run: %zu jobs of the recipe that was run here before are not in this one: their results stay, report "
+               "leaves them out (%s)",
+               strangers, x->out);
+    if (st == LT_OK && !json_equal(now, before)) st = lt_json_save(now, path, err);
+    json_decref(now);
+    json_decref(before);
+    lt_free(path);
+    return st;
+}
+
 /* ---- the verb ---- */
+
+/* In the order of the jobs; where there are any also as a table. */
+static json_t *failures_json(const running *x, json_t *result) {
+    static const char *const columns[] = { "failed", "cell", "why" };
+    json_t *list = json_array(), *rows = NULL;
+    char number[24];
+    for (size_t i = 0; i < x->r.n; i++) {
+        snprintf(number, sizeof number, "%zu", i);
+        json_t *f = json_object_get(x->failures, number);
+        if (!f) continue;
+        if (!rows) rows = lt_result_table(result, "", columns, LT_COUNTOF(columns));
+        lt_result_row(rows, "sss", x->r.job[i].step, x->r.job[i].cell,
+                      json_string_value(json_object_get(f, "message")));
+        json_array_append(list, f);
+    }
+    return list;
+}
 
 static lt_status report(const running *x, json_t **result, lt_err *err) {
     static const char *const columns[] = { "step", "cell", "verb", "state", "output" };
@@ -308,19 +467,25 @@ static lt_status report(const running *x, json_t **result, lt_err *err) {
     json_object_set_new(r, "jobs", jobs);
     json_object_set_new(r, "done_now", json_integer((json_int_t)count[DONE_NOW]));
     json_object_set_new(r, "done_before", json_integer((json_int_t)count[DONE_BEFORE]));
+    json_object_set_new(r, "failed", json_integer((json_int_t)count[FAILED]));
+    json_object_set_new(r, "not_run", json_integer((json_int_t)count[LEFT]));
+    json_object_set_new(r, "failures", failures_json(x, r));
     return lt_result_finish(result, r, err);
 }
 
 static lt_status run_jobs(running *x, json_t **result, lt_err *err) {
     LT_TRY(lt_recipe_keys(&x->r, err));
     x->state = lt_calloc(x->r.n, sizeof *x->state);
-    if (!x->state) return lt_fail(err, LT_ENOMEM, "run: out of memory");
+    x->failures = json_object();
+    if (!x->state || !x->failures) return lt_fail(err, LT_ENOMEM, "run: out of memory");
     for (size_t i = x->r.n; i-- > 0;) LT_TRY(look(x, i, err));
+    if (!x->dry) LT_TRY(save_recipe(x, err));
     if (!x->dry && lt_arg_given(x->c->args, "only"))
         LT_TRY(do_only(x, (size_t)lt_arg_int(x->c->args, "only"), err));
     else if (!x->dry)
         LT_TRY(do_all(x, err));
-    return report(x, result, err);
+    LT_TRY(report(x, result, err));
+    return summary(x, err);
 }
 
 static lt_status parse_shard(size_t *shard, size_t *shards, const char *text, lt_err *err) {
@@ -358,6 +523,7 @@ static lt_status run(lt_call_ctx *c, json_t **result, lt_err *err) {
     lt_status st = open_recipe(&x, err);
     if (st == LT_OK) st = run_jobs(&x, result, err);
     lt_free(x.state);
+    json_decref(x.failures);
     lt_recipe_clear(&x.r);
     return st;
 }
@@ -391,7 +557,8 @@ const lt_command lt_cmd_run = {
     .summary = "run the steps of a recipe, over all combinations of its matrix",
     .details = "A step whose verb, options and inputs have not changed is not run again; an interrupted one goes on. "
                "Steps are repeated only over the axes that they depend on. Results are kept beside the outputs as "
-               "NAME.step.json, for `report`.",
+               "NAME.step.json, for `report`.\n"
+               "A job that fails ends no other but those that use it; the exit code is that of the first.",
     .example = "lathe run recipe.yaml -o study",
     .positionals = positionals,
     .options = options,

@@ -61,7 +61,8 @@ typedef struct lt_command {
     /* What can be wrong about the options taken together, nothing being opened: a call and a recipe ask this first.
      * NULL: nothing. */
     lt_status (*check)(const lt_args *a, lt_err *err);
-    /* *result: set on LT_OK, and on LT_ETARGET or LT_EVERIFY where there is one to inspect. "run" is added by lt_call.
+    /* *result: set on LT_OK, and on a failure that leaves one to inspect (LT_ETARGET, LT_EVERIFY, jobs of run). "run"
+     * is added by lt_call.
      */
     lt_status (*run)(lt_call_ctx *c, json_t **result, lt_err *err);
     bool presets;     /* takes the methods' presets (pipeline/presets.h) in an option "preset" */

@@ -87,20 +87,25 @@ static void last_line(const child *c, char *text, size_t cap) {
     while (fgets(line, sizeof line, c->log)) {
         line[strcspn(line, "\n")] = 0;
         const char *from = strncmp(line, prefix, strlen(prefix)) == 0 ? line + strlen(prefix) : line;
-        if (*from) snprintf(text, cap, "%s", from);
+        if (*from) snprintf(text, cap, "%.*s", (int)cap - 1, from);
     }
 }
 
-static lt_status failure(const child *c, int status, lt_err *err) {
+static lt_err failure(const child *c, int status) {
     static const lt_status known[] = { LT_EUSAGE,       LT_EDATA,   LT_EIO,     LT_ENOMEM,
                                        LT_EUNSUPPORTED, LT_ETARGET, LT_EVERIFY, LT_EINTERRUPTED };
-    char line[1024];
+    lt_err why = { .code = LT_EINTERNAL };
+    char line[sizeof why.message - 64];
     last_line(c, line, sizeof line);
     if (WIFSIGNALED(status))
-        return lt_fail(err, LT_EINTERNAL, "run: a step was ended by signal %d %s", WTERMSIG(status), line);
+        snprintf(why.message, sizeof why.message, "ended by signal %d%s%s", WTERMSIG(status), *line ? ": " : "", line);
+    else if (*line)
+        snprintf(why.message, sizeof why.message, "%s", line);
+    else
+        snprintf(why.message, sizeof why.message, "ended with status %d without a word", WEXITSTATUS(status));
     for (size_t i = 0; i < LT_COUNTOF(known); i++)
-        if (WEXITSTATUS(status) == (int)known[i]) return lt_fail(err, known[i], "%s", line);
-    return lt_fail(err, LT_EINTERNAL, "%s", line);
+        if (WIFEXITED(status) && WEXITSTATUS(status) == (int)known[i]) why.code = known[i];
+    return why;
 }
 
 /* ---- ends ---- */
@@ -116,13 +121,14 @@ static lt_status finish(pool *p, child *c, int status, lt_err *err) {
     const size_t job = c->job;
     const bool well = WIFEXITED(status) && WEXITSTATUS(status) == 0;
     const bool too_small = WIFEXITED(status) && WEXITSTATUS(status) == LT_ENOMEM && c->memory < p->total;
-    const lt_status st = well || too_small ? LT_OK : failure(c, status, err);
+    const lt_err why = well || too_small ? (lt_err){ 0 } : failure(c, status);
     forget(p, c);
     if (too_small) { /* more than was foreseen: once more, alone */
         p->need[job] = p->total;
         p->started[job] = false;
     }
-    return well ? p->in->finished(p->in->user, job, err) : st;
+    if (too_small) return LT_OK;
+    return well ? p->in->finished(p->in->user, job, err) : p->in->failed(p->in->user, job, &why, err);
 }
 
 static lt_status reap(pool *p, lt_err *err) {

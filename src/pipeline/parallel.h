@@ -20,9 +20,11 @@ typedef struct lt_parallel_in {
     /* Arguments of the program, NULL-terminated, for lt_argv_free. max_memory 0: no limit. */
     lt_status (*command)(char ***argv, void *user, size_t job, size_t max_memory, int threads, lt_err *err);
     lt_status (*finished)(void *user, size_t job, lt_err *err); /* its process has ended well */
+    /* It has not: why, in its words. LT_OK: the others go on. */
+    lt_status (*failed)(void *user, size_t job, const lt_err *why, lt_err *err);
     void *user;
 } lt_parallel_in;
-/* The first failure ends the others: they are asked to stop, and waited for. Its message and code are passed on. */
+/* A failure that a function above gives back ends all: they are asked to stop, and waited for. */
 lt_status lt_run_parallel(const lt_parallel_in *in, lt_err *err);
 
 /* Appends a printf'd argument to a NULL-terminated list; *argv NULL: a new one. */

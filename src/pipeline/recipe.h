@@ -9,6 +9,9 @@
 #include "core/hash.h"
 #include "pipeline/command.h"
 
+/* In the folder of the results: which jobs are of the recipe (docs/recipes.md). */
+#define LT_RECIPE_NAME "recipe.json"
+
 typedef struct lt_job {
     const char *step; /* borrowed from the recipe */
     json_t *axes;     /* {"keep": 0.8}: what it is repeated over */

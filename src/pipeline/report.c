@@ -9,8 +9,16 @@ const char *const lt_report_columns[] = { "source",  "model",  "metric", "protoc
                                           "windows", "tokens", "value",  "uncertainty", NULL };
 
 lt_status lt_report_create(lt_report *r, lt_err *err) {
-    *r = (lt_report){ json_array(), json_array(), json_object(), json_array(), json_array(), json_array() };
-    return r->axes && r->values && r->parents && r->plans && r->curves && r->spectra
+    *r = (lt_report){ .axes = json_array(),
+                      .values = json_array(),
+                      .parents = json_object(),
+                      .cut = json_object(),
+                      .plans = json_array(),
+                      .curves = json_array(),
+                      .titles = json_object(),
+                      .jobs = json_object(),
+                      .spectra = json_array() };
+    return r->axes && r->values && r->parents && r->cut && r->plans && r->curves && r->titles && r->jobs && r->spectra
                ? LT_OK
                : lt_fail(err, LT_ENOMEM, "report: out of memory");
 }
@@ -21,6 +29,9 @@ void lt_report_clear(lt_report *r) {
     json_decref(r->parents);
     json_decref(r->plans);
     json_decref(r->curves);
+    json_decref(r->cut);
+    json_decref(r->titles);
+    json_decref(r->jobs);
     json_decref(r->spectra);
     *r = (lt_report){ 0 };
 }
@@ -79,6 +90,13 @@ lt_status lt_report_add(lt_report *r, const lt_report_value *v, const char *wher
 
 /* ---- once each ---- */
 
+lt_status lt_report_once(json_t *list, json_t *entry, lt_err *err) {
+    size_t i;
+    json_t *known;
+    json_array_foreach(list, i, known) if (json_equal(known, entry)) return LT_OK;
+    return json_array_append(list, entry) == 0 ? LT_OK : lt_fail(err, LT_ENOMEM, "report: out of memory");
+}
+
 static bool same_but_axes(const json_t *a, const json_t *b) {
     const char *key;
     json_t *value;
@@ -115,13 +133,53 @@ static void keep_once(lt_report *r, size_t i) {
     }
 }
 
-lt_status lt_report_finish(lt_report *r, lt_err *err) {
+/* The model that was made by a plan says all that the plan says. */
+static void drop_plans(lt_report *r) {
+    for (size_t i = json_array_size(r->values); i-- > 0;) {
+        const char *id = json_string_value(json_object_get(json_array_get(r->values, i), "id"));
+        if (id && json_object_get(r->cut, id)) json_array_remove(r->values, i);
+    }
+}
+
+/* Leaves the jobs that are not done, and says so. */
+static void look_at_jobs(lt_report *r, const lt_ctx *ctx) {
+    const char *key;
+    json_t *job, *first = NULL;
+    void *next;
+    json_object_foreach_safe(r->jobs, next, key, job) {
+        if (json_is_true(job))
+            json_object_del(r->jobs, key);
+        else if (!first)
+            first = job;
+    }
+    if (!first) return;
+    const char *cell = json_string_value(json_object_get(first, "cell"));
+    lt_log(ctx, LT_LOG_WARN, "report: %zu jobs are not done; the first: step %s%s%s: %s", json_object_size(r->jobs),
+           json_string_value(json_object_get(first, "step")), *cell ? " " : "", cell,
+           json_string_value(json_object_get(first, "why")));
+}
+
+lt_status lt_report_finish(lt_report *r, const lt_ctx *ctx, lt_err *err) {
+    drop_plans(r);
     for (size_t i = 0; i < json_array_size(r->values); i++) keep_once(r, i);
+    look_at_jobs(r, ctx);
     if (json_array_size(r->values) + json_array_size(r->plans) + json_array_size(r->curves) +
-            json_array_size(r->spectra) ==
+            json_array_size(r->spectra) + json_object_size(r->jobs) ==
         0)
         return lt_fail(err, LT_EDATA, "report: nothing that was measured in any of the files");
     return LT_OK;
+}
+
+char *lt_report_title(const lt_report *r) {
+    char *all = lt_strdup("");
+    const char *title;
+    json_t *v;
+    json_object_foreach(r->titles, title, v) {
+        char *longer = all ? lt_asprintf("%s%s%s", all, *all ? "; " : "", title) : NULL;
+        lt_free(all);
+        all = longer;
+    }
+    return all;
 }
 
 /* ---- text ---- */

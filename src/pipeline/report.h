@@ -12,8 +12,11 @@ typedef struct lt_report {
     json_t *axes;    /* names, in the order they were met */
     json_t *values;  /* objects */
     json_t *parents; /* hashes of models that others were made from or compared with, as keys */
+    json_t *cut;     /* hashes of plans that a model was made by, as keys */
     json_t *plans;   /* {"name", "plan"} */
     json_t *curves;  /* {"name", "train": [[step, loss]], "valid": [[step, loss]]} */
+    json_t *titles;  /* of recipes, as keys */
+    json_t *jobs; /* of recipes, by recipe, step and cell: {"step", "cell", "why"}; true once one input has it done */
     json_t *spectra; /* {"name", "modules": [{"role", "layer", "n", "points": [[i, share]], "rank90", "rank99"}]} */
 } lt_report;
 lt_status lt_report_create(lt_report *r, lt_err *err); /* clear also after a failure */
@@ -28,6 +31,9 @@ typedef struct lt_report_value {
 /* LT_EDATA names the file `where`: not a number, a perplexity without protocol or window. */
 lt_status lt_report_add(lt_report *r, const lt_report_value *v, const char *where, lt_err *err);
 
+/* Appends what is not there already: two shards may both have it. */
+lt_status lt_report_once(json_t *list, json_t *entry, lt_err *err);
+
 /* A file or folder of results (docs/report.md); LT_EDATA when it is none. */
 lt_status lt_report_read(lt_report *r, const lt_ctx *ctx, const char *path, lt_err *err);
 /* Is it a file of statistics with spectra? Those are added under a name. */
@@ -36,8 +42,8 @@ lt_status lt_report_spectra(lt_report *r, const char *path, const char *name, lt
 /* Rows of the tidy CSV, as published values. text[bytes] is NUL; it is overwritten. */
 lt_status lt_report_published(lt_report *r, char *text, size_t bytes, const char *where, lt_err *err);
 /* Values read twice are kept once; so are those of a parent that many cells measured alike, without the axes that
- * differ. */
-lt_status lt_report_finish(lt_report *r, lt_err *err);
+ * differ, and what a plan says of a model that was made by it. What is not done is told. */
+lt_status lt_report_finish(lt_report *r, const lt_ctx *ctx, lt_err *err);
 
 /* ---- shown ---- */
 
@@ -49,10 +55,11 @@ char *lt_report_exact(const json_t *v);
 char *lt_report_conditions(const json_t *value);
 /* "model.layers.12.mlp.up_proj": layer 12 of "mlp.up_proj"; NULL: it is of no layer. */
 const char *lt_report_role(double *layer, const char *module);
-/* Tables of models against metrics, one for each set of conditions: [{"title", "right", "columns": [..], "rows":
- * [[..]]}], all texts; "right": the first column that holds numbers; then those of lt_report_inner. NULL: out of
- * memory.
- */
+/* Titles of the recipes; lt_free, NULL: out of memory. */
+char *lt_report_title(const lt_report *r);
+/* Jobs that are not done, and why; then tables of models against metrics, one for each set of conditions: [{"title",
+ * "right", "columns": [..], "rows": [[..]]}], all texts; "right": the first column that holds numbers; then those of
+ * lt_report_inner. NULL: out of memory. */
 json_t *lt_report_tables(const lt_report *r);
 /* Adds a table of the ranks of all plans by role, and one of each spectra; false: out of memory. */
 bool lt_report_inner(json_t *tables, const lt_report *r);

@@ -7,8 +7,9 @@
 #include "pipeline/plot.h"
 #include "pipeline/report.h"
 
-/* [{"title", "x", "y", "log", "level", "series": [{"name", "level", "points": [[x, y]]}]}], log and level as in lt_plot
- * and not always there; NULL: out of memory */
+/* [{"group", "title", "x", "y", "left_out", "log_x", "log_y", "whole_x", "unordered", "level", "series": [{"name",
+ * "level", "colour", "points": [[x, y]]}]}]; left_out: values that are not finite; those after it as in lt_plot and not
+ * always there. Charts of a group follow each other. NULL: out of memory */
 json_t *lt_report_charts(const lt_report *r);
 lt_status lt_report_draw(const char *svg, const json_t *chart, lt_err *err);
 

@@ -13,6 +13,12 @@ static lt_status put_text(lt_report_out *o, const char *text, lt_err *err) {
     return LT_OK;
 }
 
+static lt_status put_heading(lt_report_out *o, const char *level, const char *text, lt_err *err) {
+    LT_TRY(lt_report_put(o, err, "%s", level));
+    LT_TRY(put_text(o, text, err));
+    return lt_report_put(o, err, "\n\n");
+}
+
 static lt_status put_row(lt_report_out *o, const json_t *cells, lt_err *err) {
     size_t i;
     json_t *cell;
@@ -40,9 +46,8 @@ static lt_status put_tables(lt_report_out *o, const json_t *tables, lt_err *err)
     json_t *table;
     json_array_foreach((json_t *)tables, i, table) {
         const char *title = json_string_value(json_object_get(table, "title"));
-        LT_TRY(lt_report_put(o, err, i ? "\n## " : "## "));
-        LT_TRY(put_text(o, title, err));
-        LT_TRY(lt_report_put(o, err, "\n\n"));
+        if (i) LT_TRY(lt_report_put(o, err, "\n"));
+        LT_TRY(put_heading(o, "## ", title, err));
         LT_TRY(put_table(o, table, err));
     }
     return LT_OK;
@@ -50,9 +55,12 @@ static lt_status put_tables(lt_report_out *o, const json_t *tables, lt_err *err)
 
 static lt_status write_md(lt_report_out *o, const lt_report *r, lt_err *err) {
     json_t *tables = lt_report_tables(r);
-    if (!tables) return lt_fail(err, LT_ENOMEM, "report: out of memory");
-    const lt_status st = put_tables(o, tables, err);
+    char *title = lt_report_title(r);
+    lt_status st = tables && title ? LT_OK : lt_fail(err, LT_ENOMEM, "report: out of memory");
+    if (st == LT_OK && *title) st = put_heading(o, "# ", title, err);
+    if (st == LT_OK) st = put_tables(o, tables, err);
     json_decref(tables);
+    lt_free(title);
     return st;
 }
 

@@ -4,11 +4,11 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/hash.h"
 #include "io/file.h"
+#include "pipeline/recipe.h"
 #include "pipeline/report.h"
 #include "pipeline/text_rows.h"
-
-enum { FOLDER_DEPTH = 8 };
 
 /* One input: where it lies, what its models are called, the axes of its cell. */
 typedef struct origin {
@@ -175,9 +175,11 @@ static lt_status add_training(const origin *o, const json_t *result, lt_report_v
 static lt_status add_result(const origin *o, const json_t *result, lt_err *err) {
     size_t i;
     json_t *model;
+    const char *model_hash = text_at(result, "model.hash"), *plan = text_at(result, "plan.hash");
     const lt_report_value v = {
-        .source = "measured", .model = o->name, .id = text_at(result, "model.hash"), .axes = o->axes
+        .source = "measured", .model = o->name, .id = model_hash ? model_hash : plan, .axes = o->axes
     };
+    if (model_hash && plan && json_object_set_new(o->r->cut, plan, json_true()) != 0) return no_memory(err);
     LT_TRY(add_parent(o, text_at(result, "source.hash"), err));
     LT_TRY(add_parent(o, text_at(result, "base.hash"), err));
     LT_TRY(add_numbers(o, of_results, LT_COUNTOF(of_results), result, v, err));
@@ -241,9 +243,9 @@ static lt_status read_curves(const origin *o, lt_err *err) {
     char *name = name_in_cell(o);
     json_t *train = json_array(), *valid = json_array();
     lt_status st = name && train && valid ? add_lines(train, valid, o->path, err) : no_memory(err);
-    if (st == LT_OK && json_array_append_new(o->r->curves, json_pack("{s:s, s:O, s:O}", "name", name, "train", train,
-                                                                     "valid", valid)) != 0)
-        st = no_memory(err);
+    json_t *entry = st == LT_OK ? json_pack("{s:s, s:O, s:O}", "name", name, "train", train, "valid", valid) : NULL;
+    if (st == LT_OK) st = entry ? lt_report_once(o->r->curves, entry, err) : no_memory(err);
+    json_decref(entry);
     json_decref(train);
     json_decref(valid);
     lt_free(name);
@@ -336,14 +338,96 @@ static lt_status read_step(const origin *o, const json_t *step, lt_err *err) {
     return st;
 }
 
+/* ---- the folder of a recipe ---- */
+
+static lt_status read_spectra(const origin *o, const char *file, lt_err *err) {
+    origin named = *o;
+    named.name = file;
+    char *name = name_in_cell(&named);
+    const lt_status st = name ? lt_report_spectra(o->r, o->path, name, err) : no_memory(err);
+    lt_free(name);
+    return st;
+}
+
+/* Keeps why the job is not done, unless another input has it done; why NULL: it is. */
+static lt_status note_job(const origin *o, const char *key, const json_t *job, const char *why, lt_err *err) {
+    if (why && json_is_true(json_object_get(o->r->jobs, key))) return LT_OK;
+    json_t *v = why ? json_pack("{s:O, s:O, s:s}", "step", json_object_get(job, "step"), "cell",
+                                json_object_get(job, "cell"), "why", why)
+                    : json_true();
+    return json_object_set_new(o->r->jobs, key, v) == 0 ? LT_OK : no_memory(err);
+}
+
+/* A record counts when it is of the job as the recipe has it now. */
+static const char *why_not(const json_t *record, const json_t *job) {
+    const char *failed = text_at(record, "failed.message");
+    if (!record || !json_equal(json_object_get(record, "key"), json_object_get(job, "key"))) return "not run yet";
+    if (json_is_true(json_object_get(record, "done"))) return NULL;
+    return failed ? failed : "not finished";
+}
+
+/* The record of the job at o->path, and the spectra that it may have made. */
+static lt_status read_record(const origin *o, const json_t *record, const char *folder, const json_t *job,
+                             lt_err *err) {
+    const char *output = text_at(job, "output");
+    LT_TRY(read_step(o, record, err));
+    if (!output || !ends_with(output, ".safetensors")) return LT_OK;
+    origin made = *o;
+    char *path = lt_path_join(folder, output);
+    if (!path) return no_memory(err);
+    made.path = path;
+    made.axes = json_object_get(record, "axes");
+    const lt_status st = lt_report_has_spectra(path) ? read_spectra(&made, lt_path_name(path), err) : LT_OK;
+    lt_free(path);
+    return st;
+}
+
+static lt_status read_job(const origin *o, const char *recipe, const json_t *job, lt_err *err) {
+    const char *step = text_at(job, "step"), *cell = text_at(job, "cell");
+    json_t *record = NULL;
+    if (!step || !cell || !text_at(job, "key"))
+        return lt_fail(err, LT_EDATA, "jobs are not as run writes them (%s)", o->path);
+    char *folder = lt_path_folder(o->path), *key = lt_asprintf("%s %s %s", recipe, step, cell);
+    char *path = folder ? lt_asprintf("%s/%s%s%s.step.json", folder, cell, *cell ? "/" : "", step) : NULL;
+    lt_status st = key && path ? LT_OK : no_memory(err);
+    if (st == LT_OK && lt_path_exists(path)) st = lt_json_load(&record, path, err);
+    const char *why = why_not(record, job);
+    if (st == LT_OK) st = note_job(o, key, job, why, err);
+    origin entry = *o;
+    entry.path = path;
+    if (st == LT_OK && !why) st = read_record(&entry, record, folder, job, err);
+    json_decref(record);
+    lt_free(folder);
+    lt_free(key);
+    lt_free(path);
+    return st;
+}
+
+/* recipe.json: the jobs in their order. Shards of a recipe may lie in several folders. */
+static lt_status read_recipe(const origin *o, const json_t *j, lt_err *err) {
+    const json_t *recipe = json_object_get(j, "recipe");
+    const char *title = text_at(recipe, "title");
+    char hex[LT_HASH_HEX], *text = recipe ? lt_json_canonical(recipe) : NULL;
+    size_t i;
+    json_t *job;
+    if (!text) return lt_fail(err, LT_EDATA, "no recipe in it (%s)", o->path);
+    lt_hash_bytes(text, strlen(text), hex);
+    lt_free(text);
+    if (title && json_object_set_new(o->r->titles, title, json_true()) != 0) return no_memory(err);
+    json_array_foreach(json_object_get(j, "jobs"), i, job) LT_TRY(read_job(o, hex, job, err));
+    return LT_OK;
+}
+
 static lt_status add_json(const origin *o, json_t *j, lt_err *err) {
     const char *format = text_at(j, "format");
     if (format && strcmp(format, "lathe-result/1") == 0) return add_result(o, j, err);
     if (format && strcmp(format, "lathe-step/1") == 0) return read_step(o, j, err);
     if (format && strcmp(format, "lathe-plan/1") == 0) return add_plan(o, j, err);
+    if (format && strcmp(format, "lathe-recipe/1") == 0) return read_recipe(o, j, err);
     if (json_is_object(json_object_get(j, "results"))) return add_tasks(o, j, err);
     return lt_fail(err, LT_EDATA,
-                   "no result, step of a recipe, plan, training metrics, spectra, or result of lm-eval-harness (%s)",
+                   "no result, recipe, step of a recipe, plan, training metrics, spectra, or result of lm-eval-harness "
+                   "(%s)",
                    o->path);
 }
 
@@ -360,55 +444,12 @@ static lt_status read_file(const origin *o, lt_err *err) {
     return ends_with(o->path, ".jsonl") ? read_curves(o, err) : read_json(o, err);
 }
 
-static lt_status read_folder(const origin *o, size_t depth, bool *any, lt_err *err);
-
-static lt_status read_spectra(const origin *o, const char *file, lt_err *err) {
-    origin named = *o;
-    named.name = file;
-    char *name = name_in_cell(&named);
-    const lt_status st = name ? lt_report_spectra(o->r, o->path, name, err) : no_memory(err);
-    lt_free(name);
-    return st;
-}
-
-/* The steps of a recipe's folder, and of its cells. */
-static lt_status read_entry(const origin *o, const char *name, size_t depth, bool *any, lt_err *err) {
-    char *path = lt_path_join(o->path, name);
-    if (!path) return no_memory(err);
-    origin entry = *o;
-    entry.path = path;
-    lt_status st = LT_OK;
-    if (ends_with(name, ".step.json")) {
-        st = read_json(&entry, err);
-        *any = true;
-    } else if (ends_with(name, ".safetensors") && lt_report_has_spectra(path)) {
-        st = read_spectra(&entry, name, err);
-    } else if (lt_path_is_dir(path) && strchr(name, '='))
-        st = read_folder(&entry, depth + 1, any, err);
-    lt_free(path);
-    return st;
-}
-
-static lt_status read_folder(const origin *o, size_t depth, bool *any, lt_err *err) {
-    char **names;
-    size_t n;
-    lt_status st = LT_OK;
-    if (depth > FOLDER_DEPTH) return LT_OK;
-    LT_TRY(lt_list_dir(&names, &n, o->path, err));
-    for (size_t i = 0; i < n; i++) {
-        if (st == LT_OK) st = read_entry(o, names[i], depth, any, err);
-        lt_free(names[i]);
-    }
-    lt_free(names);
-    return st;
-}
-
-static lt_status read_any_folder(const origin *o, lt_err *err) {
-    bool there, any = false;
+static lt_status read_folder(const origin *o, lt_err *err) {
+    bool there;
     LT_TRY(read_member(o, o->path, "result.json", &there, read_json, err));
     if (there) return read_companions(o, o->path, err);
-    LT_TRY(read_folder(o, 0, &any, err));
-    return any ? LT_OK : lt_fail(err, LT_EDATA, "neither result.json nor steps of a recipe in it (%s)", o->path);
+    LT_TRY(read_member(o, o->path, LT_RECIPE_NAME, &there, read_json, err));
+    return there ? LT_OK : lt_fail(err, LT_EDATA, "neither result.json nor recipe.json in it (%s)", o->path);
 }
 
 /* What a result is called that does not say it: its folder, or itself. */
@@ -429,7 +470,7 @@ lt_status lt_report_read(lt_report *r, const lt_ctx *ctx, const char *path, lt_e
     char *clean = lt_asprintf("%.*s", (int)n, path), *name = clean ? name_of(clean) : NULL;
     const origin o = { .r = r, .ctx = ctx, .path = clean, .name = name };
     lt_status st = name ? LT_OK : no_memory(err);
-    if (st == LT_OK) st = lt_path_is_dir(clean) ? read_any_folder(&o, err) : read_file(&o, err);
+    if (st == LT_OK) st = lt_path_is_dir(clean) ? read_folder(&o, err) : read_file(&o, err);
     lt_free(clean);
     lt_free(name);
     return st;

@@ -90,9 +90,10 @@ lt_status lt_report_spectra(lt_report *r, const char *path, const char *name, lt
     if (st == LT_OK && json_array_size(modules) == 0)
         st = lt_fail(err, LT_EDATA, "statistics without spectra: `lathe calibrate --keep spectra` makes them (%s)",
                      path);
-    if (st == LT_OK &&
-        json_array_append_new(r->spectra, json_pack("{s:s, s:O}", "name", name, "modules", modules)) != 0)
-        st = lt_fail(err, LT_ENOMEM, "report: out of memory");
+    json_t *entry = st == LT_OK ? json_pack("{s:s, s:O}", "name", name, "modules", modules) : NULL;
+    if (st == LT_OK && !entry) st = lt_fail(err, LT_ENOMEM, "report: out of memory");
+    if (st == LT_OK) st = lt_report_once(r->spectra, entry, err);
+    json_decref(entry);
     json_decref(modules);
     lt_stats_close(s);
     return st;

@@ -65,9 +65,16 @@ static void put(json_t *list, char *text) {
     lt_free(text);
 }
 
+/* Two digits: more of an uncertainty is not known. */
+static char *uncertainty_text(const json_t *v) {
+    const double x = json_number_value(v);
+    if (!json_is_number(v)) return lt_report_text(v);
+    return x >= 9.5 && x < 1e6 ? lt_asprintf("%.0f", x) : lt_asprintf("%#.2g", x);
+}
+
 static char *with_uncertainty(const json_t *v) {
     char *value = lt_report_text(json_object_get(v, "value"));
-    char *error = lt_report_text(json_object_get(v, "uncertainty"));
+    char *error = uncertainty_text(json_object_get(v, "uncertainty"));
     char *both = value && error ? lt_asprintf("%s%s%s", value, *error ? " ± " : "", error) : NULL;
     lt_free(value);
     lt_free(error);
@@ -166,17 +173,34 @@ static bool is_whole(const json_t *tables) {
     return true;
 }
 
+/* First, so that nobody takes what is there for all. */
+static bool add_open_jobs(json_t *tables, const lt_report *r) {
+    const char *key;
+    json_t *job, *rows = json_array();
+    if (!rows) return false;
+    json_object_foreach(r->jobs, key, job)
+        json_array_append_new(rows, json_pack("[O, O, O]", json_object_get(job, "step"), json_object_get(job, "cell"),
+                                              json_object_get(job, "why")));
+    if (json_array_size(rows) == 0) {
+        json_decref(rows);
+        return true;
+    }
+    return json_array_append_new(tables, json_pack("{s:s, s:i, s:[s, s, s], s:o}", "title", "not done", "right", 3,
+                                                   "columns", "step", "cell", "why", "rows", rows)) == 0;
+}
+
 json_t *lt_report_tables(const lt_report *r) {
     json_t *tables = json_array(), *v;
     size_t i;
-    bool whole = tables != NULL;
-    json_array_foreach(r->values, i, v) {
-        char *title = lt_report_conditions(v);
-        whole = whole && title;
-        if (whole && !has_table(tables, *title ? title : no_conditions))
-            whole = json_array_append_new(tables, one_table(r, title)) == 0;
-        lt_free(title);
-    }
+    bool whole = tables && add_open_jobs(tables, r);
+    for (int sizes = 0; sizes <= 1; sizes++) /* last: they stand beside what was measured, too */
+        json_array_foreach(r->values, i, v) {
+            char *title = lt_report_conditions(v);
+            whole = whole && title;
+            if (whole && (*title == 0) == sizes && !has_table(tables, *title ? title : no_conditions))
+                whole = json_array_append_new(tables, one_table(r, title)) == 0;
+            lt_free(title);
+        }
     if (whole && lt_report_inner(tables, r) && is_whole(tables)) return tables;
     json_decref(tables);
     return NULL;

@@ -10,6 +10,10 @@ expect 0 "report.md" "$LATHE" report study -o report.md
 check grep -q '^## block, 2 windows of 128, 254 tokens, wikitext2-test-slice.txt' report.md
 [ "$(grep -c '^| tiny-llama | *| *| .*±' report.md)" -eq 1 ] || fail "the parent is not there once: $(cat report.md)"
 [ "$(grep -c '^| small .*±' report.md)" -eq 4 ] || fail "not four models with a perplexity"
+# under the recipe's title, in its order; what a plan says is said by its model
+[ "$(head -1 report.md)" = "# methods against budgets" ] || fail "title: $(head -1 report.md)"
+[ "$(grep -o '^| small | [a-z\\_]* | 0.[68] | [0-9.]* ±' report.md | cut -d' ' -f4-6 | tr '\n' ';')" = 'whitened | 0.8;whitened | 0.6;weight\_svd | 0.8;weight\_svd | 0.6;' ] || fail "order: $(cat report.md)"
+grep -q '^| plan | w' report.md && fail "a plan beside its model: $(cat report.md)"
 
 # what is inside: ranks of every plan by role, spectra by role
 [ "$(sed -n '/^## ranks, least/,/^## /p' report.md | grep -c '^| plan, method=')" -eq 4 ] || fail "not the ranks of four plans"
@@ -59,6 +63,20 @@ if command -v gnuplot >/dev/null; then
     for title in 'perplexity against size' 'perplexity against predicted relative error' 'rank against layer' 'share of the largest against eigenvalue'; do
         check grep -q "$title" page.html
     done
+    check grep -q '<h1>methods against budgets</h1>' page.html
+    [ "$(grep -c '<h2>quality</h2>' page.html)" -eq 1 ] || fail "not one heading for quality"
+    grep -q '<title>Gnuplot' page.html && fail "drawings without a name of their own"
+    # far apart: logarithmic; what is not finite is told; ranks alike in all layers are not drawn
+    cat >far.json <<'J'
+{"format": "lathe-result/1", "protocol": {"name": "block", "window": 128}, "models": [
+ {"model": "a", "bytes": 1, "ppl": 20}, {"model": "b", "bytes": 2, "ppl": 3e7}, {"model": "c", "bytes": 3, "ppl": "inf"}]}
+J
+    expect 0 "" "$LATHE" report far.json -o far.html
+    check grep -q 'Not drawn: 1 that is not finite' far.html
+    check grep -q '>10<' far.html
+    expect 0 "" "$LATHE" run r.yaml -o flat --set set.rows=4 --set set.windows=2 --set 'matrix.keep=[0.8]' --set steps.plan.with.allocate=uniform
+    expect 0 "" "$LATHE" report flat -o flat.html
+    grep -q 'rank against layer' flat.html && fail "ranks that are alike are drawn"
     [ -z "$(grep -oE "id=['\"][^'\"]*" page.html | sort | uniq -d)" ] || fail "names of parts are there twice"
 fi
 expect 2 "needs a file" "$LATHE" report study -o - --format html

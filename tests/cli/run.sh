@@ -40,6 +40,43 @@ for f in tiny.stats.safetensors "method=weight_svd,keep=0.6/plan.json" "method=w
     cmp -s "killed/$f" "whole/$f" || fail "$f differs after a kill"
 done
 
+[ -z "$(find whole -name '*.lock' -o -type d -empty)" ] || fail "left behind: $(find whole -name '*.lock' -o -type d -empty)"
+
+# a cell that fails loses no other: what uses it is not run, it is in the report, and the exit code says so
+for jobs in 1 2; do
+    expect 7 "2 of 14 jobs failed, 4 that use them were not run; the first: step plan method=whitened,keep=0.001: keep" \
+        "$LATHE" run r.yaml -o fails$jobs $QUICK --set 'matrix.keep=[0.001, 0.8]' --jobs $jobs --json
+    [ "$(states)" = ' 8 "state": "done" 2 "state": "failed" 4 "state": "not run" ' ] || fail "with failures: $(states)"
+    [ "$(grep -c '"code": 7' stdout)" -eq 2 ] || fail "not two failures told"
+    expect 0 "method=weight\_svd,keep=0.001 | keep linears=0.001" "$LATHE" report fails$jobs -o - --format md
+    check grep -q "6 jobs are not done; the first: step plan method=whitened,keep=0.001" stderr
+done
+expect 0 "" "$LATHE" run r.yaml -o fails1 $QUICK --set 'matrix.keep=[0.6, 0.8]' --json
+[ "$(states)" = ' 8 "state": "done before" 6 "state": "done" ' ] || fail "failures mended: $(states)"
+
+# what is of another recipe stays, and is not reported
+check grep -q "not in this one" stderr
+"$LATHE" report fails1 -o - --format csv | grep -q ',0.001,' && fail "a cell of the recipe before is reported"
+
+# two shards that need the same folder: one makes it, the other waits
+cat >shared.yaml <<Y
+matrix: {window: [32, 64]}
+steps:
+  - {name: cut, verb: compress, with: {model: $REPO/share/models/tiny-llama, data: $REPO/share/text/wikitext2-valid-slice.txt, seq-len: 64, max-rows: 8, method: whitened, keep: linears=0.8, compare: false}}
+  - {name: quality, verb: evaluate perplexity, with: {model: "\${cut}", data: $REPO/share/text/wikitext2-test-slice.txt, window: "\${window}", max-windows: 2}}
+Y
+"$LATHE" run shared.yaml -o shared --shard 1/2 >/dev/null 2>one.err &
+expect 0 "" "$LATHE" run shared.yaml -o shared --shard 2/2
+wait $! || fail "the other shard: $(cat one.err)"
+
+# shards in folders of their own are one study
+expect 0 "" "$LATHE" run shared.yaml -o half1 --shard 1/2
+expect 0 "1 jobs are not done" "$LATHE" report half1 -o - --format csv
+expect 0 "" "$LATHE" run shared.yaml -o half2 --shard 2/2
+expect 0 "" "$LATHE" report half1 half2 -o - --format md
+grep -q "not done" stdout stderr && fail "the halves are not one"
+[ "$("$LATHE" report half1 half2 -o - --format csv | sort)" = "$("$LATHE" report shared -o - --format csv | sort)" ] || fail "the halves say something else"
+
 # side by side: the same bytes as one after the other; within a limit; in shards; after signals
 same_as_whole() {
     local f

@@ -23,7 +23,10 @@ typedef struct work {
     bool done[MOST];
     size_t limit[MOST];
     int threads[MOST], finished;
-    bool stop; /* asked for once anything runs */
+    bool stop;     /* asked for once anything runs */
+    bool goes_on;  /* after a failure */
+    size_t failed; /* job + 1 */
+    lt_err why;
 } work;
 
 static lt_job_ready ready(void *user, size_t i) {
@@ -58,6 +61,15 @@ static lt_status finished(void *user, size_t i, lt_err *err) {
     return LT_OK;
 }
 
+static lt_status failed(void *user, size_t i, const lt_err *why, lt_err *err) {
+    work *w = user;
+    w->failed = i + 1;
+    w->why = *why;
+    if (!w->goes_on) return lt_fail(err, why->code, "%s", why->message);
+    w->done[i] = true; /* not to be done again */
+    return LT_OK;
+}
+
 static int progress(void *user, const char *stage, double done, double total, const char *unit) {
     const work *w = user;
     size_t n = 0;
@@ -74,7 +86,8 @@ static work make(size_t n, size_t at_once, size_t memory) {
                        .ready = ready,
                        .estimate = estimate,
                        .command = command,
-                       .finished = finished } };
+                       .finished = finished,
+                       .failed = failed } };
     unlink(test_path("log"));
     w.ctx = (lt_ctx){ .threads = 8, .max_memory = memory, .progress = progress };
     w.in.program = "/bin/sh";
@@ -167,7 +180,7 @@ static void a_failure_is_passed_on_and_ends_the_others(void **state) {
         const char *script, *says;
         lt_status code;
     } cases[] = { { "echo 'lathe: error: step x: bad (file)' >&2; exit 3", "step x: bad (file)", LT_EDATA },
-                  { "exit 99", "", LT_EINTERNAL },
+                  { "exit 99", "status 99", LT_EINTERNAL },
                   { "kill -9 $$", "signal 9", LT_EINTERNAL },
                   { "exit 130", "", LT_EINTERRUPTED } };
     for (size_t i = 0; i < LT_COUNTOF(cases); i++) {
@@ -182,6 +195,19 @@ static void a_failure_is_passed_on_and_ends_the_others(void **state) {
         const seen s = read_log(&w);
         assert_true(!s.ends[0] && !s.begins[3]);
     }
+}
+
+static void the_others_go_on_where_a_failure_is_taken(void **state) {
+    (void)state;
+    lt_err err = { 0 };
+    work w = make(5, 2, 0);
+    w.goes_on = true;
+    w.script[1] = "echo 'lathe: error: step x: bad (file)' >&2; exit 3";
+    assert_ok(run(&w, &err), &err);
+    assert_int_equal(w.finished, 4);
+    assert_int_equal(w.failed, 2);
+    assert_int_equal(w.why.code, LT_EDATA);
+    assert_string_equal(w.why.message, "step x: bad (file)");
 }
 
 /* Asked to stop, every process is asked, and is gone when the call comes back. */
@@ -217,6 +243,7 @@ int main(void) {
         cmocka_unit_test(what_runs_together_fits_into_the_memory),
         cmocka_unit_test(what_does_not_fit_runs_alone),
         cmocka_unit_test(a_failure_is_passed_on_and_ends_the_others),
+        cmocka_unit_test(the_others_go_on_where_a_failure_is_taken),
         cmocka_unit_test(stopping_stops_all),
         cmocka_unit_test(a_program_is_needed),
     };
