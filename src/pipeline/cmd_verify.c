@@ -93,9 +93,11 @@ static lt_status check_cut(verifying *v, const lt_model *parent, lt_err *err) {
         lt_result_row(v->rows, "ssj", "against the source", "-",
                       json_sprintf("not compared: cuts of kind %s change more than modules", k.unchecked));
     else if (st == LT_OK)
-        lt_result_row(v->rows, "ssj", "against the source", "ok",
-                      json_sprintf("%zu modules have the ranks of %s; %zu other tensors are the source's", k.n_cut,
-                                   there ? "plan.json" : "config.json", k.n_same));
+        lt_result_row(
+            v->rows, "ssj", "against the source", "ok",
+            k.by ? json_sprintf("%zu modules have the ranks of %s; %zu other tensors are the source's", k.n_cut, k.by,
+                                k.n_same)
+                 : json_sprintf("%zu modules are factored; %zu other tensors are the source's", k.n_cut, k.n_same));
     lt_plan_clear(&plan);
     return st;
 }
@@ -153,7 +155,7 @@ static lt_status check_source(verifying *v, lt_err *err) {
 static lt_status check(verifying *v, lt_err *err) {
     LT_TRY(as_failure(lt_subject_open(&v->s, v->c, lt_arg_string(v->c->args, "model"), LT_ADAPT_NO, err), err));
     say(v, "folder", "opens strictly: no tensor missing, left over or misshapen");
-    LT_TRY(load_manifest(v, err));
+    LT_TRY(as_failure(load_manifest(v, err), err));
     LT_TRY(check_manifest(v, err));
     LT_TRY(check_finite(v, err));
     return check_source(v, err);

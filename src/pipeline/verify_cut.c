@@ -33,10 +33,14 @@ static lt_status ranks_of_plan(checking *k, const lt_plan *p) {
     return LT_OK;
 }
 
+static json_t *table_of(const lt_model *m) {
+    return json_object_get(m->config.raw, "low_rank_modules");
+}
+
 static lt_status ranks_of_config(checking *k) {
     const char *module;
     json_t *v;
-    json_object_foreach(json_object_get(k->made->config.raw, "low_rank_modules"), module, v) {
+    json_object_foreach(table_of(k->made), module, v) {
         lt_module mod;
         const lt_linear *was =
             lt_model_find_module(k->made, module, &mod) ? lt_model_counterpart(k->parent, &mod) : NULL;
@@ -45,6 +49,24 @@ static lt_status ranks_of_config(checking *k) {
         if (json_object_set(k->ranks, was->name, json_object_get(v, "rank")) != 0) return no_memory(k);
     }
     return LT_OK;
+}
+
+/* Whatever is factored, and was not in the parent. */
+static lt_status ranks_of_factors(checking *k) {
+    lt_module mod;
+    for (size_t i = 0; lt_model_module(k->made, i, &mod); i++) {
+        const lt_linear *was = lt_model_counterpart(k->parent, &mod);
+        const size_t rank = lt_linear_rank(mod.linear);
+        if (rank == 0 || !was || lt_linear_rank(was) > 0) continue;
+        if (json_object_set_new(k->ranks, was->name, json_integer((json_int_t)rank)) != 0) return no_memory(k);
+    }
+    return LT_OK;
+}
+
+static lt_status find_ranks(checking *k, const lt_plan *plan) {
+    if (!k->ranks) return no_memory(k);
+    k->out->by = plan ? "plan.json" : table_of(k->made) ? "config.json" : NULL;
+    return plan ? ranks_of_plan(k, plan) : k->out->by ? ranks_of_config(k) : ranks_of_factors(k);
 }
 
 /* ---- what is there ---- */
@@ -106,7 +128,7 @@ lt_status lt_verify_cut(lt_cut_check *out, const lt_model *parent, const lt_mode
                         lt_err *err) {
     *out = (lt_cut_check){ 0 };
     checking k = { .parent = parent, .made = made, .ranks = json_object(), .out = out, .err = err };
-    lt_status st = k.ranks ? plan ? ranks_of_plan(&k, plan) : ranks_of_config(&k) : no_memory(&k);
+    lt_status st = find_ranks(&k, plan);
     if (st == LT_OK && !out->unchecked) st = check_all(&k);
     json_decref(k.ranks);
     return st;

@@ -14,6 +14,15 @@ expect 0 "other tensors are the source's" "$LATHE" verify cut16 --source "$TINY"
 cp -r "$TINY" other && chmod -R u+w other
 printf '\001' | dd of=other/model.safetensors bs=1 seek=1000000 conv=notrunc status=none
 expect 8 "made from another model" "$LATHE" verify cut --source other
+# under the names of SVD-LLM, with the parent's own config: nothing but the factors says what was cut
+mkdir svdllm && cp "$TINY/config.json" svdllm && LC_ALL=C sed 's/_proj\.ALinear\.weight"/_u_proj.weight"      /g; s/_proj\.BLinear\.weight"/_v_proj.weight"      /g' cut/model/model.safetensors >svdllm/model.safetensors
+expect 0 "2 modules are factored; 36 other tensors are the source's" "$LATHE" verify svdllm --source "$TINY"
+check "$HELPER" poke svdllm/model.safetensors model.layers.2.mlp.down_proj.weight 77 0.5
+expect 8 "model.layers.2.mlp.down_proj.weight" "$LATHE" verify svdllm --source "$TINY"
+# a lathe.json that cannot be read is no proof
+cp -r cut torn && truncate -s 100 torn/model/lathe.json
+expect 8 "lathe.json" "$LATHE" verify torn
+one_error_line
 # without lathe.json: a tensor that no cut names was changed, and one that was factored
 cp -r cut bare && rm bare/model/lathe.json
 expect 0 "2 modules have the ranks of config.json" "$LATHE" verify bare --source "$TINY"
