@@ -200,7 +200,7 @@ static lt_status put_factors(void *user, const lt_lowrank_job *j, lt_err *err) {
     }
     const lt_status st = lt_overlay_factor(s->overlay, l->name, j->rank, j->a, j->b, bias, dtype_of(l, s->dtype), err);
     lt_free(bias);
-    if (s->errors && lt_metric_get(j->how.metric)->of_outputs && !j->how.left && j->total > 0.0)
+    if (s->errors && lt_metric_get(j->how.metric)->of_outputs && !j->how.left && !j->how.rest && j->total > 0.0)
         s->errors->sum += j->error / j->total, s->errors->n++;
     return st;
 }

@@ -275,7 +275,7 @@ static bool must_measure(const work *w, size_t i) {
     const lt_lowrank_how *fit = &w->mode->fit, *ranks = &w->mode->ranks;
     lt_stats_site site;
     bool whole;
-    const bool same = fit->metric == ranks->metric && fit->rest == ranks->rest &&
+    const bool same = fit->metric == ranks->metric && !fit->rest && !ranks->rest &&
                       lt_metric_get(fit->metric)->of_outputs && !fit->left;
     return !same && w->rank[i] && w->in->stats &&
            lt_stats_of_linear(w->in->stats, LT_STATS_INPUT, w->jobs[i].linear, &site, &whole) &&

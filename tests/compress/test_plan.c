@@ -215,7 +215,7 @@ static void budgets_out_of_reach_are_refused_with_the_nearest(void **state) {
     lt_plan_in in = cp_in(f.m, f.s, f.team, "params=0.05");
     assert_fails(lt_make_plan(&p, "whitened", &in, &err), &err, LT_ETARGET, "rank 1 everywhere still leaves");
     lt_plan_clear(&p);
-    in = cp_in(f.m, f.s, f.team, "params=100");
+    in = cp_in(f.m, f.s, f.team, "params=101");
     assert_fails(lt_make_plan(&p, "whitened", &in, &err), &err, LT_ETARGET, "cannot be met");
     lt_plan_clear(&p);
     in = cp_in(f.m, f.s, f.team, "linears=1");
@@ -431,6 +431,37 @@ static void biases_are_refitted(void **state) {
     free_fixture(&f);
 }
 
+/* Ranks by some rows and a fit by all: its error is what the spectrum of all rows says. A fit by some rows, too, is
+ * measured by all of them. */
+static void errors_are_of_all_rows(void **state) {
+    (void)state;
+    fixture f = make_fixture(TM_BIAS, "measured");
+    lt_tokens t = ct_random_tokens(8, 40, f.spec->spec.vocab, 2);
+    lt_calibrate_in cal = ct_in(f.m, &t, f.team, test_path("measured-apart.stats"));
+    cal.first_rows = 1;
+    lt_stats *apart = ct_calibrate(&cal);
+    lt_plan_in in = cp_in(f.m, f.s, f.team, "linears=0.6");
+    in.allocate = "uniform";
+    lt_plan told = cp_plan("whitened", &in);
+    in.stats = apart;
+    lt_plan measured = cp_plan("whitened", &in);
+    json_t *all = json_pack("{s:s}", "guard", "all");
+    in.params = all;
+    lt_plan rest = cp_plan("whitened", &in);
+    assert_int_equal(told.n_cuts, measured.n_cuts);
+    for (size_t i = 0; i < told.n_cuts; i++) {
+        const char *module = json_string_value(json_object_get(told.cuts[i].json, "module"));
+        const double e = cp_rel_error(&told, module);
+        assert_true(e > 0.0 && fabs(cp_rel_error(&measured, module) - e) <= 1e-4 * e);
+        assert_true(cp_rel_error(&rest, module) >= e * (1.0 - 1e-4));
+    }
+    lt_plan_clear(&told), lt_plan_clear(&measured), lt_plan_clear(&rest);
+    json_decref(all);
+    lt_stats_close(apart);
+    lt_tokens_clear(&t);
+    free_fixture(&f);
+}
+
 static void weight_svd_needs_no_data(void **state) {
     (void)state;
     fixture f = make_fixture(TM_ODD, "svd");
@@ -598,6 +629,7 @@ int main(void) {
         cmocka_unit_test(patterns_choose_the_modules),
         cmocka_unit_test(an_untied_head_can_be_cut),
         cmocka_unit_test(biases_are_refitted),
+        cmocka_unit_test(errors_are_of_all_rows),
         cmocka_unit_test(weight_svd_needs_no_data),
         cmocka_unit_test(rows_of_zeros_are_dead_and_stay_dense),
         cmocka_unit_test(a_weight_that_is_not_finite_is_named),
