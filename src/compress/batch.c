@@ -160,9 +160,9 @@ size_t lt_lowrank_batch_memory(const lt_ctx *ctx) {
 static lt_status check_memory(const work *w, const lt_lowrank_job *first, size_t peak, size_t memory, lt_err *err) {
     const lt_ctx *ctx = w->in->ctx;
     if (!ctx || !ctx->max_memory || peak <= memory) return LT_OK;
-    const size_t over = peak - memory;
-    return lt_fail(err, LT_ENOMEM, "needs %zu MB for this module alone, the limit is %zu MB: %zu MB short (%s)",
-                   (ctx->max_memory + over) >> 20, ctx->max_memory >> 20, (over >> 20) + 1, first->linear->name);
+    const size_t limit = ctx->max_memory >> 20, over = ((peak - memory) >> 20) + 1;
+    return lt_fail(err, LT_ENOMEM, "needs %zu MiB for this module alone, the limit is %zu MiB: %zu MiB short (%s)",
+                   limit + over, limit, over, first->linear->name);
 }
 
 /* ---- sites ---- */

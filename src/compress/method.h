@@ -145,5 +145,8 @@ lt_status lt_output_spectrum(double *lambda, double *total, const lt_linear *l, 
 /* Fills p: head (model, stats, made_by) and cuts by `method`, then cost. LT_ETARGET with the nearest reachable when the
  * budget cannot be met. */
 lt_status lt_make_plan(lt_plan *p, const char *method, const lt_plan_in *in, lt_err *err);
+/* What it would refuse without a look at stats: parameters, names of rows, patterns, a tied head. For whoever has hours
+ * of work before it. */
+lt_status lt_plan_check_request(const char *method, const lt_plan_in *in, lt_err *err);
 
 #endif

@@ -7,6 +7,7 @@
 
 #include "compress/lowrank_method.h"
 #include "compress/rows.h"
+#include "compress/targets.h"
 
 extern const lt_method lt_method_lathe, lt_method_sequential, lt_method_whitened, lt_method_weight_svd,
     lt_method_utilized, lt_method_utilized_biased, lt_method_projected, lt_method_hybrid, lt_method_asvd,
@@ -197,13 +198,19 @@ static lt_status check_need(const lt_method *m, const char *need, const lt_stats
                    m->name, m->name);
 }
 
-static lt_status check_in(const lt_method *m, const lt_plan_in *in, lt_err *err) {
+static lt_status check_words(const lt_method *m, const lt_plan_in *in, lt_err *err) {
     size_t row;
+    const lt_allocator *a;
     const lt_weighting *weighting;
     LT_TRY(check_params(m, in->params, err));
     LT_TRY(lt_find_row(&row, "loader", in->target_loader ? in->target_loader : "lathe", loader_name, err));
+    LT_TRY(lt_allocator_find(&a, in->allocate ? in->allocate : "global", err));
     LT_TRY(lt_weighting_find(&weighting, in->weights, err));
     LT_REQUIRE(err, in->floor >= 0.0 && in->floor <= 1.0, "floor must be within 0 and 1, got %g", in->floor);
+    return LT_OK;
+}
+
+static lt_status check_stats(const lt_method *m, const lt_plan_in *in, lt_err *err) {
     if (m->needs.stats[0] && !in->stats)
         return lt_fail(err, LT_EUSAGE, "method %s needs stats: run `lathe calibrate MODEL --data FILE --methods %s`",
                        m->name, m->name);
@@ -211,15 +218,29 @@ static lt_status check_in(const lt_method *m, const lt_plan_in *in, lt_err *err)
     return in->stats ? lt_stats_check_model(in->stats, in->model_hash, err) : LT_OK;
 }
 
+/* The method, and what is asked of it with its defaults filled in. */
+static lt_status read_request(const lt_method **m, lt_plan_in *in, const char *method, lt_err *err) {
+    LT_TRY(lt_method_find(m, method, err));
+    if (!in->weights) in->weights = (*m)->weights ? (*m)->weights : "relative";
+    return check_words(*m, in, err);
+}
+
+lt_status lt_plan_check_request(const char *method, const lt_plan_in *given, lt_err *err) {
+    const lt_method *m;
+    lt_plan_in in = *given;
+    lt_targets t = { 0 };
+    LT_TRY(read_request(&m, &in, method, err));
+    const lt_status st = lt_targets_select(&t, &in, err);
+    lt_free(t.module);
+    return st;
+}
+
 lt_status lt_make_plan(lt_plan *p, const char *method, const lt_plan_in *given, lt_err *err) {
     const lt_method *m;
-    const lt_allocator *a;
     lt_plan_in all = *given;
     const lt_plan_in *in = &all;
-    LT_TRY(lt_method_find(&m, method, err));
-    if (!all.weights) all.weights = m->weights ? m->weights : "relative";
-    LT_TRY(lt_allocator_find(&a, in->allocate ? in->allocate : "global", err));
-    LT_TRY(check_in(m, in, err));
+    LT_TRY(read_request(&m, &all, method, err));
+    LT_TRY(check_stats(m, in, err));
     if (p->head) LT_TRY(lt_plan_check(p, in->model, in->model_hash, in->stats, err));
     LT_TRY(start_head(p, in, err));
     LT_TRY(add_made_by(p, m, in, err));

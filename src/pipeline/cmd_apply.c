@@ -109,17 +109,18 @@ static lt_status apply(applying *x, json_t **result, lt_err *err) {
     lt_status st = lt_outdir_file(&plan, &x->out, "plan.json", err);
     if (st == LT_OK) st = lt_outdir_file(&folder, &x->out, "model", err);
     if (st == LT_OK) st = lt_outdir_file(&journal, &x->out, "layers", err);
-    if (st == LT_OK) st = lt_plan_save(&x->plan, plan, err);
     if (st == LT_OK) st = lt_produce_cut(&p, &l, lt_dtype_option(x->c->args), folder, &x->tokens, journal, err);
+    if (st != LT_OK) goto kept;
+    st = lt_plan_save(&x->plan, plan, err);
     if (st == LT_OK) st = lt_remove_tree(journal, err);
+    if (st == LT_OK) st = report(x, &p, &r, err);
+    if (st == LT_OK) st = lt_outdir_give(result, &x->out, x->c, r, x->started, err);
+    lt_produced_clear(&p);
+kept:
     lt_free(plan);
     lt_free(folder);
     lt_free(journal);
-    if (st != LT_OK) return lt_outdir_kept(&x->out, st, err);
-    st = report(x, &p, &r, err);
-    if (st == LT_OK) st = lt_outdir_give(result, &x->out, x->c, r, x->started, err);
-    lt_produced_clear(&p);
-    return st;
+    return lt_outdir_kept(&x->out, st, err);
 }
 
 static lt_status run(lt_call_ctx *c, json_t **result, lt_err *err) {

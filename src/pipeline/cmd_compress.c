@@ -140,10 +140,13 @@ static lt_compare_in compare_in(const compressing *x, const lt_subject *const *m
 static lt_status step_stats(compressing *x, lt_err *err) {
     if (!x->needs_stats) return LT_OK;
     if (!lt_path_exists(x->stats_path)) {
+        const lt_args *a = x->c->args;
         lt_calibrate_in in;
         lt_calibrate_out done;
         lt_stat_needs set;
         char *settings = NULL;
+        LT_TRY(lt_planning_foresee(x->c, &x->source, x->method->name, lt_arg_string(a, "keep"),
+                                   lt_arg_flag(a, "include-head"), err));
         LT_TRY(lt_stats_of_methods(&set, x->method->name, err));
         lt_status st = lt_calibration_in(&in, &settings, x->c, &x->source, &x->tokens, set, x->stats_path, err);
         if (st == LT_OK) st = lt_calibrate(&done, &in, err);
@@ -190,8 +193,7 @@ static lt_status step_apply(compressing *x, lt_err *err) {
     const char *folder = x->heal ? x->cut_folder : x->folder;
     if (json_is_object(before))
         return lt_produced_open(made, x->c, json_number_value(json_object_get(before, "logit_gap")), folder, err);
-    const lt_status st = lt_produce_cut(made, &l, lt_dtype_option(x->c->args), folder, &x->tokens, x->journal, err);
-    if (st != LT_OK) return lt_outdir_kept(&x->out, st, err);
+    LT_TRY(lt_produce_cut(made, &l, lt_dtype_option(x->c->args), folder, &x->tokens, x->journal, err));
     return lt_outdir_mark(&x->out, "apply", json_pack("{s:f}", "logit_gap", made->gap), err);
 }
 
@@ -326,7 +328,10 @@ static lt_status compress(compressing *x, json_t **result, lt_err *err) {
     LT_TRY(make_settings(x, err));
     LT_TRY(lt_outdir_begin(&x->out, x->c, lt_arg_string(x->c->args, "output"), x->settings, err));
     lt_status st = run_steps(x, err);
-    if (st == LT_OK) st = finish(x, result, err);
+    if (st == LT_OK)
+        st = finish(x, result, err);
+    else
+        st = lt_outdir_kept(&x->out, st, err);
     lt_produced_clear(&x->made);
     lt_produced_clear(&x->cut);
     lt_stats_close(x->stats);

@@ -262,7 +262,7 @@ static void leave_nothing(const lt_outdir *o) {
 }
 
 lt_status lt_outdir_kept(const lt_outdir *o, lt_status st, lt_err *err) {
-    if (st == LT_EDATA || st == LT_EUSAGE || st == LT_EUNSUPPORTED) leave_nothing(o);
+    if (st != LT_OK && st != LT_EVERIFY && st != LT_EINTERRUPTED) leave_nothing(o);
     return st == LT_EVERIFY ? lt_context(err, st, "kept for inspection in %s", o->work) : st;
 }
 

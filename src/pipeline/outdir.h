@@ -38,8 +38,8 @@ lt_status lt_outdir_file(char **out, const lt_outdir *o, const char *name, lt_er
 lt_status lt_outdir_commit(lt_outdir *o, const lt_call_ctx *c, json_t *result, double started, lt_err *err);
 /* Commits r (taken) and, where that works, gives it to *result. */
 lt_status lt_outdir_give(json_t **result, lt_outdir *o, const lt_call_ctx *c, json_t *r, double started, lt_err *err);
-/* What a verb ends with: LT_EVERIFY says where its work is kept. Input that was refused before anything was made of it
- * leaves no folder: the next call comes with other input. */
+/* What a verb ends with: LT_EVERIFY says where its work is kept. What failed before anything was made leaves no folder:
+ * the next call comes with other input, or more memory. */
 lt_status lt_outdir_kept(const lt_outdir *o, lt_status st, lt_err *err);
 void lt_outdir_close(lt_outdir *o); /* unfinished work stays; zeroed memory is fine */
 

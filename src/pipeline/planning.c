@@ -66,74 +66,83 @@ static lt_status method_params(json_t **out, const lt_args *a, lt_err *err) {
     return *out ? LT_OK : lt_fail(err, LT_ENOMEM, "plan: out of memory");
 }
 
-static lt_status make(lt_plan *p, const lt_plan_in *given, const lt_call_ctx *c, const char *method, const char *keep,
-                      lt_err *err) {
+/* A plan as the call asks for it, with what is read from files beside model and stats. */
+typedef struct request {
+    lt_plan_in in; /* without stats */
     const char *include[MAX_PATTERNS + 1], *exclude[MAX_PATTERNS + 1];
-    lt_plan_in in = *given;
-    if (keep) LT_TRY(lt_budget_parse(&in.budget, keep, err));
-    LT_TRY(patterns(include, c->args, "include", err));
-    LT_TRY(patterns(exclude, c->args, "exclude", err));
-    in.include = include[0] ? include : NULL;
-    in.exclude = exclude[0] ? exclude : NULL;
-    return lt_make_plan(p, method, &in, err);
-}
-
-/* What is read from files beside model and stats. */
-typedef struct extras {
+    json_t *params, *ranks;
     lt_text_probe probe;
     lt_policy policy;
-    json_t *ranks;
-} extras;
+} request;
 
-static lt_status open_extras(extras *x, lt_plan_in *in, const lt_call_ctx *c, const lt_subject *s, lt_err *err) {
+static lt_status read_files(request *x, const lt_call_ctx *c, const lt_subject *s, lt_err *err) {
     const char *policy = lt_arg_string(c->args, "policy"), *ranks = lt_arg_string(c->args, "ranks");
     bool probe = false;
     if (policy) LT_TRY(lt_policy_load(&x->policy, policy, err));
     if (ranks) LT_TRY(lt_ranks_load(&x->ranks, ranks, err));
     LT_TRY(lt_text_probe_open(&x->probe, &probe, c, s, err));
-    in->policy = policy ? &x->policy : NULL;
-    in->ranks = x->ranks;
-    in->probe = probe ? &x->probe.probe : NULL;
+    x->in.policy = policy ? &x->policy : NULL;
+    x->in.ranks = x->ranks;
+    x->in.probe = probe ? &x->probe.probe : NULL;
     return LT_OK;
 }
 
-static void close_extras(extras *x) {
+/* To be cleared also where it fails. */
+static lt_status request_init(request *x, const lt_call_ctx *c, const lt_subject *s, const char *keep,
+                              bool include_head, lt_err *err) {
+    const lt_args *a = c->args;
+    *x = (request){ .in = { .model = s->o.model,
+                            .model_hash = s->hash,
+                            .allocate = lt_arg_string(a, "allocate"),
+                            .weights = lt_arg_string(a, "weights"),
+                            .floor = lt_arg_real(a, "floor"),
+                            .allow_dense = lt_arg_flag(a, "allow-dense"),
+                            .without_errors = !lt_arg_flag(a, "errors"),
+                            .align = (size_t)lt_arg_int(a, "align"),
+                            .include_head = include_head,
+                            .parts = lt_arg_flag(a, "parts"),
+                            .target_loader = lt_arg_string(a, "for"),
+                            .team = c->team,
+                            .ctx = c->ctx } };
+    if (keep) LT_TRY(lt_budget_parse(&x->in.budget, keep, err));
+    LT_TRY(patterns(x->include, a, "include", err));
+    LT_TRY(patterns(x->exclude, a, "exclude", err));
+    LT_TRY(method_params(&x->params, a, err));
+    x->in.include = x->include[0] ? x->include : NULL;
+    x->in.exclude = x->exclude[0] ? x->exclude : NULL;
+    x->in.params = x->params;
+    return read_files(x, c, s, err);
+}
+
+static void request_clear(request *x) {
     lt_text_probe_clear(&x->probe);
+    json_decref(x->params);
     json_decref(x->ranks);
+}
+
+lt_status lt_planning_foresee(const lt_call_ctx *c, const lt_subject *s, const char *method, const char *keep,
+                              bool include_head, lt_err *err) {
+    request x;
+    lt_status st = request_init(&x, c, s, keep, include_head, err);
+    if (st == LT_OK) st = lt_plan_check_request(method, &x.in, err);
+    request_clear(&x);
+    return st;
 }
 
 lt_status lt_planning_make(lt_plan *p, const lt_call_ctx *c, const lt_subject *s, const lt_stats *stats,
                            const char *method, const char *keep, bool include_head, lt_frontier *frontier,
                            lt_err *err) {
-    const lt_args *a = c->args;
-    json_t *params = NULL;
-    extras x = { 0 };
-    lt_plan_in in = { .model = s->o.model,
-                      .model_hash = s->hash,
-                      .stats = stats,
-                      .allocate = lt_arg_string(a, "allocate"),
-                      .weights = lt_arg_string(a, "weights"),
-                      .floor = lt_arg_real(a, "floor"),
-                      .allow_dense = lt_arg_flag(a, "allow-dense"),
-                      .without_errors = !lt_arg_flag(a, "errors"),
-                      .align = (size_t)lt_arg_int(a, "align"),
-                      .include_head = include_head,
-                      .parts = lt_arg_flag(a, "parts"),
-                      .frontier = frontier,
-                      .target_loader = lt_arg_string(a, "for"),
-                      .team = c->team,
-                      .ctx = c->ctx };
-    lt_status st = method_params(&params, a, err);
-    in.params = params;
-    if (st == LT_OK) st = open_extras(&x, &in, c, s, err);
-    if (st == LT_OK) st = make(p, &in, c, method, keep, err);
+    request x;
+    lt_status st = request_init(&x, c, s, keep, include_head, err);
+    x.in.stats = stats;
+    x.in.frontier = frontier;
+    if (st == LT_OK) st = lt_make_plan(p, method, &x.in, err);
     if (st == LT_OK && json_object_set_new(json_object_get(p->head, "model"), "id", json_string(s->id)) != 0)
         st = lt_fail(err, LT_ENOMEM, "plan: out of memory");
-    if (st == LT_OK && strcmp(in.target_loader, "hf") == 0)
+    if (st == LT_OK && strcmp(x.in.target_loader, "hf") == 0)
         lt_log(c->ctx, LT_LOG_INFO,
                "hf loads this plan's result once it is exported --to hf-dense, without the saving");
-    json_decref(params);
-    close_extras(&x);
+    request_clear(&x);
     return st;
 }
 

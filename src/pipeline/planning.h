@@ -94,6 +94,9 @@ lt_status lt_planning_check(const lt_args *a, bool budget, lt_err *err);
  * finds the ranks itself. frontier: filled instead of making cuts; NULL: none. */
 lt_status lt_planning_make(lt_plan *p, const lt_call_ctx *c, const lt_subject *s, const lt_stats *stats,
                            const char *method, const char *keep, bool include_head, lt_frontier *frontier, lt_err *err);
+/* What lt_planning_make would refuse whatever the stats are: for who still has to make them. */
+lt_status lt_planning_foresee(const lt_call_ctx *c, const lt_subject *s, const char *method, const char *keep,
+                              bool include_head, lt_err *err);
 /* Spectra of every linear of the layers, as planning by this method needs them; with --no-errors it needs none. */
 lt_status lt_planning_estimate(lt_estimate *e, const lt_call_ctx *c, const lt_model *m, const lt_method *method,
                                lt_err *err);

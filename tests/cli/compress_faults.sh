@@ -79,6 +79,20 @@ expect 2 "no parameter" "$LATHE" plan "$TINY" --method weight_svd --keep 0.8 --p
 expect 2 "--data is missing" "$LATHE" compress "$TINY" --keep 0.8 -o x
 expect 2 "--require needs the comparison" "$LATHE" compress "$TINY" --method weight_svd --keep 0.8 --no-compare --require 'ppl<3' -o x
 
+# what is refused before anything is made of it leaves no folder in the way of the next call; `compress` looks before it calibrates
+nothing_left() { [ ! -e x ] && [ ! -e x.partial ] || fail "a refusal left something"; }
+for wrong in "--exclude (" "--include nothing" "--param colour=red" "--ranks nowhere.json" "--max-memory 1MiB" "--include-head"; do
+    "$LATHE" compress "$TINY" --data "$valid" --seq-len 64 --max-rows 16 --method whitened --keep linears=0.7 --no-compare $wrong -o x >stdout 2>stderr && fail "$wrong is taken"
+    one_error_line
+    nothing_left
+done
+expect 0 "" "$LATHE" calibrate "$TINY" --data "$valid" --seq-len 64 --max-rows 16 --keep spectra -o spectra.safetensors
+expect 0 "" "$LATHE" plan "$TINY" --stats spectra.safetensors --keep linears=0.7 -o spectra.json
+expect 3 "stats lack gram" "$LATHE" apply "$TINY" --plan spectra.json --stats spectra.safetensors -o x
+nothing_left
+expect 5 "for this module alone" "$LATHE" apply "$TINY" --plan p.json --stats s.safetensors --max-memory 2MiB -o x
+nothing_left
+
 # a family that no row covers lists those that are
 mkdir bert && echo '{"model_type": "bert", "architectures": ["BertModel"]}' >bert/config.json
 for verb in "calibrate bert --data $valid -o x" "compress bert --data $valid --keep 0.8 -o x" "export bert --to hf-dense -o x" "evaluate perplexity bert --data $valid"; do
