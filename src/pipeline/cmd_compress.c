@@ -83,9 +83,6 @@ static lt_status split_rows(compressing *x, lt_err *err) {
     const size_t asked = (size_t)lt_arg_int(a, "eval-rows"), max = (size_t)lt_arg_int(a, "max-rows"),
                  most = max ? max + asked : 0;
     lt_tokens all = { 0 };
-    LT_REQUIRE(
-        err, strcmp(lt_arg_string(a, "recipe"), "svdllm") != 0,
-        "compress: recipe svdllm draws rows at random, none can be kept apart: give --eval-data, or --no-compare");
     LT_TRY(lt_calibration_tokens(&all, x->c, &x->source, x->heal && all_rows_follow(a) ? SIZE_MAX : most, err));
     const size_t used = most ? lt_min_size(most, all.n_rows) : all.n_rows, n = lt_min_size(asked, used / 2);
     lt_status st =
@@ -353,6 +350,11 @@ static lt_status check(const lt_args *a, lt_err *err) {
     if (heal) LT_TRY(lt_heal_budget_parse(&budget, heal, err));
     LT_REQUIRE(err, lt_arg_flag(a, "compare") || lt_arg_count(a, "require") == 0,
                "compress: --require needs the comparison that --no-compare leaves out");
+    LT_REQUIRE(
+        err,
+        !lt_arg_flag(a, "compare") || lt_arg_string(a, "eval-data") ||
+            strcmp(lt_arg_string(a, "recipe"), "svdllm") != 0,
+        "compress: recipe svdllm draws rows at random, none can be kept apart: give --eval-data, or --no-compare");
     return LT_OK;
 }
 

@@ -158,6 +158,7 @@ expect 2 'plans.yaml: line 8: step plan method=weigth_svd,keep=linears=0.8: unkn
 check grep -q 'did you mean weight_svd' stderr
 expect 2 'did you mean linears' "$LATHE" run plans.yaml -o o2 --set 'matrix.method=[whitened]' --set 'matrix.keep=[linear=0.8]'
 [ -e o2 ] && fail "something ran before all was checked"
+bad 'steps:\n  - {name: a, verb: compress, with: {model: m, preset: svd_llm, keep: 0.8, data: d}}\n' 2 "bad.yaml: line 2: step a: compress: recipe svdllm draws rows"
 bad 'matrix: {}\nsteps:\n  - {name: a, verb: list}\n' 3 "no axis"
 bad 'matrix:\n  k: [1, 2]\nsteps:\n  - {name: a, verb: list}\n' 3 "no step uses the axis (bad.yaml: line 2: k)"
 bad 'matrix:\n  k: [1, 1]\nsteps:\n  - {name: a, verb: inspect, with: {path: "${k}"}}\n' 3 "there twice (bad.yaml: line 2: k)"
