@@ -663,6 +663,7 @@ static lt_status weighted_error(double *error, const double *w, const double *c,
     lt_gemm_f64_serial(false, false, m, d, d, 1.0, delta, d, c, d, 0.0, t, d);
     *error = 0.0;
     for (size_t i = 0; i < m * d; i++) *error += t[i] * delta[i];
+    *error = fmax(*error, 0.0); /* what sums round to where there is none */
 done:
     lt_free(delta);
     lt_free(t);

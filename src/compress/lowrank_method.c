@@ -189,6 +189,12 @@ static lt_status need_trial(work *w, lt_err *err) {
     return w->trial ? LT_OK : lt_trial_create(&w->trial, w->in, &w->targets, &w->mode->fit, w->mode->affine, err);
 }
 
+static size_t count_dead(const work *w) {
+    size_t n = 0;
+    for (size_t i = 0; i < w->targets.n; i++) n += !(w->curves[i].total > 0.0);
+    return n;
+}
+
 static lt_status allocate(work *w, double budget, double keep, lt_err *err) {
     const lt_plan_in *in = w->in;
     const char *name = in->allocate ? in->allocate : "global";
@@ -210,7 +216,11 @@ static lt_status allocate(work *w, double budget, double keep, lt_err *err) {
                             .base = w->base,
                             .policy = how->policy ? lt_policy_find(how->policy) : in->policy,
                             .trial = w->trial };
-    return how->allocate(w->rank, &a, NULL, err);
+    const lt_status st = how->allocate(w->rank, &a, NULL, err);
+    const size_t dead = count_dead(w);
+    if (st != LT_ETARGET || dead == 0) return st;
+    return lt_context(err, st, "%zu of %zu modules have no output energy in the stats and stay dense", dead,
+                      w->targets.n);
 }
 
 static const char *balance_name_of(const work *w, const lt_linear *l) {

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "compress/lowrank_method.h"
+#include "compress/module_weight.h"
 #include "compress/rows.h"
 #include "compress/targets.h"
 
@@ -210,12 +211,26 @@ static lt_status check_words(const lt_method *m, const lt_plan_in *in, lt_err *e
     return LT_OK;
 }
 
+/* The head's inputs are summed where they are asked for. */
+static lt_status check_head(const lt_plan_in *in, lt_err *err) {
+    lt_stats_site site;
+    bool whole;
+    if (!in->include_head || in->model->config.tied) return LT_OK;
+    for (int kind = 0; kind < LT_N_STATS_KINDS; kind++)
+        if (lt_stats_of_linear(in->stats, (lt_stats_kind)kind, &in->model->head, &site, &whole)) return LT_OK;
+    return lt_fail(err, LT_EDATA,
+                   "stats lack the head's inputs: run `lathe calibrate MODEL --data FILE --include-head` (%s)",
+                   in->model->head.name);
+}
+
 static lt_status check_stats(const lt_method *m, const lt_plan_in *in, lt_err *err) {
     if (m->needs.stats[0] && !in->stats)
         return lt_fail(err, LT_EUSAGE, "method %s needs stats: run `lathe calibrate MODEL --data FILE --methods %s`",
                        m->name, m->name);
     for (size_t i = 0; m->needs.stats[i]; i++) LT_TRY(check_need(m, m->needs.stats[i], in->stats, err));
-    return in->stats ? lt_stats_check_model(in->stats, in->model_hash, err) : LT_OK;
+    if (!in->stats) return LT_OK;
+    LT_TRY(lt_stats_check_model(in->stats, in->model_hash, err));
+    return m->needs.stats[0] ? check_head(in, err) : LT_OK;
 }
 
 /* The method, and what is asked of it with its defaults filled in. */

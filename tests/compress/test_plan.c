@@ -18,17 +18,21 @@ typedef struct fixture {
     lt_stats *s;
 } fixture;
 
-static fixture make_fixture(tm_spec spec, const char *name) {
+static fixture make_fixture_of(tm_spec spec, const char *name, bool head) {
     fixture f = { .spec = tm_build(spec, 1), .team = tm_team(1) };
     f.m = tm_open(tm_write(f.spec, name, 1));
     lt_tokens t = ct_random_tokens(8, 40, spec.vocab, 2);
     char *stats = lt_asprintf("%s.stats", test_path(name));
     lt_calibrate_in in = ct_in(f.m, &t, f.team, stats);
-    in.include_head = true;
+    in.include_head = head;
     f.s = ct_calibrate(&in);
     lt_tokens_clear(&t);
     lt_free(stats);
     return f;
+}
+
+static fixture make_fixture(tm_spec spec, const char *name) {
+    return make_fixture_of(spec, name, true);
 }
 
 static void free_fixture(fixture *f) {
@@ -396,10 +400,19 @@ static void an_untied_head_can_be_cut(void **state) {
     lt_overlay_destroy(o);
     lt_plan_clear(&p);
     free_fixture(&f);
+    lt_err err = { 0 };
+    f = make_fixture_of(TM_BIAS, "headless", false);
+    in = cp_in(f.m, f.s, f.team, "params=0.6");
+    in.include_head = true;
+    assert_fails(lt_make_plan(&p, "whitened", &in, &err), &err, LT_EDATA, "--include-head` (lm_head)");
+    lt_plan_clear(&p);
+    p = cp_plan("weight_svd", &in);
+    assert_true(p.n_cuts > 0);
+    lt_plan_clear(&p);
+    free_fixture(&f);
     f = make_fixture(TM_ODD, "tied");
     in = cp_in(f.m, f.s, f.team, "params=0.6");
     in.include_head = true;
-    lt_err err = { 0 };
     assert_fails(lt_make_plan(&p, "whitened", &in, &err), &err, LT_EUNSUPPORTED, "tied");
     lt_plan_clear(&p);
     free_fixture(&f);
@@ -497,6 +510,12 @@ static void rows_of_zeros_are_dead_and_stay_dense(void **state) {
     assert_int_equal(json_array_size(dead), 4);
     for (size_t i = 0; i < json_array_size(dead); i++)
         assert_int_equal(cp_rank(&p, json_string_value(json_array_get(dead, i))), 0);
+    lt_plan_clear(&p);
+    /* and they are named where a budget fails for them */
+    lt_err err = { 0 };
+    in = cp_in(m, s, team, "linears=0.15");
+    assert_fails(lt_make_plan(&p, "whitened", &in, &err), &err, LT_ETARGET,
+                 "4 of 21 modules have no output energy in the stats and stay dense: the budget");
     lt_plan_clear(&p);
     lt_stats_close(s);
     lt_tokens_clear(&t);
