@@ -73,6 +73,12 @@ lt_status lt_tokens_check(const lt_tokens *t, const lt_model *m, const char *wha
     return LT_OK;
 }
 
+static size_t longest_row(const lt_tokens *t) {
+    size_t most = 0;
+    for (size_t r = 0; r < t->n_rows; r++) most = lt_max_size(most, t->row_start[r + 1] - t->row_start[r]);
+    return most;
+}
+
 static lt_status work_init(work *w, const lt_calibrate_in *in, lt_err *err) {
     *w = (work){ .in = in, .layer = -1 };
     LT_TRY(lt_tokens_check(in->tokens, in->model, "calibrate", err));
@@ -82,6 +88,9 @@ static lt_status work_init(work *w, const lt_calibrate_in *in, lt_err *err) {
     LT_TRY(lt_tokens_batches(&w->batches, &w->n_batches, in->tokens, in->batch_tokens ? in->batch_tokens : BATCH_TOKENS,
                              err));
     LT_TRY(weigh_tokens(w, err));
+    if (in->first_rows >= longest_row(in->tokens))
+        return lt_fail(err, LT_EDATA, "calibrate: %zu positions apart leave no other in rows of %zu", in->first_rows,
+                       longest_row(in->tokens));
     return counted_tokens(w) ? LT_OK
                              : lt_fail(err, LT_EDATA, "calibrate: skip_first %zu leaves no token", in->skip_first);
 }

@@ -81,14 +81,25 @@ static bool stored_spectrum(lt_lowrank_job *j, const lt_stats *stats) {
     return ok;
 }
 
+static lt_status check_centring(const lt_lowrank_job *j, const lt_stats *stats, lt_err *err) {
+    lt_stats_site site;
+    if (!stats || !j->affine || !lt_stats_find(stats, LT_STATS_SPECTRUM, j->linear->name, &site)) return LT_OK;
+    return lt_fail(err, LT_EDATA,
+                   "the stats keep spectra, of outputs that are not centred: --param affine=off plans with them (%s)",
+                   j->linear->name);
+}
+
 /* All spectra, those that the stats hold aside. */
 static lt_status compute_spectra(work *w, lt_err *err) {
     const lt_batch_in batch = { .stats = w->in->stats, .team = w->in->team, .ctx = w->in->ctx, .stage = "plan" };
     lt_lowrank_job *left = lt_calloc(w->targets.n + 1, sizeof *left);
     size_t *of = lt_calloc(w->targets.n + 1, sizeof *of), n = 0;
     lt_status st = left && of ? LT_OK : lt_fail(err, LT_ENOMEM, "plan: no memory for %zu modules", w->targets.n);
-    for (size_t i = 0; st == LT_OK && i < w->targets.n; i++)
-        if (!stored_spectrum(&w->jobs[i], w->in->stats)) of[n] = i, left[n++] = w->jobs[i];
+    for (size_t i = 0; st == LT_OK && i < w->targets.n; i++) {
+        if (stored_spectrum(&w->jobs[i], w->in->stats)) continue;
+        st = check_centring(&w->jobs[i], w->in->stats, err);
+        of[n] = i, left[n++] = w->jobs[i];
+    }
     if (st == LT_OK) st = lt_lowrank_batch(left, n, &batch, err);
     for (size_t i = 0; st == LT_OK && i < n; i++) w->jobs[of[i]] = left[i];
     lt_free(left);

@@ -15,11 +15,21 @@ static lt_status seq_len(size_t *out, const lt_call_ctx *c, const lt_subject *s,
     return LT_OK;
 }
 
+/* The rows of a token file are cut already. */
+static void warn_of_rows(const lt_call_ctx *c, const char *data) {
+    static const char *const cutting[] = { "seq-len", "max-rows", "recipe", "seed" };
+    for (size_t i = 0; i < LT_COUNTOF(cutting) && lt_is_token_file(data); i++)
+        if (lt_arg_given(c->args, cutting[i]))
+            lt_log(c->ctx, LT_LOG_WARN, "--%s says nothing of a token file, whose rows are cut already (%s)",
+                   cutting[i], data);
+}
+
 lt_status lt_calibration_tokens(lt_tokens *out, const lt_call_ctx *c, const lt_subject *s, size_t rows, lt_err *err) {
     lt_tokens_opts o = { .recipe = lt_arg_string(c->args, "recipe"),
                          .max_rows = rows ? rows : (size_t)lt_arg_int(c->args, "max-rows"),
                          .seed = (uint64_t)lt_arg_int(c->args, "seed") };
     LT_TRY(seq_len(&o.seq_len, c, s, err));
+    warn_of_rows(c, lt_arg_string(c->args, "data"));
     return lt_subject_tokens(out, s, c, lt_arg_string(c->args, "data"), &o, err);
 }
 
@@ -97,10 +107,12 @@ lt_status lt_stats_of_methods(lt_stat_needs *out, const char *list, lt_err *err)
 static json_t *settings_json(const lt_call_ctx *c, const lt_tokens *t) {
     json_t *call = lt_settings_new(c);
     const json_t *numbers = json_object_get(call, "numbers");
-    json_t *s = json_pack("{s:O, s:I, s:b, s:{s:s?, s:s?, s:I, s:I}}", "numbers", numbers, "skip_first",
-                          (json_int_t)lt_arg_int(c->args, "skip-first"), "include_head",
-                          lt_arg_flag(c->args, "include-head"), "data", "source", t->source, "recipe", t->recipe,
-                          "seed", (json_int_t)lt_arg_int(c->args, "seed"), "rows", (json_int_t)t->n_rows);
+    json_t *s =
+        json_pack("{s:O, s:I, s:b, s:{s:s?, s:s?, s:I}}", "numbers", numbers, "skip_first",
+                  (json_int_t)lt_arg_int(c->args, "skip-first"), "include_head", lt_arg_flag(c->args, "include-head"),
+                  "data", "source", t->source, "recipe", t->recipe, "rows", (json_int_t)t->n_rows);
+    if (!lt_is_token_file(lt_arg_string(c->args, "data"))) /* which was made with a seed of its own */
+        json_object_set_new(json_object_get(s, "data"), "seed", json_integer((json_int_t)lt_arg_int(c->args, "seed")));
     json_decref(call);
     return s;
 }
@@ -112,6 +124,9 @@ lt_status lt_calibration_in(lt_calibrate_in *in, char **settings, const lt_call_
     json_decref(j);
     if (!*settings) return lt_fail(err, LT_ENOMEM, "calibrate: out of memory");
     const bool head = lt_arg_flag(c->args, "include-head");
+    const size_t skip = (size_t)lt_arg_int(c->args, "skip-first"), sinks = (size_t)lt_arg_int(c->args, "sink-rows");
+    LT_REQUIRE(err, sinks == 0 || sinks > skip, "--sink-rows: the first %zu positions are left out by --skip-first %zu",
+               sinks, skip);
     if (head && s->o.model->config.tied)
         return lt_fail(err, LT_EUNSUPPORTED, "--include-head: the head is tied to the embedding (%s)",
                        s->o.model->path);
@@ -120,10 +135,10 @@ lt_status lt_calibration_in(lt_calibrate_in *in, char **settings, const lt_call_
                              .tokens = t,
                              .stats = stats.inputs | 1u, /* counts always */
                              .grads = stats.grads,
-                             .first_rows = (size_t)lt_arg_int(c->args, "sink-rows"),
+                             .first_rows = sinks,
                              .f32 = strcmp(lt_arg_string(c->args, "store"), "f32") == 0,
                              .include_head = head,
-                             .skip_first = (size_t)lt_arg_int(c->args, "skip-first"),
+                             .skip_first = skip,
                              .team = c->team,
                              .ctx = c->ctx,
                              .out_path = out_path,

@@ -9,22 +9,22 @@
 
 /* Option rows of verbs that make rows of tokens from --data, then of those that collect sums of them; getters below
  * read them. */
-#define LT_TEXT_OPTIONS                                                                                                \
-    { "seq-len", LT_OPT_INT, NULL,                                                                                     \
-      2,         1 << 24,    NULL,                                                                                     \
-      false,     "N",        "tokens per row; default: 512, or the model's positions where fewer" },                   \
-        { "max-rows", LT_OPT_INT, "0", 0, 0x1p40, NULL, false, "N", "rows at most; 0: all (svdllm: 256)" },            \
-        { "recipe",                                                                                                    \
-          LT_OPT_STRING,                                                                                               \
-          "plain",                                                                                                     \
-          0,                                                                                                           \
-          0,                                                                                                           \
-          NULL,                                                                                                        \
-          false,                                                                                                       \
-          "NAME",                                                                                                      \
-          "how text becomes rows: plain, svdllm (random excerpts), wikitext, minitron" },                              \
-    {                                                                                                                  \
-        "seed", LT_OPT_INT, "3", 0, 0x1p53, NULL, false, "N", "of recipes that draw at random"                         \
+#define LT_TEXT_OPTIONS                                                                                                     \
+    { "seq-len", LT_OPT_INT, NULL,                                                                                          \
+      2,         1 << 24,    NULL,                                                                                          \
+      false,     "N",        "tokens per row; default: 512, or the model's positions where fewer" },                        \
+        { "max-rows", LT_OPT_INT, "0", 0, 0x1p40, NULL, false, "N", "rows at most; 0: all (svdllm: 256, minitron: 1024)" }, \
+        { "recipe",                                                                                                         \
+          LT_OPT_STRING,                                                                                                    \
+          "plain",                                                                                                          \
+          0,                                                                                                                \
+          0,                                                                                                                \
+          NULL,                                                                                                             \
+          false,                                                                                                            \
+          "NAME",                                                                                                           \
+          "how text becomes rows: plain, svdllm (random excerpts), wikitext, minitron, rows" },                             \
+    {                                                                                                                       \
+        "seed", LT_OPT_INT, "3", 0, 0x1p53, NULL, false, "N", "of recipes that draw at random"                              \
     }
 #define LT_CALIBRATION_OPTIONS                                                                                         \
     LT_TEXT_OPTIONS,                                                                                                   \

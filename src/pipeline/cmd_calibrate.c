@@ -22,7 +22,13 @@ static lt_status choose_stats(lt_stat_needs *out, const lt_args *a, lt_err *err)
 
 static lt_status check(const lt_args *a, lt_err *err) {
     lt_stat_needs set;
-    return choose_stats(&set, a, err);
+    LT_TRY(choose_stats(&set, a, err));
+    if (strcmp(lt_arg_string(a, "keep"), "spectra") != 0) return LT_OK;
+    LT_REQUIRE(err, lt_arg_int(a, "sink-rows") == 0,
+               "calibrate: --keep spectra: spectra keep no positions apart: leave --sink-rows out");
+    LT_REQUIRE(err, !(set.grads >> LT_STAT_GRAM & 1),
+               "calibrate: --keep spectra: what needs grad.gram needs the Grams of inputs too");
+    return LT_OK;
 }
 
 /* With a journal beside it, an output is the last step of a call that was killed before it could clear up: the same
@@ -111,8 +117,7 @@ static const lt_option options[] = {
       "grad.trace" },
     { "keep", LT_OPT_STRING, "grams", 0, 0, "grams|spectra", false, NULL,
       "spectra: eigenvalues of every module's outputs instead of Grams, for models whose Grams are too large; enough "
-      "to "
-      "plan with, not to fit" },
+      "to plan with, not to fit" },
     LT_CALIBRATION_OPTIONS,
     { "output", LT_OPT_PATH, lt_required, 0, 0, NULL, false, "FILE", "stats file to make, FILE.safetensors" },
     LT_ADAPTER_OPTION,

@@ -222,13 +222,25 @@ static lt_status run_diff(lt_call_ctx *c, json_t **result, lt_err *err) {
 }
 
 /* ---- the verb ---- */
+/* Who only looks makes nothing. */
+static lt_status check_looking(const lt_args *a, const char *how, lt_err *err) {
+    static const char *const making[] = { "keep", "ranks", "add", "output", "ranks-out" };
+    for (size_t i = 0; i < LT_COUNTOF(making); i++)
+        LT_REQUIRE(err, !lt_arg_given(a, making[i]), "plan: --%s makes no plan: leave --%s out", how, making[i]);
+    return LT_OK;
+}
+
 static lt_status check(const lt_args *a, lt_err *err) {
     const bool diff = lt_arg_given(a, "diff"), frontier = lt_arg_given(a, "frontier");
     LT_REQUIRE(err, !(lt_arg_given(a, "check") && diff), "plan: --check and --diff are two things: give one");
     LT_REQUIRE(err, !diff || lt_arg_string(a, "model"), "plan: --diff needs two plans: --diff A B");
-    if (lt_arg_given(a, "check") || diff) return LT_OK;
+    LT_REQUIRE(err, frontier || !lt_arg_given(a, "plot"), "plan: --plot draws a --frontier");
+    LT_REQUIRE(err, lt_arg_given(a, "ranks-out") || !lt_arg_flag(a, "ranks-flat"),
+               "plan: --ranks-flat is of a rank file: give --ranks-out FILE");
+    if (lt_arg_given(a, "check") || diff) return check_looking(a, diff ? "diff" : "check", err);
     LT_REQUIRE(err, lt_arg_string(a, "model"), "plan: MODEL is missing");
     LT_REQUIRE(err, !frontier || !lt_arg_string(a, "keep"), "plan: --frontier tries every budget: leave --keep out");
+    if (frontier) LT_TRY(check_looking(a, "frontier", err));
     LT_REQUIRE(err, frontier || lt_arg_flag(a, "estimate") || lt_arg_string(a, "output"), "plan: --output is missing");
     return lt_planning_check(a, !frontier, err);
 }

@@ -28,10 +28,25 @@ static lt_status check_budget(const lt_args *a, const lt_method *m, lt_err *err)
     return keep ? lt_budget_parse(&budget, keep, err) : LT_OK;
 }
 
+/* What another allocator would read is not passed over in silence. */
+static lt_status check_allocator(const lt_args *a, const char *allocate, lt_err *err) {
+    static const char *const of_global[] = { "weights", "floor", "allow-dense" };
+    const lt_allocator *allocator;
+    const char *name = allocate ? allocate : "global";
+    LT_TRY(lt_allocator_find(&allocator, name, err));
+    LT_REQUIRE(err, !allocator->probe || lt_arg_string(a, "probe-data"),
+               "--allocate %s tries ranks on text: give --probe-data FILE", name);
+    for (size_t i = 0; strcmp(name, "global") != 0 && i < LT_COUNTOF(of_global); i++)
+        LT_REQUIRE(err, !lt_arg_given(a, of_global[i]), "--%s is for --allocate global, not for %s", of_global[i],
+                   name);
+    LT_REQUIRE(err, strcmp(name, "policy") == 0 || !lt_arg_string(a, "policy"),
+               "--policy is for --allocate policy, not for %s", name);
+    return LT_OK;
+}
+
 lt_status lt_planning_check(const lt_args *a, bool budget, lt_err *err) {
     const lt_method *m;
-    const lt_allocator *allocator;
-    const char *loader = lt_arg_string(a, "for"), *allocate = lt_arg_string(a, "allocate");
+    const char *loader = lt_arg_string(a, "for");
     if (strcmp(loader, "lathe") != 0 && strcmp(loader, "hf") != 0)
         return lt_fail(err, LT_EUNSUPPORTED,
                        "--for: no method makes what \"%.40s\" loads; there are lathe (factored linears) and hf (the "
@@ -40,9 +55,7 @@ lt_status lt_planning_check(const lt_args *a, bool budget, lt_err *err) {
     LT_TRY(lt_method_find(&m, lt_arg_string(a, "method"), err));
     LT_REQUIRE(err, !m->needs.probe || lt_arg_string(a, "probe-data"),
                "method %s tries ranks on text: give --probe-data FILE", m->name);
-    if (allocate) LT_TRY(lt_allocator_find(&allocator, allocate, err));
-    LT_REQUIRE(err, !allocate || !allocator->probe || lt_arg_string(a, "probe-data"),
-               "--allocate %s tries ranks on text: give --probe-data FILE", allocate);
+    LT_TRY(check_allocator(a, lt_arg_string(a, "allocate"), err));
     return budget ? check_budget(a, m, err) : LT_OK;
 }
 

@@ -59,7 +59,7 @@
           "text on which ranks are tried, where a method or allocator does that" },                                        \
         { "probe-rows", LT_OPT_INT, "32", 1, 0x1p40, NULL, false, "N", "rows of it" },                                     \
         { "probe-len", LT_OPT_INT, "512", 2, 1 << 24, NULL, false, "N", "tokens per row; at most the model's positions" }, \
-        { "align", LT_OPT_INT, "1", 1, 4096, NULL, false, "N", "ranks are multiples of N" },                               \
+        { "align", LT_OPT_INT, "1", 1, 4096, NULL, false, "N", "ranks of N and more are multiples of N" },                 \
         { "include", LT_OPT_STRING, NULL, 0, 0, NULL, true, "REGEX", "cut only modules whose name matches" },              \
         { "exclude", LT_OPT_STRING, NULL, 0, 0, NULL, true, "REGEX", "leave modules whose name matches alone" },           \
         { "parts",                                                                                                         \

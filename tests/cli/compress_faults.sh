@@ -93,6 +93,31 @@ nothing_left
 expect 5 "for this module alone" "$LATHE" apply "$TINY" --plan p.json --stats s.safetensors --max-memory 2MiB -o x
 nothing_left
 
+# options that contradict each other, or that nothing would read
+plan="plan $TINY --stats s.safetensors"
+expect 2 "for --allocate global, not for uniform" "$LATHE" $plan --keep linears=0.7 --allocate uniform --weights unit -o x.json
+expect 2 "for --allocate global, not for svd_llm_v2" "$LATHE" $plan --keep linears=0.7 --allocate svd_llm_v2 --floor 0.2 -o x.json
+expect 2 "for --allocate policy" "$LATHE" $plan --keep linears=0.7 --policy p.yaml -o x.json
+expect 2 "leave --output out" "$LATHE" $plan --frontier linears -o x.json
+expect 2 "leave --keep out" "$LATHE" plan --check p.json --keep linears=0.7
+expect 2 "leave --output out" "$LATHE" plan --diff p.json p.json -o x.json
+expect 2 "draws a --frontier" "$LATHE" $plan --keep linears=0.7 --plot x.svg -o x.json
+expect 2 "give --ranks-out" "$LATHE" $plan --keep linears=0.7 --ranks-flat -o x.json
+calibrate="calibrate $TINY --data $valid --seq-len 64 --max-rows 8 -o x.safetensors"
+expect 2 "leave --sink-rows out" "$LATHE" $calibrate --keep spectra --sink-rows 1
+expect 2 "needs the Grams" "$LATHE" $calibrate --keep spectra --methods two_sided
+expect 2 "left out by --skip-first 3" "$LATHE" $calibrate --sink-rows 2 --skip-first 3
+expect 3 "leave no other in rows of 64" "$LATHE" $calibrate --sink-rows 64
+one_error_line
+[ ! -e x.safetensors ] || fail "a refused calibration has left a file"
+
+# a token file's rows are cut, and its seed is its own
+expect 0 "" "$LATHE" tokenize "$TINY" --input "$valid" --pack 64 --max-rows 8 --recipe svdllm --seed 9 --output t.tok
+expect 0 "" "$LATHE" calibrate "$TINY" --data t.tok --seq-len 32 -o t.safetensors
+grep -q "warning: --seq-len says nothing of a token file" "$TMP/stderr" || fail "an option without effect is not said"
+check grep -aq '\\"seed\\"' s.safetensors
+grep -aq '\\"seed\\"' t.safetensors && fail "stats of a token file tell a seed"
+
 # a family that no row covers lists those that are
 mkdir bert && echo '{"model_type": "bert", "architectures": ["BertModel"]}' >bert/config.json
 for verb in "calibrate bert --data $valid -o x" "compress bert --data $valid --keep 0.8 -o x" "export bert --to hf-dense -o x" "evaluate perplexity bert --data $valid"; do
