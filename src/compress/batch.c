@@ -430,8 +430,7 @@ static lt_status run_chunk(chunk *c, lt_err *err) {
         c->jobs[i].form = c->load[i].site == SIZE_MAX ? NULL : c->all->sites[c->load[i].site].form;
     put_in_order(c);
     LT_TRY(lt_team_for(in->team, c->n_jobs, run_job, c, err));
-    for (size_t i = 0; in->done && i < c->n_jobs; i++) LT_TRY(in->done(in->user, &c->jobs[i], err));
-    return LT_OK;
+    return in->done ? in->done(in->user, c->jobs, c->n_jobs, err) : LT_OK;
 }
 
 static void clear_chunk(chunk *c) {

@@ -40,8 +40,8 @@ typedef struct lt_batch_in {
     lt_team *team;
     const lt_ctx *ctx; /* progress under `stage`; max_memory decides the chunk; may be NULL */
     const char *stage;
-    lt_status (*done)(void *user, const lt_lowrank_job *job,
-                      lt_err *err); /* fits of a chunk, in job order; NULL: none */
+    /* With the fits of a chunk, in job order; NULL: nobody wants them. */
+    lt_status (*done)(void *user, const lt_lowrank_job *job, size_t n, lt_err *err);
     void *user;
 } lt_batch_in;
 /* What one job asks of memory. */

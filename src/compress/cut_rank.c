@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The cut "rank": one linear becomes two, y = A(Bx) + b with r(in + out) parameters. Fit: compress/lowrank.h. */
+#include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "compress/batch.h"
 #include "compress/cut_words.h"
 #include "compress/drift.h"
+#include "compress/fit_journal.h"
 #include "compress/lowrank_method.h"
 #include "compress/module_weight.h"
 #include "compress/plan.h"
@@ -171,8 +174,13 @@ static lt_cost rank_after(const lt_cut *cut, const lt_model *m) {
 
 typedef struct fit_state {
     lt_overlay *overlay;
-    lt_dtype dtype;
-    lt_fit_errors *errors; /* NULL: nobody asks */
+    const lt_apply_in *in;
+    lt_lowrank_job *jobs;         /* [n_jobs] cuts that are still to be fitted */
+    lt_module *module;            /* [n_jobs] */
+    size_t *cut_of;               /* [n_jobs] places among the cuts */
+    double *left;                 /* [n_cuts] what the fit left of the outputs' energy; NaN: its metric does not tell */
+    size_t n_jobs, n_put, n_kept; /* n_put: in the overlay; n_kept: of those, in the journal */
+    double kept_at;
 } fit_state;
 
 static lt_dtype dtype_of(const lt_linear *l, lt_dtype asked) {
@@ -186,8 +194,7 @@ static lt_balance balance_of(const rank_cut *c, lt_dtype dtype) {
     return b;
 }
 
-static lt_status put_factors(void *user, const lt_lowrank_job *j, lt_err *err) {
-    const fit_state *s = user;
+static lt_status put_factors(const fit_state *s, const lt_lowrank_job *j, lt_err *err) {
     const lt_linear *l = j->linear;
     const size_t m = lt_linear_out(l);
     double *bias = NULL;
@@ -198,32 +205,93 @@ static lt_status put_factors(void *user, const lt_lowrank_job *j, lt_err *err) {
         if (st != LT_OK) return lt_free(bias), st;
         for (size_t i = 0; i < m; i++) bias[i] += j->bias_delta[i];
     }
-    const lt_status st = lt_overlay_factor(s->overlay, l->name, j->rank, j->a, j->b, bias, dtype_of(l, s->dtype), err);
+    const lt_dtype dtype = dtype_of(l, s->in->dtype);
+    const lt_status st = lt_overlay_factor(s->overlay, l->name, j->rank, j->a, j->b, bias, dtype, err);
     lt_free(bias);
-    if (s->errors && lt_metric_get(j->how.metric)->of_outputs && !j->how.left && !j->how.rest && j->total > 0.0)
-        s->errors->sum += j->error / j->total, s->errors->n++;
     return st;
 }
 
-static lt_status rank_fit(lt_overlay *o, const lt_cut *const *cuts, size_t n, const lt_apply_in *in, lt_err *err) {
-    lt_lowrank_job *jobs = lt_calloc(n + 1, sizeof *jobs);
-    if (!jobs) return lt_fail(err, LT_ENOMEM, "no memory for %zu cuts", n);
-    lt_status st = LT_OK;
-    size_t k = 0;
+static double share_left(const lt_lowrank_job *j) {
+    const bool tells = lt_metric_get(j->how.metric)->of_outputs && !j->how.left && !j->how.rest && j->total > 0.0;
+    return tells ? j->error / j->total : NAN;
+}
+
+static void name_fit(char name[32], size_t cut) {
+    snprintf(name, 32, "rank-%05zu", cut);
+}
+
+static lt_status keep_fits(fit_state *s, lt_err *err) {
+    for (; s->n_kept < s->n_put; s->n_kept++) {
+        char name[32];
+        const size_t cut = s->cut_of[s->n_kept];
+        const lt_module *mod = &s->module[s->n_kept];
+        name_fit(name, cut);
+        LT_TRY(lt_fit_journal_put(s->in->journal, name, s->overlay, &mod, 1, s->left[cut], err));
+    }
+    s->kept_at = lt_seconds();
+    return LT_OK;
+}
+
+static lt_status put_chunk(void *user, const lt_lowrank_job *jobs, size_t n, lt_err *err) {
+    fit_state *s = user;
+    for (size_t i = 0; i < n; i++, s->n_put++) {
+        LT_TRY(put_factors(s, &jobs[i], err));
+        s->left[s->cut_of[s->n_put]] = share_left(&jobs[i]);
+    }
+    const bool due = s->in->journal && lt_seconds() - s->kept_at >= s->in->journal_seconds;
+    return due ? keep_fits(s, err) : LT_OK;
+}
+
+/* A job, or what an unfinished call has made of it. */
+static lt_status add_job(fit_state *s, size_t cut, const rank_cut *c, lt_err *err) {
+    char name[32];
+    lt_module *mod = &s->module[s->n_jobs];
+    const lt_module *one = mod;
+    bool found = false;
+    if (!lt_model_find_module(s->in->model, c->module, mod))
+        return lt_fail(err, LT_EDATA, "the model has no such linear (plan: %s)", c->module);
+    name_fit(name, cut);
+    if (s->in->journal)
+        LT_TRY(lt_fit_journal_get(&found, &s->left[cut], s->in->journal, name, s->overlay, &one, 1, err));
+    if (found) return LT_OK;
+    s->jobs[s->n_jobs] = (lt_lowrank_job){ .linear = mod->linear,
+                                           .how = c->how,
+                                           .affine = c->affine,
+                                           .rank = c->rank,
+                                           .balance = balance_of(c, dtype_of(mod->linear, s->in->dtype)) };
+    s->cut_of[s->n_jobs++] = cut;
+    return LT_OK;
+}
+
+static void tell_errors(lt_fit_errors *errors, const double *left, size_t n) {
+    for (size_t i = 0; errors && i < n; i++)
+        if (!isnan(left[i])) errors->sum += left[i], errors->n++;
+}
+
+static lt_status fit_all(fit_state *s, const lt_cut *const *cuts, size_t n, lt_err *err) {
+    const lt_batch_in batch = { s->in->stats, s->in->team, s->in->ctx, "apply", put_chunk, s };
     for (size_t i = 0; i < n; i++) {
         const rank_cut *c = cuts[i]->parsed;
-        lt_module mod;
-        if (c->drift.on) continue;
-        if (!lt_model_find_module(in->model, c->module, &mod))
-            LT_GO(lt_fail(err, LT_EDATA, "the model has no such linear (plan: %s)", c->module));
-        jobs[k] = (lt_lowrank_job){ .linear = mod.linear, .how = c->how, .affine = c->affine, .rank = c->rank };
-        jobs[k++].balance = balance_of(c, dtype_of(mod.linear, in->dtype));
+        s->left[i] = NAN;
+        if (!c->drift.on) LT_TRY(add_job(s, i, c, err));
     }
-    fit_state s = { o, in->dtype, in->errors };
-    const lt_batch_in batch = { in->stats, in->team, in->ctx, "apply", put_factors, &s };
-    if (k) st = lt_lowrank_batch(jobs, k, &batch, err);
-done:
-    lt_free(jobs);
+    if (s->n_jobs > 0) LT_TRY(lt_lowrank_batch(s->jobs, s->n_jobs, &batch, err));
+    tell_errors(s->in->errors, s->left, n);
+    return LT_OK;
+}
+
+static lt_status rank_fit(lt_overlay *o, const lt_cut *const *cuts, size_t n, const lt_apply_in *in, lt_err *err) {
+    fit_state s = { .overlay = o, .in = in, .kept_at = lt_seconds() };
+    s.jobs = lt_calloc(n + 1, sizeof *s.jobs);
+    s.module = lt_calloc(n + 1, sizeof *s.module);
+    s.cut_of = lt_calloc(n + 1, sizeof *s.cut_of);
+    s.left = lt_calloc(n + 1, sizeof *s.left);
+    const bool ready = s.jobs && s.module && s.cut_of && s.left;
+    const lt_status st = ready ? fit_all(&s, cuts, n, err) : lt_fail(err, LT_ENOMEM, "no memory for %zu cuts", n);
+    lt_free(s.jobs);
+    lt_free(s.module);
+    lt_free(s.cut_of);
+    lt_free(s.left);
     return st;
 }
 

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "calib/calibrate.h"
-#include "compress/drift_journal.h"
+#include "compress/fit_journal.h"
 #include "compress/drift_pass.h"
 #include "compress/module_weight.h"
 #include "linalg/gemm.h"
@@ -273,17 +273,20 @@ static lt_status settle_layer(bool *fitted_now, work *w, size_t layer, lt_err *e
     const lt_module *module[LT_N_LINEAR_SLOTS];
     const size_t n = modules_of(module, w);
     const char *folder = w->in->journal;
+    char name[32];
+    double none;
     bool found = false;
     *fitted_now = false;
     if (n == 0) return LT_OK;
-    if (folder) LT_TRY(lt_drift_journal_get(&found, folder, w->in->overlay, layer, module, n, err));
+    snprintf(name, sizeof name, "layer-%05zu", layer);
+    if (folder) LT_TRY(lt_fit_journal_get(&found, &none, folder, name, w->in->overlay, module, n, err));
     if (found) {
         lt_drift_spare(w->streams, n_looks(w));
         return LT_OK;
     }
     LT_TRY(fit_layer(w, layer, err));
     *fitted_now = true;
-    return folder ? lt_drift_journal_put(folder, w->in->overlay, layer, module, n, err) : LT_OK;
+    return folder ? lt_fit_journal_put(folder, name, w->in->overlay, module, n, 0.0, err) : LT_OK;
 }
 
 static lt_status do_layer(work *w, size_t layer, bool last, lt_err *err) {

@@ -42,7 +42,8 @@ typedef struct lt_apply_in {
     lt_dtype dtype;          /* of factors; LT_N_DTYPES: the module's own (block types: bf16) */
     const lt_tokens *tokens; /* NULL when no cut needs them */
     lt_fit_errors *errors;   /* out: what the fits left, where their metric tells; NULL: not asked for */
-    const char *journal;     /* folder for finished layers of cuts that need tokens; NULL: none */
+    const char *journal;     /* folder for what is fitted, so that the same call goes on behind it; NULL: none */
+    double journal_seconds;  /* of fits from stats that a kill may cost; those fitted to tokens are kept by layers */
 } lt_apply_in;
 struct lt_drift_item;
 typedef struct lt_cut_kind {

@@ -73,8 +73,7 @@ typedef struct collecting {
     size_t n;
 } collecting;
 
-static lt_status keep(void *user, const lt_lowrank_job *j, lt_err *err) {
-    collecting *c = user;
+static lt_status keep_fit(collecting *c, const lt_lowrank_job *j, lt_err *err) {
     nested *f = &c->t->of[c->module[c->n++]];
     *f = (nested){ .m = lt_linear_out(j->linear), .d = lt_linear_in(j->linear), .r = j->rank };
     f->a = narrow(j->a, f->m * f->r);
@@ -82,6 +81,11 @@ static lt_status keep(void *user, const lt_lowrank_job *j, lt_err *err) {
     if (!f->a || !f->b) return no_memory(j->linear->name, err);
     if (c->project) LT_TRY(keep_inputs(f, j, err));
     return j->affine ? keep_bias(f, j, err) : LT_OK;
+}
+
+static lt_status keep_fits(void *user, const lt_lowrank_job *jobs, size_t n, lt_err *err) {
+    for (size_t i = 0; i < n; i++) LT_TRY(keep_fit(user, &jobs[i], err));
+    return LT_OK;
 }
 
 static lt_status decompose(lt_trial *t, const lt_lowrank_how *how, lt_affine affine, lt_err *err) {
@@ -100,7 +104,7 @@ static lt_status decompose(lt_trial *t, const lt_lowrank_how *how, lt_affine aff
             (lt_lowrank_job){ .linear = l, .how = as, .affine = lt_affine_for(affine, l), .nested = true, .rank = r };
     }
     collecting c = { project, t, module, 0 };
-    const lt_batch_in batch = { t->in->stats, t->in->team, t->in->ctx, "decompose", keep, &c };
+    const lt_batch_in batch = { t->in->stats, t->in->team, t->in->ctx, "decompose", keep_fits, &c };
     if (st == LT_OK) st = lt_lowrank_batch(jobs, n, &batch, err);
     lt_free(jobs);
     lt_free(module);

@@ -173,10 +173,10 @@ const lt_command lt_cmd_apply = {
     .summary = "carry out a plan: a smaller model, opened again and verified",
     .details =
         "The work is done in DIR.partial and renamed when everything is written and verified: the same command after "
-        "an interruption "
-        "ends with the same bytes. Plan, stats and model must belong together. Factors get the dtype of the module "
-        "they replace. A "
-        "mismatch between what was written and what was computed is exit code 8, with the output kept in DIR.partial.",
+        "an interruption goes on behind the fits that are kept there, every ten seconds or every few modules, and ends "
+        "with the same bytes. Plan, stats and model must belong together. Factors get the dtype of the module they "
+        "replace. A mismatch between what was written and what was computed is exit code 8, with the output kept in "
+        "DIR.partial.",
     .example = "lathe apply ./model --plan plan.json --stats model.stats.safetensors -o smaller",
     .positionals = positionals,
     .options = options,

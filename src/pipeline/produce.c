@@ -6,6 +6,8 @@
 
 #include "io/file.h"
 
+#define JOURNAL_SECONDS 10.0 /* small models are done before anything is written */
+
 double lt_rounding_gap(lt_dtype t) {
     switch (t) {
     case LT_Q4_0:
@@ -116,7 +118,8 @@ lt_status lt_produce_cut(lt_produced *out, const lt_lineage *l, lt_dtype dtype, 
                              .dtype = dtype,
                              .tokens = tokens,
                              .errors = &errors,
-                             .journal = journal };
+                             .journal = journal,
+                             .journal_seconds = JOURNAL_SECONDS };
     const lt_export_target *target;
     lt_overlay *o;
     LT_TRY(lt_export_find(&target, "ablinear", err));

@@ -37,6 +37,19 @@ static inline lt_overlay *cp_apply(const lt_plan *p, const lt_model *m, const lt
     return o;
 }
 
+/* Names, and bit for bit what is stored. */
+static inline void cp_assert_same_weights(const lt_model *a, const lt_model *b) {
+    lt_param_info p, q;
+    size_t i = 0;
+    for (; lt_model_param(a, i, &p); i++) {
+        assert_true(lt_model_param(b, i, &q));
+        assert_string_equal(p.param->name, q.param->name);
+        assert_int_equal(lt_tensor_bytes(&p.param->t), lt_tensor_bytes(&q.param->t));
+        assert_memory_equal(lt_host(&p.param->t), lt_host(&q.param->t), lt_tensor_bytes(&p.param->t));
+    }
+    assert_false(lt_model_param(b, i, &q));
+}
+
 static inline size_t cp_rank(const lt_plan *p, const char *module) { /* 0: no cut */
     for (size_t i = 0; i < p->n_cuts; i++)
         if (strcmp(json_string_value(json_object_get(p->cuts[i].json, "module")), module) == 0)

@@ -66,18 +66,6 @@ static lt_overlay *apply(const lt_plan *p, const lt_model *m, const lt_tokens *t
     return o;
 }
 
-static void assert_same_weights(const lt_model *a, const lt_model *b) {
-    lt_param_info p, q;
-    size_t i = 0;
-    for (; lt_model_param(a, i, &p); i++) {
-        assert_true(lt_model_param(b, i, &q));
-        assert_string_equal(p.param->name, q.param->name);
-        assert_int_equal(lt_tensor_bytes(&p.param->t), lt_tensor_bytes(&q.param->t));
-        assert_memory_equal(lt_host(&p.param->t), lt_host(&q.param->t), lt_tensor_bytes(&p.param->t));
-    }
-    assert_false(lt_model_param(b, i, &q));
-}
-
 /* ‖hidden states of b - those of a‖² behind the last layer, over all tokens */
 static double apart(const lt_model *a, const lt_model *b, const lt_tokens *t) {
     lt_batch *batch;
@@ -181,7 +169,7 @@ static void a_narrower_model_is_saved_and_read_back(void **state) {
         assert_ok(lt_model_save(made, test_path("narrow"), &opts, NULL, &err), &err);
         lt_model *back = tm_open(test_path("narrow"));
         assert_true(back->config.layer[0].d_ff < cases[i].m->config.layer[0].d_ff);
-        assert_same_weights(made, back);
+        cp_assert_same_weights(made, back);
         const json_t *params = json_object_get(json_object_get(p.head, "cost"), "params");
         assert_int_equal(lt_model_n_params(back), json_integer_value(json_array_get(params, 1)));
         assert_true((double)lt_model_n_linear_params(back) <= 0.8 * (double)lt_model_n_linear_params(cases[i].m));
@@ -238,7 +226,7 @@ static void interruptions_and_threads_change_no_byte(void **state) {
             assert_int_equal(st, LT_EINTERRUPTED);
             lt_overlay_destroy(o);
         }
-        assert_same_weights(lt_overlay_model(whole), lt_overlay_model(o));
+        cp_assert_same_weights(lt_overlay_model(whole), lt_overlay_model(o));
         lt_overlay_destroy(o), lt_overlay_destroy(whole);
         lt_plan_clear(&p);
     }
@@ -300,7 +288,7 @@ static void a_damaged_journal_is_done_again(void **state) {
     data[bytes - 9] ^= 1;
     test_write_file(path, data, bytes);
     assert_ok(apply_to(&again, &p, model, &tokens, team, NULL, folder, &err), &err);
-    assert_same_weights(lt_overlay_model(o), lt_overlay_model(again));
+    cp_assert_same_weights(lt_overlay_model(o), lt_overlay_model(again));
     lt_free(path), lt_free(data);
     lt_overlay_destroy(o), lt_overlay_destroy(again);
     lt_plan_clear(&p);

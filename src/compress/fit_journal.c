@@ -1,22 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "compress/drift_journal.h"
+#include "compress/fit_journal.h"
 
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "io/file.h"
 #include "io/safetensors.h"
 
 static lt_status no_memory(lt_err *err) {
-    return lt_fail(err, LT_ENOMEM, "drift: out of memory");
+    return lt_fail(err, LT_ENOMEM, "fits: out of memory");
 }
 
-static char *layer_path(const char *folder, size_t layer) {
-    return lt_asprintf("%s/layer-%05zu.safetensors", folder, layer);
+static char *path_of(const char *folder, const char *name) {
+    return lt_asprintf("%s/%s.safetensors", folder, name);
 }
 
 /* ---- writing ---- */
 
-enum { MAX_PARAMS = 3 };
+enum { MAX_PARAMS = 3, VALUE_TEXT = 32 };
 #define SUFFIX_BIAS ".ALinear.bias"
 static const char *const suffixes[] = { ".weight", ".BLinear.weight", ".ALinear.weight", SUFFIX_BIAS };
 
@@ -29,7 +31,8 @@ static size_t params_of(const lt_param **p, const lt_linear *l) {
 }
 
 static const lt_linear *linear_of(const lt_overlay *o, const lt_module *m) {
-    return &lt_overlay_model(o)->layer[m->layer].linear[m->slot];
+    const lt_model *made = lt_overlay_model(o);
+    return m->layer < 0 ? &made->head : &made->layer[m->layer].linear[m->slot];
 }
 
 typedef lt_status (*param_fn)(void *user, const lt_param *p, lt_err *err);
@@ -63,28 +66,32 @@ static lt_status declare_param(void *user, const lt_param *p, lt_err *err) {
 static lt_status write_param(void *user, const lt_param *p, lt_err *err) {
     for (size_t r = 0; r < lt_tensor_rows(&p->t); r++)
         LT_TRY(lt_st_writer_bytes(user, lt_tensor_row(&p->t, r), lt_tensor_bytes(&p->t) / lt_tensor_rows(&p->t), err));
+    lt_tensor_drop(&p->t);
     return LT_OK;
 }
 
 static lt_status digest(char hex[LT_HASH_HEX], const lt_overlay *o, const lt_module *const *module, size_t n,
-                        lt_err *err) {
+                        const char *value, lt_err *err) {
     lt_hash *h = lt_hash_create();
     if (!h) return no_memory(err);
+    lt_hash_update(h, value, strlen(value));
     const lt_status st = each_param(o, module, n, hash_param, h, err);
     lt_hash_finish(h, hex);
     return st;
 }
 
-lt_status lt_drift_journal_put(const char *folder, const lt_overlay *o, size_t layer, const lt_module *const *module,
-                               size_t n, lt_err *err) {
-    char hex[LT_HASH_HEX], *path = layer_path(folder, layer);
+lt_status lt_fit_journal_put(const char *folder, const char *name, const lt_overlay *o, const lt_module *const *module,
+                             size_t n, double value, lt_err *err) {
+    char hex[LT_HASH_HEX], text[VALUE_TEXT], *path = path_of(folder, name);
     lt_st_writer *w = NULL;
     lt_status st;
     if (!path) return no_memory(err);
+    snprintf(text, sizeof text, "%a", value);
     LT_GO(lt_make_dirs(folder, err));
-    LT_GO(digest(hex, o, module, n, err));
+    LT_GO(digest(hex, o, module, n, text, err));
     LT_GO(lt_st_writer_create(&w, path, err));
     LT_GO(lt_st_writer_meta(w, "sha256", hex, err));
+    LT_GO(lt_st_writer_meta(w, "value", text, err));
     LT_GO(each_param(o, module, n, declare_param, w, err));
     LT_GO(lt_st_writer_begin(w, err));
     LT_GO(each_param(o, module, n, write_param, w, err));
@@ -174,9 +181,10 @@ done:
 static lt_status is_whole(bool *whole, const lt_overlay *o, const lt_module *const *module, size_t n,
                           const lt_safetensors *f, lt_err *err) {
     char hex[LT_HASH_HEX];
-    const char *stored = lt_safetensors_meta(f, "sha256");
+    const char *stored = lt_safetensors_meta(f, "sha256"), *value = lt_safetensors_meta(f, "value");
     lt_hash *h = lt_hash_create();
     if (!h) return no_memory(err);
+    if (value) lt_hash_update(h, value, strlen(value));
     for (size_t i = 0; i < n * LT_COUNTOF(suffixes); i++) {
         const lt_linear *l = linear_of(o, module[i / LT_COUNTOF(suffixes)]);
         char *name = lt_asprintf("%s%s", l->name, suffixes[i % LT_COUNTOF(suffixes)]);
@@ -185,31 +193,33 @@ static lt_status is_whole(bool *whole, const lt_overlay *o, const lt_module *con
         lt_free(name);
     }
     lt_hash_finish(h, hex);
-    *whole = stored && strcmp(stored, hex) == 0;
+    *whole = stored && value && strcmp(stored, hex) == 0;
     return LT_OK;
 }
 
 static lt_status restore(bool *found, lt_overlay *o, const lt_module *const *module, size_t n, const lt_safetensors *f,
                          lt_err *err) {
+    for (size_t i = 0; i < n; i++) LT_TRY(lt_overlay_set_apart(o, module[i]->linear->name, err));
     LT_TRY(is_whole(found, o, module, n, f, err));
     for (size_t i = 0; *found && i < n; i++) {
         bool ok = true;
         LT_TRY(restore_module(&ok, o, module[i], f, err));
         if (!ok)
-            return lt_fail(err, LT_EDATA, "drift: is not of this plan (%s: %s)", lt_safetensors_path(f),
+            return lt_fail(err, LT_EDATA, "fits: is not of this plan (%s: %s)", lt_safetensors_path(f),
                            module[i]->linear->name);
     }
     return LT_OK;
 }
 
-lt_status lt_drift_journal_get(bool *found, const char *folder, lt_overlay *o, size_t layer,
-                               const lt_module *const *module, size_t n, lt_err *err) {
-    char *path = layer_path(folder, layer);
+lt_status lt_fit_journal_get(bool *found, double *value, const char *folder, const char *name, lt_overlay *o,
+                             const lt_module *const *module, size_t n, lt_err *err) {
+    char *path = path_of(folder, name);
     lt_safetensors *f = NULL;
     *found = false;
     if (!path) return no_memory(err);
     lt_status st = LT_OK;
     if (lt_path_exists(path) && lt_safetensors_open(&f, path, NULL) == LT_OK) st = restore(found, o, module, n, f, err);
+    if (st == LT_OK && *found) *value = strtod(lt_safetensors_meta(f, "value"), NULL);
     lt_safetensors_close(f);
     lt_free(path);
     return st;
