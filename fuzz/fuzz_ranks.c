@@ -10,7 +10,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes) {
     lt_err err = { 0 };
     json_t *ranks = NULL, *value;
     const char *module;
-    if (lt_ranks_parse(&ranks, (const char *)data, bytes, "fuzz", &err) != LT_OK) {
+    char model[LT_HASH_HEX];
+    if (lt_ranks_parse(&ranks, model, (const char *)data, bytes, "fuzz", &err) != LT_OK) {
         if (ranks || err.code == LT_OK || err.message[0] == 0) abort();
         return 0;
     }

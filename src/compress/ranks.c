@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "compress/ranks.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "compress/method.h"
@@ -38,9 +39,18 @@ static lt_status read_layers(json_t **out, const json_t *layers, const char *whe
     return st;
 }
 
-lt_status lt_ranks_parse(json_t **out, const char *text, size_t bytes, const char *name, lt_err *err) {
+/* model: of a wrapped file, which says whose ranks it holds. */
+static void read_model(char *model, const json_t *file) {
+    const json_t *of = json_object_get(json_object_get(file, "meta"), "model");
+    const char *hash = json_string_value(json_object_get(of, "hash"));
+    snprintf(model, LT_HASH_HEX, "%s", hash ? hash : "");
+}
+
+lt_status lt_ranks_parse(json_t **out, char model[LT_HASH_HEX], const char *text, size_t bytes, const char *name,
+                         lt_err *err) {
     json_t *j;
     LT_TRY(lt_json_parse(&j, text, bytes, name, err));
+    read_model(model, json_object_get(j, "schema") ? j : NULL);
     const json_t *schema = json_object_get(j, "schema"), *layers = json_object_get(j, "layers");
     const bool wrapped = json_is_integer(schema);
     lt_status st;
@@ -57,11 +67,11 @@ lt_status lt_ranks_parse(json_t **out, const char *text, size_t bytes, const cha
     return st;
 }
 
-lt_status lt_ranks_load(json_t **out, const char *path, lt_err *err) {
+lt_status lt_ranks_load(json_t **out, char model[LT_HASH_HEX], const char *path, lt_err *err) {
     char *text;
     size_t bytes;
     LT_TRY(lt_file_read(&text, &bytes, path, MAX_BYTES, err));
-    const lt_status st = lt_ranks_parse(out, text, bytes, path, err);
+    const lt_status st = lt_ranks_parse(out, model, text, bytes, path, err);
     lt_free(text);
     return st;
 }

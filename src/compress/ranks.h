@@ -9,9 +9,11 @@
 
 #include "compress/plan.h"
 
-/* *out: {"<module>": rank} (new reference), whatever the form. */
-lt_status lt_ranks_parse(json_t **out, const char *text, size_t bytes, const char *name, lt_err *err);
-lt_status lt_ranks_load(json_t **out, const char *path, lt_err *err);
+/* *out: {"<module>": rank} (new reference), whatever the form. model: hash of the model that the ranks were found on;
+ * "" where the file does not say. */
+lt_status lt_ranks_parse(json_t **out, char model[LT_HASH_HEX], const char *text, size_t bytes, const char *name,
+                         lt_err *err);
+lt_status lt_ranks_load(json_t **out, char model[LT_HASH_HEX], const char *path, lt_err *err);
 size_t lt_ranks_get(const json_t *ranks, const lt_module *module); /* 0: not there */
 /* Every module is a linear of the model, or a part of one, and none is named twice; none at all is LT_EDATA. */
 lt_status lt_ranks_check(const json_t *ranks, const lt_model *m, lt_err *err);

@@ -88,11 +88,19 @@ typedef struct request {
     lt_policy policy;
 } request;
 
+static lt_status read_ranks(json_t **out, const lt_call_ctx *c, const lt_subject *s, const char *path, lt_err *err) {
+    char model[LT_HASH_HEX];
+    LT_TRY(lt_ranks_load(out, model, path, err));
+    if (*model && strcmp(model, s->hash) != 0)
+        lt_log(c->ctx, LT_LOG_WARN, "the ranks were found on another model (%s: %s, model: %s)", path, model, s->hash);
+    return LT_OK;
+}
+
 static lt_status read_files(request *x, const lt_call_ctx *c, const lt_subject *s, lt_err *err) {
     const char *policy = lt_arg_string(c->args, "policy"), *ranks = lt_arg_string(c->args, "ranks");
     bool probe = false;
     if (policy) LT_TRY(lt_policy_load(&x->policy, policy, err));
-    if (ranks) LT_TRY(lt_ranks_load(&x->ranks, ranks, err));
+    if (ranks) LT_TRY(read_ranks(&x->ranks, c, s, ranks, err));
     LT_TRY(lt_text_probe_open(&x->probe, &probe, c, s, err));
     x->in.policy = policy ? &x->policy : NULL;
     x->in.ranks = x->ranks;

@@ -111,6 +111,11 @@ expect 3 "leave no other in rows of 64" "$LATHE" $calibrate --sink-rows 64
 one_error_line
 [ ! -e x.safetensors ] || fail "a refused calibration has left a file"
 
+# ranks that another model's plan left, and more positions than there are
+expect 0 "" "$LATHE" $plan --keep linears=0.7 --ranks-out ranks.json -o ranks.plan.json
+expect 0 "the ranks were found on another model (ranks.json" "$LATHE" plan other --method weight_svd --ranks ranks.json -o other.json
+expect 2 "positions of" "$LATHE" $plan --keep linears=0.7 --allocate asvd_strs --probe-data "$valid" --probe-len 100000 -o x.json
+
 # a token file's rows are cut, and its seed is its own
 expect 0 "" "$LATHE" tokenize "$TINY" --input "$valid" --pack 64 --max-rows 8 --recipe svdllm --seed 9 --output t.tok
 expect 0 "" "$LATHE" calibrate "$TINY" --data t.tok --seq-len 32 -o t.safetensors

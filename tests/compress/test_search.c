@@ -145,21 +145,22 @@ static void both_forms_of_rank_files_are_read(void **state) {
         { "{\"schema\": 3, \"layers\": {}}", "unknown schema" },
         { "{\"schema\": 2, \"layers\": []}", "\"layers\" must be an object" },
     };
-    static const char *const good[] = {
-        "{\"a\": {\"r\": 7, \"energy\": 0.9}, \"b\": {\"r\": 0}}",
-        "{\"schema\": 2, \"meta\": {}, \"layers\": {\"a\": {\"r\": 7}, \"b\": {\"r\": 9, \"factorize\": false}}}"
-    };
+    static const char *const good[] = { "{\"a\": {\"r\": 7, \"energy\": 0.9}, \"b\": {\"r\": 0}}",
+                                        "{\"schema\": 2, \"meta\": {\"model\": {\"hash\": \"0f\"}}, \"layers\": "
+                                        "{\"a\": {\"r\": 7}, \"b\": {\"r\": 9, \"factorize\": false}}}" };
     lt_err err = { 0 };
     json_t *ranks;
+    char of[LT_HASH_HEX];
     for (size_t i = 0; i < LT_COUNTOF(good); i++) {
-        assert_ok(lt_ranks_parse(&ranks, good[i], strlen(good[i]), "r.json", &err), &err);
+        assert_ok(lt_ranks_parse(&ranks, of, good[i], strlen(good[i]), "r.json", &err), &err);
         assert_int_equal(json_integer_value(json_object_get(ranks, "a")), 7);
         assert_int_equal(json_integer_value(json_object_get(ranks, "b")), 0);
         assert_null(json_object_get(ranks, "c"));
+        assert_string_equal(of, i == 0 ? "" : "0f");
         json_decref(ranks);
     }
     for (size_t i = 0; i < LT_COUNTOF(bad); i++)
-        assert_fails(lt_ranks_parse(&ranks, bad[i].json, strlen(bad[i].json), "r.json", &err), &err, LT_EDATA,
+        assert_fails(lt_ranks_parse(&ranks, of, bad[i].json, strlen(bad[i].json), "r.json", &err), &err, LT_EDATA,
                      bad[i].says);
 }
 
@@ -365,9 +366,10 @@ static void rank_files_go_out_and_in(void **state) {
     lt_plan p = cp_plan("whitened", &in);
     for (int flat = 0; flat < 2; flat++) {
         json_t *file, *ranks;
+        char of[LT_HASH_HEX];
         assert_ok(lt_ranks_of_plan(&file, &p, model, flat, &err), &err);
         char *json = json_dumps(file, 0);
-        assert_ok(lt_ranks_parse(&ranks, json, strlen(json), "r.json", &err), &err);
+        assert_ok(lt_ranks_parse(&ranks, of, json, strlen(json), "r.json", &err), &err);
         lt_plan_in again = in;
         again.budget = (lt_budget){ 0 };
         again.allocate = NULL;
