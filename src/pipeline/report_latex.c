@@ -20,10 +20,19 @@ static const char *escaped(const char *c) {
     case '|':
         return "\\textbar{}";
     case '"':
-        return "\\textquotedbl{}";
+        return "{\\char34}"; /* \textquotedbl needs a font encoding */
+    case '[':
+        return "{[}"; /* after \\ it, and *, would be an argument */
+    case '*':
+        return "{*}";
     default:
         return (unsigned char)*c < 0x20 ? " " : NULL;
     }
+}
+
+/* Two that TeX would set as one: -- '' `` ?` !` */
+static bool is_ligature(const char *c) {
+    return (strchr("-'`", *c) && c[1] == *c) || (strchr("?!", *c) && c[1] == '`');
 }
 
 static lt_status put_text(lt_report_out *o, const char *text, lt_err *err) {
@@ -37,6 +46,7 @@ static lt_status put_text(lt_report_out *o, const char *text, lt_err *err) {
             LT_TRY(lt_report_put(o, err, "%s", other));
         else
             LT_TRY(lt_report_put(o, err, "%s%c", strchr("&%$#_{}", *c) ? "\\" : "", *c));
+        if (is_ligature(c)) LT_TRY(lt_report_put(o, err, "{}"));
     }
     return LT_OK;
 }
@@ -51,6 +61,12 @@ static lt_status put_row(lt_report_out *o, const json_t *cells, lt_err *err) {
     return lt_report_put(o, err, " \\\\\n");
 }
 
+/* Numbers stand right; the words of the last column, where none are numbers, may be many. */
+static const char *column(size_t i, size_t n, size_t right) {
+    if (i >= right) return "r";
+    return right == n && i + 1 == n ? "p{.5\\linewidth}" : "l";
+}
+
 /* The conditions are a row over all columns: they go where the table goes. */
 static lt_status put_table(lt_report_out *o, const json_t *table, lt_err *err) {
     const json_t *columns = json_object_get(table, "columns");
@@ -58,7 +74,7 @@ static lt_status put_table(lt_report_out *o, const json_t *table, lt_err *err) {
     size_t i;
     json_t *row;
     LT_TRY(lt_report_put(o, err, "\\begin{tabular}{"));
-    for (i = 0; i < n; i++) LT_TRY(lt_report_put(o, err, "%c", i < right ? 'l' : 'r'));
+    for (i = 0; i < n; i++) LT_TRY(lt_report_put(o, err, "%s", column(i, n, right)));
     LT_TRY(lt_report_put(o, err, "}\n\\multicolumn{%zu}{l}{", n));
     LT_TRY(put_text(o, json_string_value(json_object_get(table, "title")), err));
     LT_TRY(lt_report_put(o, err, "} \\\\\n\\hline\n"));

@@ -45,7 +45,16 @@ expect 0 '"a, ""b"" <c>",,acc,"lm-eval, 5-shot",hellaswag,,,,0.41,0.005' "$LATHE
 expect 0 'published,x,0.8,ppl,block,,2048,,,7.5,' "$LATHE" report lm.json --published published.csv -o - --format csv
 expect 0 'source,model,axis_model,metric' "$LATHE" report lm.json --published published.csv -o - --format csv
 expect 0 'a, "b" \<c\>' "$LATHE" report lm.json -o - --format md
-expect 0 'a, \textquotedbl{}b\textquotedbl{} \textless{}c\textgreater{}' "$LATHE" report lm.json -o - --format latex
+expect 0 'a, {\char34}b{\char34} \textless{}c\textgreater{}' "$LATHE" report lm.json -o - --format latex
+cat >tex.json <<'J'
+{"results": {"t": {"acc,none": 0.5}}, "model_name": "[x]*--y'' a_b%c&d#e~f^g{h}$i?`"}
+J
+expect 0 "{[}x]{*}-{}-y'{}' a\\_b\\%c\\&d\\#e\\textasciitilde{}f\\textasciicircum{}g\\{h\\}\\\$i?{}\` &" "$LATHE" report tex.json -o - --format latex
+if command -v pdflatex >/dev/null; then
+    expect 0 "" "$LATHE" report study tex.json lm.json -o tables.tex
+    printf '\\documentclass{article}\\begin{document}\\input{tables.tex}\\end{document}\n' >all.tex
+    expect 0 "Output written" pdflatex -interaction=nonstopmode -halt-on-error all.tex
+fi
 
 # the page: one file that links to nothing, everything escaped, the same bytes again; without gnuplot it says so
 expect 6 "gnuplot" env PATH="$TMP" "$LATHE" report study -o none.html
