@@ -116,11 +116,23 @@ static lt_status make_spectra(work *w, lt_err *err) {
     return compute_spectra(w, err);
 }
 
+/* What another loader takes once it is multiplied out has biases where its family has them. */
+static lt_status check_new_bias(const work *w, const lt_module *mod, lt_err *err) {
+    const char *loader = w->in->target_loader;
+    if (!lt_affine_for(w->mode->affine, mod->linear) || lt_has_bias(mod->linear)) return LT_OK;
+    if (!loader || strcmp(loader, "hf") != 0 || lt_module_may_have_bias(mod)) return LT_OK;
+    return lt_fail(err, LT_EUNSUPPORTED,
+                   "--for hf: a dense %s cannot hold the bias that affine=all gives this module: leave it out "
+                   "(--exclude), or affine at auto (%s)",
+                   w->in->model->family->name, mod->linear->name);
+}
+
 /* Without errors all that is known of a curve is what it is of; no module counts as dead then. */
 static lt_status make_curves(work *w, lt_err *err) {
     const lt_plan_in *in = w->in;
     for (size_t i = 0; i < w->targets.n; i++) {
         const lt_linear *l = w->targets.module[i].linear;
+        LT_TRY(check_new_bias(w, &w->targets.module[i], err));
         w->jobs[i] =
             (lt_lowrank_job){ .linear = l, .how = w->mode->ranks, .affine = lt_affine_for(w->mode->affine, l) };
     }

@@ -62,6 +62,8 @@ bool lt_module_part(const lt_module *fused, size_t i, lt_module *out);
 bool lt_module_is_apart(const lt_module *m);
 /* Is that what name means? Its own name, or the address "<module>#<part>" of a part that is stored apart. */
 bool lt_module_is(const lt_module *m, const char *name);
+/* May it have a bias in a dense model of the family? */
+bool lt_module_may_have_bias(const lt_module *m);
 /* The linear of a slot: the model's own, or a view of the fused matrix that has it; NULL: neither. */
 const lt_linear *lt_model_slot(const lt_model *m, size_t layer, lt_slot slot);
 /* What stands in m where `of` stands in its own model, whole or as a view; NULL: nothing does. */

@@ -64,6 +64,10 @@ bool lt_model_find_module(const lt_model *m, const char *name, lt_module *out) {
     return false;
 }
 
+bool lt_module_may_have_bias(const lt_module *m) {
+    return m->row && m->row->has_bias;
+}
+
 const lt_linear *lt_model_slot(const lt_model *m, size_t layer, lt_slot slot) {
     const lt_linear *own = &m->layer[layer].linear[slot];
     if (lt_linear_present(own)) return own;

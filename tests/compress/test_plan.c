@@ -439,6 +439,18 @@ static void biases_are_refitted(void **state) {
     const lt_linear *was = &f.m->layer[0].linear[LT_SLOT_O], *is = &lt_overlay_model(o)->layer[0].linear[LT_SLOT_O];
     assert_true(test_max_abs_diff(lt_host(&was->bias.t), lt_host(&is->bias.t), lt_linear_out(was)) > 1e-4);
     lt_overlay_destroy(o);
+    /* no stock class has a bias on its head */
+    lt_plan none = { 0 };
+    lt_err err = { 0 };
+    json_t *all = json_pack("{s:s}", "affine", "all");
+    in.include_head = true;
+    in.params = all;
+    in.target_loader = "hf";
+    assert_fails(lt_make_plan(&none, "whitened", &in, &err), &err, LT_EUNSUPPORTED, "gives this module: leave it out");
+    in.target_loader = "lathe";
+    lt_plan headed = cp_plan("whitened", &in);
+    lt_plan_clear(&none), lt_plan_clear(&headed);
+    json_decref(all);
     lt_plan_clear(&centred), lt_plan_clear(&plain);
     json_decref(off);
     free_fixture(&f);
