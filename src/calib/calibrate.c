@@ -317,6 +317,14 @@ static double flops_of(const work *w) {
     return flops + per_token * (double)counted_tokens(w);
 }
 
+/* Where model or text are at fault the same call would end here again: nothing is kept for it. */
+static lt_status collect(work *w, const lt_run_plan *plan, lt_err *err) {
+    lt_status st = run(w, plan, err);
+    if (st == LT_OK) st = run_gradients(w, err);
+    if (st == LT_EDATA) lt_journal_remove(&w->journal, NULL);
+    return st;
+}
+
 static lt_status calibrate(lt_calibrate_out *out, work *w, lt_err *err) {
     json_t *settings = NULL;
     lt_run_plan plan;
@@ -329,8 +337,7 @@ static lt_status calibrate(lt_calibrate_out *out, work *w, lt_err *err) {
     out->predicted_bytes = plan.predicted_bytes;
     out->resumed = w->journal.found && w->journal.n_layers_done > 0;
     out->resumed_layer = w->journal.n_layers_done;
-    LT_TRY(run(w, &plan, err));
-    LT_TRY(run_gradients(w, err));
+    LT_TRY(collect(w, &plan, err));
     LT_TRY(lt_journal_finish(&w->journal, w->in->out_path, err));
     return lt_journal_remove(&w->journal, err);
 }

@@ -330,6 +330,9 @@ static void what_is_not_finite_is_named_by_layer_and_site(void **state) {
     lt_err err = { 0 };
     assert_fails(lt_calibrate(&out, &in, &err), &err, LT_EDATA, "layer 1: mlp_act");
     assert_false(lt_path_exists(in.out_path));
+    char *partial = lt_asprintf("%s.partial", in.out_path);
+    assert_false(lt_path_exists(partial));
+    lt_free(partial);
     lt_tokens_clear(&t);
     lt_team_destroy(team);
     lt_model_destroy(m);
