@@ -12,13 +12,15 @@ lt_status lt_report_create(lt_report *r, lt_err *err) {
     *r = (lt_report){ .axes = json_array(),
                       .values = json_array(),
                       .parents = json_object(),
+                      .made = json_object(),
                       .cut = json_object(),
                       .plans = json_array(),
                       .curves = json_array(),
                       .titles = json_object(),
                       .jobs = json_object(),
                       .spectra = json_array() };
-    return r->axes && r->values && r->parents && r->cut && r->plans && r->curves && r->titles && r->jobs && r->spectra
+    return r->axes && r->values && r->parents && r->made && r->cut && r->plans && r->curves && r->titles && r->jobs &&
+                   r->spectra
                ? LT_OK
                : lt_fail(err, LT_ENOMEM, "report: out of memory");
 }
@@ -29,6 +31,7 @@ void lt_report_clear(lt_report *r) {
     json_decref(r->parents);
     json_decref(r->plans);
     json_decref(r->curves);
+    json_decref(r->made);
     json_decref(r->cut);
     json_decref(r->titles);
     json_decref(r->jobs);
@@ -133,6 +136,16 @@ static void keep_once(lt_report *r, size_t i) {
     }
 }
 
+/* What was there before all cells does not depend on them. */
+static void free_parents(lt_report *r) {
+    size_t i;
+    json_t *v;
+    json_array_foreach(r->values, i, v) {
+        const char *id = json_string_value(json_object_get(v, "id"));
+        if (is_parent(r, v) && !json_object_get(r->made, id)) json_object_clear(json_object_get(v, "axes"));
+    }
+}
+
 /* The model that was made by a plan says all that the plan says. */
 static void drop_plans(lt_report *r) {
     for (size_t i = json_array_size(r->values); i-- > 0;) {
@@ -161,6 +174,7 @@ static void look_at_jobs(lt_report *r, const lt_ctx *ctx) {
 
 lt_status lt_report_finish(lt_report *r, const lt_ctx *ctx, lt_err *err) {
     drop_plans(r);
+    free_parents(r);
     for (size_t i = 0; i < json_array_size(r->values); i++) keep_once(r, i);
     look_at_jobs(r, ctx);
     if (json_array_size(r->values) + json_array_size(r->plans) + json_array_size(r->curves) +

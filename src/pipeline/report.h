@@ -12,6 +12,7 @@ typedef struct lt_report {
     json_t *axes;    /* names, in the order they were met */
     json_t *values;  /* objects */
     json_t *parents; /* hashes of models that others were made from or compared with, as keys */
+    json_t *made;    /* hashes of models that a result made, as keys */
     json_t *cut;     /* hashes of plans that a model was made by, as keys */
     json_t *plans;   /* {"name", "plan"} */
     json_t *curves;  /* {"name", "train": [[step, loss]], "valid": [[step, loss]]} */
@@ -41,8 +42,9 @@ bool lt_report_has_spectra(const char *path);
 lt_status lt_report_spectra(lt_report *r, const char *path, const char *name, lt_err *err);
 /* Rows of the tidy CSV, as published values. text[bytes] is NUL; it is overwritten. */
 lt_status lt_report_published(lt_report *r, char *text, size_t bytes, const char *where, lt_err *err);
-/* Values read twice are kept once; so are those of a parent that many cells measured alike, without the axes that
- * differ, and what a plan says of a model that was made by it. What is not done is told. */
+/* Values read twice are kept once. A parent that no result made is of no cell; one that was made and that many cells
+ * measured alike is listed once, without the axes that differ. What a plan says is left to the model made by it. What
+ * is not done is told. */
 lt_status lt_report_finish(lt_report *r, const lt_ctx *ctx, lt_err *err);
 
 /* ---- shown ---- */

@@ -179,6 +179,7 @@ static lt_status add_result(const origin *o, const json_t *result, lt_err *err) 
     const lt_report_value v = {
         .source = "measured", .model = o->name, .id = model_hash ? model_hash : plan, .axes = o->axes
     };
+    if (model_hash && json_object_set_new(o->r->made, model_hash, json_true()) != 0) return no_memory(err);
     if (model_hash && plan && json_object_set_new(o->r->cut, plan, json_true()) != 0) return no_memory(err);
     LT_TRY(add_parent(o, text_at(result, "source.hash"), err));
     LT_TRY(add_parent(o, text_at(result, "base.hash"), err));

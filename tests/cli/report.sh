@@ -85,6 +85,7 @@ J
     check grep -q '>10<' far.html
     expect 0 "" "$LATHE" run r.yaml -o flat --set set.rows=4 --set set.windows=2 --set 'matrix.keep=[0.8]' --set steps.plan.with.allocate=uniform
     expect 0 "" "$LATHE" report flat -o flat.html
+    expect 0 "measured,tiny-llama,,,ppl,block," "$LATHE" report flat -o - --format csv # of no cell, though all have one keep
     grep -q 'rank against layer' flat.html && fail "ranks that are alike are drawn"
     [ -z "$(grep -oE "id=['\"][^'\"]*" page.html | sort | uniq -d)" ] || fail "names of parts are there twice"
 fi
