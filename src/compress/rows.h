@@ -7,7 +7,5 @@
 
 /* name_at(i): name of row i, NULL past the end. LT_EUSAGE: "unknown <kind> "x" (there are: a, b; did you mean a?)". */
 lt_status lt_find_row(size_t *out, const char *kind, const char *name, const char *(*name_at)(size_t i), lt_err *err);
-/* Edits between a and b: insertions, deletions, substitutions. Names beyond 63 bytes are SIZE_MAX apart. */
-size_t lt_edit_distance(const char *a, const char *b);
 
 #endif

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/suggest.h"
 #include "pipeline/options.h"
 #include "pipeline/presets.h"
 

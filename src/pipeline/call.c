@@ -6,9 +6,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/suggest.h"
 #include "io/file.h"
 #include "pipeline/args.h"
-#include "pipeline/options.h"
 #include "pipeline/result.h"
 
 static lt_status find_verb(const lt_command **out, const char *verb, lt_err *err) {

@@ -7,9 +7,9 @@
 
 #include "calib/recipe.h"
 #include "compress/method.h"
+#include "core/suggest.h"
 #include "export/export.h"
 #include "model/family.h"
-#include "pipeline/options.h"
 #include "pipeline/presets.h"
 #include "pipeline/result.h"
 #include "tokenizer/stage.h"

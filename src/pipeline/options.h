@@ -25,13 +25,5 @@ bool lt_bytes_parse(size_t *out, const char *text); /* the BYTES form */
 
 /* Names are equal when they differ in '-' and '_' only. */
 bool lt_name_equal(const char *a, const char *b);
-/* Keeps the candidate nearest to a word (Levenshtein distance with swaps, at most a third of its length). */
-typedef struct lt_suggestion {
-    const char *word, *best;
-    size_t distance;
-} lt_suggestion;
-void lt_suggest(lt_suggestion *s, const char *candidate); /* s->word set, the rest zero at first */
-/* " (did you mean X?)" or "", into buf; prefix: "--" or "" */
-const char *lt_suggest_text(const lt_suggestion *s, const char *prefix, char *buf, size_t cap);
 
 #endif

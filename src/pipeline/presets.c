@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "core/suggest.h"
 #include "pipeline/options.h"
 
 /* ---- the rows ---- */

@@ -6,10 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/suggest.h"
 #include "io/file.h"
 #include "io/yaml.h"
 #include "pipeline/args.h"
-#include "pipeline/options.h"
 
 enum { MAX_JOBS = 100000 };
 

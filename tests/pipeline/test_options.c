@@ -127,33 +127,6 @@ static void numbers_do_not_follow_the_locale(void **state) {
     setlocale(LC_NUMERIC, "C");
 }
 
-static void what_is_near_is_suggested(void **state) {
-    static const char *const words[] = { "tokenize",   "detokenize", "generate", "evaluate perplexity",
-                                         "max-memory", "plan" };
-    static const struct {
-        const char *word, *want;
-    } cases[] = {
-        { "tokenise", "tokenize" },
-        { "toknize", "tokenize" },
-        { "detokenise", "detokenize" },
-        { "evaluate", "evaluate perplexity" },
-        { "gen", "generate" },
-        { "max-memroy", "max-memory" },
-        { "paln", "plan" },
-        { "xyzzy", NULL },
-        { "", NULL },
-    };
-    (void)state;
-    for (size_t i = 0; i < LT_COUNTOF(cases); i++) {
-        lt_suggestion s = { .word = cases[i].word };
-        for (size_t k = 0; k < LT_COUNTOF(words); k++) lt_suggest(&s, words[k]);
-        if (cases[i].want)
-            assert_string_equal(s.best, cases[i].want);
-        else
-            assert_null(s.best);
-    }
-}
-
 static void names_are_equal_with_dashes_or_underscores(void **state) {
     (void)state;
     assert_true(lt_name_equal("max-memory", "max_memory"));
@@ -179,7 +152,6 @@ int main(void) {
         cmocka_unit_test(values_of_another_type_or_range_are_usage_errors_that_name_them),
         cmocka_unit_test(flags_take_the_usual_words),
         cmocka_unit_test(numbers_do_not_follow_the_locale),
-        cmocka_unit_test(what_is_near_is_suggested),
         cmocka_unit_test(names_are_equal_with_dashes_or_underscores),
         cmocka_unit_test(long_words_suggest_nothing),
     };
