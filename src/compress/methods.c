@@ -156,7 +156,11 @@ static lt_status start_head(lt_plan *p, const lt_plan_in *in, lt_err *err) {
     if (!p->head && !(p->head = json_object())) return lt_fail(err, LT_ENOMEM, "plan: out of memory");
     LT_TRY(set_member(p->head, "format", json_string("lathe-plan/1"), err));
     LT_TRY(set_member(p->head, "model", json_pack("{s:s}", "hash", in->model_hash), err));
-    if (in->stats) LT_TRY(set_member(p->head, "stats", json_pack("{s:s}", "hash", lt_stats_hash(in->stats)), err));
+    if (in->stats)
+        LT_TRY(set_member(p->head, "stats",
+                          json_pack("{s:s, s:s*}", "hash", lt_stats_hash(in->stats), "tokens_hash",
+                                    lt_stats_meta(in->stats, "tokens_hash")),
+                          err));
     LT_TRY(set_member(p->head, "for", json_string(in->target_loader ? in->target_loader : "lathe"), err));
     if (json_is_array(json_object_get(p->head, "made_by"))) return LT_OK;
     return set_member(p->head, "made_by", json_array(), err);

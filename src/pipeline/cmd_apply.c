@@ -36,13 +36,23 @@ static lt_status open_inputs(applying *x, lt_err *err) {
     return lt_planning_hash(x->plan_hash, &x->plan, err);
 }
 
+/* Allowed, but hardly ever meant. */
+static void warn_of_other_text(const applying *x) {
+    const json_t *of = json_object_get(json_object_get(x->plan.head, "stats"), "tokens_hash");
+    if (json_is_string(of) && strcmp(json_string_value(of), x->tokens.hash) != 0)
+        lt_log(x->c->ctx, LT_LOG_WARN, "the text is not the one that the plan's stats are of, or is cut otherwise (%s)",
+               x->tokens.source);
+}
+
 static lt_status read_text(applying *x, lt_err *err) {
     const lt_args *a = x->c->args;
     if (!lt_plan_needs_tokens(&x->plan, x->source.o.model)) return LT_OK;
     LT_REQUIRE(err, lt_arg_string(a, "data"),
                "apply: the plan's cuts are fitted to drifted inputs: give --data, the text it was calibrated with (%s)",
                lt_arg_string(a, "plan"));
-    return lt_calibration_tokens(&x->tokens, x->c, &x->source, 0, err);
+    LT_TRY(lt_calibration_tokens(&x->tokens, x->c, &x->source, 0, err));
+    warn_of_other_text(x);
+    return LT_OK;
 }
 
 static lt_status make_settings(applying *x, lt_err *err) {

@@ -103,6 +103,9 @@ expect 7 "not met" "$LATHE" compress "$TINY" --data "$valid" --seq-len 64 --max-
 expect 0 "" "$LATHE" plan "$TINY" --method lathe --stats s.safetensors --keep linears=0.8 -o l.json
 expect 2 "give --data" "$LATHE" apply "$TINY" --plan l.json -o narrow
 expect 0 "" "$LATHE" apply "$TINY" --plan l.json --data "$valid" --seq-len 128 --max-rows 32 -o narrow
+if grep -q warning "$TMP/stderr"; then fail "a warning where the text is the one of the stats"; fi
+expect 0 "" "$LATHE" apply "$TINY" --plan l.json --data "$valid" --seq-len 128 --max-rows 8 -o narrow-8
+grep -q "warning: the text is not the one that the plan's stats are of" "$TMP/stderr" || fail "another text is not said"
 expect 0 "" "$LATHE" compress "$TINY" --data "$valid" --seq-len 128 --max-rows 32 --keep linears=0.8 --no-compare -o narrow-1
 check cmp -s narrow/model/model.safetensors narrow-1/model/model.safetensors
 [ ! -e narrow/layers ] && [ ! -e narrow-1/layers ] || fail "the journal of layers was left behind"
