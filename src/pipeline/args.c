@@ -6,7 +6,6 @@
 
 #include "core/suggest.h"
 #include "pipeline/options.h"
-#include "pipeline/presets.h"
 
 /* A positional is an option row of type PATH that needs no "--". */
 typedef struct entry {
@@ -191,16 +190,6 @@ done:
         *out = a;
     else
         lt_args_destroy(a);
-    return st;
-}
-
-lt_status lt_call_args(lt_args **out, const lt_command *command, json_t *options, lt_err *err) {
-    LT_TRY(lt_presets_merge(options, command, err));
-    LT_TRY(lt_args_create(out, command, options, err));
-    const lt_status st = command->check ? command->check(*out, err) : LT_OK;
-    if (st == LT_OK) return LT_OK;
-    lt_args_destroy(*out);
-    *out = NULL;
     return st;
 }
 

@@ -10,9 +10,6 @@
  * is missing. */
 lt_status lt_args_create(lt_args **out, const lt_command *command, const json_t *options, lt_err *err);
 void lt_args_destroy(lt_args *a);
-/* Everything that can be said of a call before anything is opened: presets laid under the options (which change), their
- * rows, and the verb's own check. */
-lt_status lt_call_args(lt_args **out, const lt_command *command, json_t *options, lt_err *err);
 /* Is this one option known, and does its row allow the value? */
 lt_status lt_args_check_one(const lt_command *command, const char *name, const json_t *value, lt_err *err);
 /* First name that a getter was asked for and no row has, or that has another type: a bug of the verb. NULL: none. */

@@ -8,7 +8,7 @@
 
 #include "core/suggest.h"
 #include "io/file.h"
-#include "pipeline/args.h"
+#include "pipeline/call_args.h"
 #include "pipeline/result.h"
 
 static lt_status find_verb(const lt_command **out, const char *verb, lt_err *err) {

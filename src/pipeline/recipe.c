@@ -9,7 +9,7 @@
 #include "core/suggest.h"
 #include "io/file.h"
 #include "io/yaml.h"
-#include "pipeline/args.h"
+#include "pipeline/call_args.h"
 
 enum { MAX_JOBS = 100000 };
 

@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "tokenizer/save.h"
+#include "tokenizer/complete.h"
 
 #define BYTES "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"use_regex\":false}"
 #define GPT2 "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"use_regex\":true}"

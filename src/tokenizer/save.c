@@ -8,49 +8,16 @@
 
 #include "io/file.h"
 #include "io/gguf.h"
+#include "tokenizer/complete.h"
 #include "tokenizer/stage.h"
 
 static lt_status no_memory(lt_err *err) {
     return lt_fail(err, LT_ENOMEM, "no memory for the tokenizer");
 }
 
-/* ---- defaults that must be written out ---- */
-static const struct part_row {
-    const char *type, *defaults;
-} part_rows[] = {
-    { "ByteLevel", "{\"add_prefix_space\":false,\"trim_offsets\":true,\"use_regex\":true}" },
-    { "Split", "{\"behavior\":\"Isolated\",\"invert\":false}" },
-    { "Digits", "{\"individual_digits\":false}" },
-    { "BPE", "{\"dropout\":null,\"unk_token\":null,\"continuing_subword_prefix\":null,\"end_of_word_suffix\":null,"
-             "\"fuse_unk\":false,"
-             "\"byte_fallback\":false,\"ignore_merges\":false}" },
-};
-
-static lt_status complete(json_t *object, const char *defaults, lt_err *err) {
-    json_t *d = NULL;
-    LT_TRY(lt_json_parse(&d, defaults, strlen(defaults), "defaults", err));
-    const int failed = json_object_update_missing(object, d);
-    json_decref(d);
-    return failed ? no_memory(err) : LT_OK;
-}
-
-/* A part of a stage, and the parts of a sequence. */
-lt_status lt_tokenizer_complete_part(json_t *part, lt_err *err) {
-    static const char *const lists[] = { "pretokenizers", "normalizers", "decoders" };
-    const char *type = json_string_value(json_object_get(part, "type"));
-    for (size_t i = 0; type && i < LT_COUNTOF(part_rows); i++)
-        if (strcmp(type, part_rows[i].type) == 0) LT_TRY(complete(part, part_rows[i].defaults, err));
-    for (size_t i = 0; i < LT_COUNTOF(lists); i++) {
-        json_t *list = json_object_get(part, lists[i]);
-        for (size_t k = 0; k < json_array_size(list); k++)
-            LT_TRY(lt_tokenizer_complete_part(json_array_get(list, k), err));
-    }
-    return LT_OK;
-}
-
 static lt_status complete_added(json_t *list, lt_err *err) {
     for (size_t i = 0; i < json_array_size(list); i++)
-        LT_TRY(complete(
+        LT_TRY(lt_tokenizer_complete(
             json_array_get(list, i),
             "{\"single_word\":false,\"lstrip\":false,\"rstrip\":false,\"normalized\":false,\"special\":false}", err));
     return LT_OK;
@@ -116,10 +83,11 @@ static lt_status complete_template(json_t *root, const lt_gguf *g, int32_t bos, 
 
 static lt_status complete_root(json_t *root, const lt_gguf *g, int32_t bos, int32_t eos, lt_err *err) {
     static const char *const stages[] = { "normalizer", "pre_tokenizer", "decoder", "model" };
-    LT_TRY(complete(root,
-                    "{\"version\":\"1.0\",\"truncation\":null,\"padding\":null,\"normalizer\":null,\"pre_tokenizer\":"
-                    "null,\"decoder\":null}",
-                    err));
+    LT_TRY(lt_tokenizer_complete(
+        root,
+        "{\"version\":\"1.0\",\"truncation\":null,\"padding\":null,\"normalizer\":null,\"pre_tokenizer\":"
+        "null,\"decoder\":null}",
+        err));
     LT_TRY(complete_added(json_object_get(root, "added_tokens"), err));
     for (size_t i = 0; i < LT_COUNTOF(stages); i++)
         LT_TRY(lt_tokenizer_complete_part(json_object_get(root, stages[i]), err));

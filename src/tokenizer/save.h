@@ -19,7 +19,5 @@ lt_status lt_tokenizer_save_gguf(const struct lt_gguf *g, const char *folder, lt
  * LT_EUNSUPPORTED names the part that a GGUF cannot say. */
 lt_status lt_tokenizer_put_gguf(lt_gguf_writer *w, const char *folder, size_t vocab_size, int32_t bos, int32_t eos,
                                 size_t *n_plain, lt_err *err);
-/* Members of a part of a tokenizer.json, and of the parts in it, that have defaults are written out. */
-lt_status lt_tokenizer_complete_part(json_t *part, lt_err *err);
 
 #endif
