@@ -27,6 +27,7 @@ static void catch_signals(void) {
     sigaction(SIGTERM, &stop, NULL);
     cli_catch_bus();
     signal(SIGPIPE, SIG_IGN); /* a closed pipe is a failed write: exit code 4 */
+    signal(SIGXFSZ, SIG_IGN); /* so is a file at its size limit */
 }
 
 /* A closed descriptor 0, 1 or 2 would be given to the next file that is opened: an output could end up in a model. */

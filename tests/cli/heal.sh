@@ -118,7 +118,6 @@ refused 3 "last good checkpoint is x.partial/checkpoint-" "$TINY" --preset full 
     --seq-len 64 --lr 10 --clip 0 --eps 0 --schedule constant --warmup-steps 0 --weight-decay 100 --save-every 1 --validation-share 0
 # a full disk: the checkpoint before stays, and the call goes on when there is room
 (
-    trap '' XFSZ
     ulimit -f 4500 # KiB a file: weights fit, the optimiser's moments do not
     "$LATHE" heal "$TINY" --preset full --data text.txt "${small[@]}" --save-every 1 -o full >/dev/null 2>full.err
     echo $? >code

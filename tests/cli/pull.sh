@@ -133,7 +133,7 @@ mv "$hub/models/moved" "$hub/models/new/tiny"
 expect 4 "" "$LATHE" pull org/tiny
 repo=$hub/models/new/tiny
 fresh
-(trap '' XFSZ; ulimit -f 100; "$LATHE" pull new/tiny --include big.txt >"$TMP/stdout" 2>"$TMP/stderr")
+(ulimit -f 100; "$LATHE" pull new/tiny --include big.txt >"$TMP/stdout" 2>"$TMP/stderr")
 [ $? -eq 4 ] || fail "full disk: $(cat "$TMP/stderr")"
 printf 'secret\n' >"$TMP/token"
 : >"$hub/log"
