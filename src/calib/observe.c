@@ -212,17 +212,6 @@ size_t lt_calib_work_bytes(const lt_calib_sites *s, size_t batch_rows) {
 
 /* ---- one observation ---- */
 
-/* All exponent bits set: Inf or NaN. Integers, so that the compiler may take many at once. */
-static bool row_is_finite(const float *x, size_t n) {
-    uint32_t bad = 0;
-    for (size_t i = 0; i < n; i++) {
-        uint32_t bits;
-        memcpy(&bits, &x[i], sizeof bits);
-        bad |= (bits & 0x7f800000u) == 0x7f800000u;
-    }
-    return !bad;
-}
-
 static lt_status name_bad(const lt_calib_site *s, const float *x, size_t ldx, size_t i, lt_err *err) {
     size_t j = 0;
     while (isfinite(x[i * ldx + j])) j++;
@@ -246,7 +235,7 @@ static void look_at_share(void *arg, size_t share) {
     looking *l = arg;
     bool fine = true;
     for (size_t i = share_at(l->n, share); i < share_at(l->n, share + 1); i++)
-        fine &= row_is_finite(l->x + i * l->ldx, l->cols);
+        fine &= lt_all_finite(l->x + i * l->ldx, l->cols);
     l->fine[share] = fine;
 }
 
@@ -256,7 +245,7 @@ static lt_status check_finite(const lt_calib_site *s, lt_team *team, const float
     lt_team_run(team, SHARES, look_at_share, &l);
     for (size_t share = 0; share < SHARES; share++)
         for (size_t i = share_at(n, share); !l.fine[share] && i < share_at(n, share + 1); i++)
-            if (!row_is_finite(x + i * ldx, s->cols)) return name_bad(s, x, ldx, i, err);
+            if (!lt_all_finite(x + i * ldx, s->cols)) return name_bad(s, x, ldx, i, err);
     return LT_OK;
 }
 

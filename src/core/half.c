@@ -46,3 +46,10 @@ uint16_t lt_f32_to_f16(float f) {
     h += low > half || (low == half && (h & 1));
     return (uint16_t)(sign | h);
 }
+
+/* All exponent bits set: Inf or NaN. Integers, so that the compiler may take many at once. */
+bool lt_all_finite(const float *x, size_t n) {
+    uint32_t bad = 0;
+    for (size_t i = 0; i < n; i++) bad |= (bits_of(x[i]) & 0x7f800000u) == 0x7f800000u;
+    return !bad;
+}

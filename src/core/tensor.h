@@ -57,6 +57,7 @@ static inline float lt_bf16_to_f32(uint16_t h) {
 uint16_t lt_f32_to_bf16(float f); /* nearest even, NaN stays NaN */
 float lt_f16_to_f32(uint16_t h);
 uint16_t lt_f32_to_f16(float f);
+bool lt_all_finite(const float *x, size_t n);
 
 #define LT_MAX_RANK 6
 typedef struct lt_buffer {

@@ -196,10 +196,7 @@ static lt_status check_row(const lt_param *p, size_t row, float *buf, lt_err *er
     for (size_t c0 = 0; c0 < cols; c0 += CHECK_COLS) {
         const size_t n = lt_min_size(CHECK_COLS, cols - c0);
         lt_tensor_row_f32(buf, &p->t, row, c0, n);
-        /* x - x is 0 for finite x and NaN otherwise: one sum looks at them all */
-        float sum = 0.0f;
-        for (size_t i = 0; i < n; i++) sum += buf[i] - buf[i];
-        if (sum == 0.0f) continue;
+        if (lt_all_finite(buf, n)) continue;
         for (size_t i = 0; i < n; i++)
             if (!isfinite(buf[i]))
                 return lt_fail(err, LT_EDATA, "weight is not finite (%s: [%zu, %zu]: %g)", p->name, row, c0 + i,

@@ -22,12 +22,6 @@ typedef struct group {
 
 /* ---- finiteness ---- */
 
-static bool all_finite(const float *v, size_t n) {
-    float sum = 0.0f;
-    for (size_t i = 0; i < n; i++) sum += v[i] - v[i]; /* 0, or NaN for Inf and NaN */
-    return sum == 0.0f;
-}
-
 static bool wants_all(void *user, lt_site site, int layer, int sub, bool grad) {
     (void)user, (void)site, (void)layer, (void)sub;
     return !grad;
@@ -37,7 +31,7 @@ static lt_status find_bad(void *user, const lt_obs *obs, lt_err *err) {
     (void)user;
     const float *v = lt_host(&obs->rows);
     const size_t cols = obs->rows.size[1], n = obs->rows.size[0] * cols;
-    if (all_finite(v, n)) return LT_OK;
+    if (lt_all_finite(v, n)) return LT_OK;
     for (size_t i = 0; i < n; i++)
         if (!isfinite(v[i]))
             return lt_fail(err, LT_EDATA, "activation is not finite (layer %d: %s: row %zu: %g)", obs->layer,
@@ -80,7 +74,7 @@ static lt_status layers_of(const run *r, lt_exec *x, const group *g, size_t batc
     for (size_t l = g->layer; l < g->layer + g->n; l++) {
         *h = lt_model_layer(x, r->in->model, l, *h);
         LT_TRY(lt_exec_status(x, err));
-        if (r->in->check_finite && !all_finite(lt_data(x, *h), lt_rows(x, *h) * lt_cols(x, *h)))
+        if (r->in->check_finite && !lt_all_finite(lt_data(x, *h), lt_rows(x, *h) * lt_cols(x, *h)))
             return name_bad(r, g, batch, l, err);
     }
     return LT_OK;

@@ -128,13 +128,7 @@ static inline void lt_k_matmul_w(lt_team *t, float *dx, size_t ldx, const float 
     lt_matmul_w(t, dx, ldx, dy, ldy, n, w, in_out, add);
 }
 static inline bool lt_k_all_finite(const float *x, size_t n) {
-    uint32_t bad = 0;
-    for (size_t i = 0; i < n; i++) {
-        uint32_t bits;
-        memcpy(&bits, &x[i], sizeof bits);
-        bad |= (bits & 0x7f800000u) == 0x7f800000u;
-    }
-    return !bad;
+    return lt_all_finite(x, n);
 }
 
 #else

@@ -175,8 +175,30 @@ static void quantisers_accept_any_floats(void **state) {
     for (int i = 0; i < 32; i++) assert_true(x[i] == 0.0f);
 }
 
+/* Wherever it stands, vectors and rests alike. */
+static void what_is_not_finite_is_seen_anywhere(void **state) {
+    (void)state;
+    enum { N = 67 };
+    const float bad[] = { INFINITY, -INFINITY, NAN, -NAN },
+                fine[] = { 0x1.fffffep127f, -0x1.fffffep127f, 0x1p-149f, 0.0f };
+    float x[N];
+    for (size_t i = 0; i < N; i++) x[i] = fine[i % LT_COUNTOF(fine)];
+    assert_true(lt_all_finite(x, 0));
+    for (size_t n = 1; n <= N; n++) {
+        assert_true(lt_all_finite(x, n));
+        for (size_t i = 0; i < n; i++) {
+            const float was = x[i];
+            x[i] = bad[(n + i) % LT_COUNTOF(bad)];
+            assert_false(lt_all_finite(x, n));
+            assert_true(lt_all_finite(x, i));
+            x[i] = was;
+        }
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_is_not_finite_is_seen_anywhere),
         cmocka_unit_test(every_half_survives_the_way_through_f32),
         cmocka_unit_test(f16_values_follow_ieee),
         cmocka_unit_test(narrowing_rounds_to_nearest_even),
