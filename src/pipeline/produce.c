@@ -88,12 +88,23 @@ lt_status lt_produce(lt_produced *out, const lt_lineage *l, const lt_model *made
     return st;
 }
 
+typedef struct checking {
+    const lt_model *m;
+    size_t first;
+} checking;
+
+static lt_status check_layer(void *user, size_t i, lt_err *err) {
+    const checking *k = user;
+    return lt_model_check_finite(k->m, (int)(k->first + i), err);
+}
+
 static lt_status check_weights(const lt_lineage *l, lt_err *err) {
-    const size_t n = l->parent->config.n_layers;
+    const size_t n = l->parent->config.n_layers, step = (size_t)l->c->team->threads;
     LT_TRY(lt_model_check_finite(l->parent, -1, err));
-    for (size_t i = 0; i < n; i++) {
-        LT_TRY(lt_model_check_finite(l->parent, (int)i, err));
-        LT_TRY(lt_progress(l->c->ctx, err, "check weights", (double)(i + 1), (double)n, "layers"));
+    for (checking k = { .m = l->parent }; k.first < n; k.first += step) {
+        const size_t some = lt_min_size(step, n - k.first);
+        LT_TRY(lt_team_for(l->c->team, some, check_layer, &k, err));
+        LT_TRY(lt_progress(l->c->ctx, err, "check weights", (double)(k.first + some), (double)n, "layers"));
     }
     return LT_OK;
 }
