@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "calib/calibrate.h"
-#include "compress/fit_journal.h"
 #include "compress/drift_pass.h"
+#include "compress/fit_journal.h"
 #include "compress/module_weight.h"
 #include "linalg/gemm.h"
 
@@ -274,12 +274,11 @@ static lt_status settle_layer(bool *fitted_now, work *w, size_t layer, lt_err *e
     const size_t n = modules_of(module, w);
     const char *folder = w->in->journal;
     char name[32];
-    double none;
     bool found = false;
     *fitted_now = false;
     if (n == 0) return LT_OK;
     snprintf(name, sizeof name, "layer-%05zu", layer);
-    if (folder) LT_TRY(lt_fit_journal_get(&found, &none, folder, name, w->in->overlay, module, n, err));
+    if (folder) LT_TRY(lt_fit_journal_get(&found, NULL, folder, name, w->in->overlay, module, n, err));
     if (found) {
         lt_drift_spare(w->streams, n_looks(w));
         return LT_OK;

@@ -31,8 +31,7 @@ static size_t params_of(const lt_param **p, const lt_linear *l) {
 }
 
 static const lt_linear *linear_of(const lt_overlay *o, const lt_module *m) {
-    const lt_model *made = lt_overlay_model(o);
-    return m->layer < 0 ? &made->head : &made->layer[m->layer].linear[m->slot];
+    return lt_model_counterpart(lt_overlay_model(o), m);
 }
 
 typedef lt_status (*param_fn)(void *user, const lt_param *p, lt_err *err);
@@ -219,7 +218,7 @@ lt_status lt_fit_journal_get(bool *found, double *value, const char *folder, con
     if (!path) return no_memory(err);
     lt_status st = LT_OK;
     if (lt_path_exists(path) && lt_safetensors_open(&f, path, NULL) == LT_OK) st = restore(found, o, module, n, f, err);
-    if (st == LT_OK && *found) *value = strtod(lt_safetensors_meta(f, "value"), NULL);
+    if (st == LT_OK && *found && value) *value = strtod(lt_safetensors_meta(f, "value"), NULL);
     lt_safetensors_close(f);
     lt_free(path);
     return st;

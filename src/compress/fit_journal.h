@@ -9,7 +9,8 @@
 
 lt_status lt_fit_journal_put(const char *folder, const char *name, const lt_overlay *o, const lt_module *const *module,
                              size_t n, double value, lt_err *err);
-/* Back into the overlay, bit for bit; *found false: there is no such file, or it is damaged. */
+/* Back into the overlay, bit for bit; *found false: there is no such file, or it is damaged. value NULL: not asked for.
+ */
 lt_status lt_fit_journal_get(bool *found, double *value, const char *folder, const char *name, lt_overlay *o,
                              const lt_module *const *module, size_t n, lt_err *err);
 

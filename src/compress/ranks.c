@@ -39,7 +39,7 @@ static lt_status read_layers(json_t **out, const json_t *layers, const char *whe
     return st;
 }
 
-/* model: of a wrapped file, which says whose ranks it holds. */
+/* A flat file does not say whose ranks it holds. */
 static void read_model(char *model, const json_t *file) {
     const json_t *of = json_object_get(json_object_get(file, "meta"), "model");
     const char *hash = json_string_value(json_object_get(of, "hash"));
@@ -50,7 +50,7 @@ lt_status lt_ranks_parse(json_t **out, char model[LT_HASH_HEX], const char *text
                          lt_err *err) {
     json_t *j;
     LT_TRY(lt_json_parse(&j, text, bytes, name, err));
-    read_model(model, json_object_get(j, "schema") ? j : NULL);
+    read_model(model, j);
     const json_t *schema = json_object_get(j, "schema"), *layers = json_object_get(j, "layers");
     const bool wrapped = json_is_integer(schema);
     lt_status st;

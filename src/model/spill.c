@@ -14,6 +14,10 @@ lt_status lt_spill_begin(lt_spill *s, size_t limit, const char *folder, lt_err *
     return LT_OK;
 }
 
+size_t lt_spill_limit(const lt_ctx *ctx) {
+    return ctx->max_memory ? ctx->max_memory / 4 : SIZE_MAX;
+}
+
 void lt_spill_clear(lt_spill *s) {
     lt_free(s->folder);
     s->folder = NULL;

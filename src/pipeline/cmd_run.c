@@ -23,7 +23,7 @@ typedef struct running {
     lt_call_ctx *c;
     lt_recipe r;
     job_state *state;
-    json_t *failures; /* by the job's number as text: {"step", "cell", "code", "message"} */
+    json_t **failure; /* [jobs] {"code", "message"} of one that failed */
     const char *out;
     bool discard, dry;
 } running;
@@ -35,7 +35,7 @@ static bool is_done(job_state s) {
 /* ---- records ---- */
 
 static lt_status record_path(char **out, const lt_job *j, lt_err *err) {
-    *out = lt_asprintf("%s.step.json", j->base);
+    *out = lt_asprintf("%s" LT_RECORD_END, j->base);
     return *out ? LT_OK : lt_fail(err, LT_ENOMEM, "run: out of memory");
 }
 
@@ -216,19 +216,13 @@ static lt_status do_job(running *x, size_t index, lt_err *err) {
 /* One cell that fails loses no other: only an interruption, and a record that cannot be written, end a run. */
 static lt_status note_failure(running *x, size_t index, const lt_err *why, lt_err *err) {
     const lt_job *j = &x->r.job[index];
-    char number[24];
-    snprintf(number, sizeof number, "%zu", index);
     if (why->code == LT_EINTERRUPTED)
         return lt_fail(err, LT_EINTERRUPTED, "step %s%s%s: %s", j->step, *j->cell ? " " : "", j->cell, why->message);
     lt_log(x->c->ctx, LT_LOG_WARN, "run: step %s%s%s failed: %s", j->step, *j->cell ? " " : "", j->cell, why->message);
-    x->state[index] = FAILED;
     json_t *failed = json_pack("{s:i, s:s}", "code", (int)why->code, "message", why->message);
-    json_t *told = json_pack("{s:s, s:s, s:i, s:s}", "step", j->step, "cell", j->cell, "code", (int)why->code,
-                             "message", why->message);
-    if (!failed || json_object_set_new(x->failures, number, told) != 0) {
-        json_decref(failed);
-        return lt_fail(err, LT_ENOMEM, "run: out of memory");
-    }
+    if (!failed) return lt_fail(err, LT_ENOMEM, "run: out of memory");
+    x->state[index] = FAILED;
+    x->failure[index] = json_incref(failed);
     return save_record(j, record_new(j, false, "failed", failed), err);
 }
 
@@ -252,16 +246,15 @@ static lt_status try_job(running *x, size_t index, lt_err *err) {
 /* The first failure in the order of the jobs, with the number of all. */
 static lt_status summary(const running *x, lt_err *err) {
     size_t failed = 0, left = 0, first = 0;
-    char number[24], more[64] = "";
+    char more[64] = "";
     for (size_t i = x->r.n; i-- > 0;) {
         failed += x->state[i] == FAILED;
         left += x->state[i] == LEFT;
         if (x->state[i] == FAILED) first = i;
     }
     if (failed == 0) return LT_OK;
-    snprintf(number, sizeof number, "%zu", first);
     if (left) snprintf(more, sizeof more, ", %zu that use %s were not run", left, failed > 1 ? "them" : "it");
-    const json_t *f = json_object_get(x->failures, number);
+    const json_t *f = x->failure[first];
     const lt_job *j = &x->r.job[first];
     return lt_fail(err, (lt_status)json_integer_value(json_object_get(f, "code")),
                    "run: %zu of %zu jobs failed%s; the first: step %s%s%s: %s", failed, x->r.n, more, j->step,
@@ -438,15 +431,14 @@ static lt_status save_recipe(const running *x, lt_err *err) {
 static json_t *failures_json(const running *x, json_t *result) {
     static const char *const columns[] = { "failed", "cell", "why" };
     json_t *list = json_array(), *rows = NULL;
-    char number[24];
     for (size_t i = 0; i < x->r.n; i++) {
-        snprintf(number, sizeof number, "%zu", i);
-        json_t *f = json_object_get(x->failures, number);
-        if (!f) continue;
+        const lt_job *j = &x->r.job[i];
+        if (x->state[i] != FAILED) continue;
+        json_t *f = json_pack("{s:s, s:s}", "step", j->step, "cell", j->cell);
+        json_object_update(f, x->failure[i]);
         if (!rows) rows = lt_result_table(result, "", columns, LT_COUNTOF(columns));
-        lt_result_row(rows, "sss", x->r.job[i].step, x->r.job[i].cell,
-                      json_string_value(json_object_get(f, "message")));
-        json_array_append(list, f);
+        lt_result_row(rows, "sss", j->step, j->cell, json_string_value(json_object_get(f, "message")));
+        json_array_append_new(list, f);
     }
     return list;
 }
@@ -476,8 +468,8 @@ static lt_status report(const running *x, json_t **result, lt_err *err) {
 static lt_status run_jobs(running *x, json_t **result, lt_err *err) {
     LT_TRY(lt_recipe_keys(&x->r, err));
     x->state = lt_calloc(x->r.n, sizeof *x->state);
-    x->failures = json_object();
-    if (!x->state || !x->failures) return lt_fail(err, LT_ENOMEM, "run: out of memory");
+    x->failure = lt_calloc(x->r.n, sizeof *x->failure);
+    if (!x->state || !x->failure) return lt_fail(err, LT_ENOMEM, "run: out of memory");
     for (size_t i = x->r.n; i-- > 0;) LT_TRY(look(x, i, err));
     if (!x->dry) LT_TRY(save_recipe(x, err));
     if (!x->dry && lt_arg_given(x->c->args, "only"))
@@ -522,8 +514,9 @@ static lt_status run(lt_call_ctx *c, json_t **result, lt_err *err) {
     running x = { .c = c, .discard = lt_arg_flag(c->args, "discard-models"), .dry = lt_arg_flag(c->args, "dry-run") };
     lt_status st = open_recipe(&x, err);
     if (st == LT_OK) st = run_jobs(&x, result, err);
+    for (size_t i = 0; x.failure && i < x.r.n; i++) json_decref(x.failure[i]);
+    lt_free(x.failure);
     lt_free(x.state);
-    json_decref(x.failures);
     lt_recipe_clear(&x.r);
     return st;
 }

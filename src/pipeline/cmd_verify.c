@@ -8,6 +8,7 @@
 #include "io/file.h"
 #include "pipeline/manifest.h"
 #include "pipeline/planning.h"
+#include "pipeline/produce.h"
 #include "pipeline/result.h"
 #include "pipeline/subject.h"
 #include "pipeline/verify_cut.h"
@@ -42,11 +43,7 @@ static const char *hash_in(const json_t *manifest, const char *member) {
 }
 
 static lt_status check_finite(verifying *v, lt_err *err) {
-    const lt_model *m = v->s.o.model;
-    for (int i = -1; i < (int)m->config.n_layers; i++) {
-        LT_TRY(as_failure(lt_model_check_finite(m, i, err), err));
-        LT_TRY(lt_progress(v->c->ctx, err, "verify", (double)(i + 1), (double)m->config.n_layers, "layers"));
-    }
+    LT_TRY(as_failure(lt_check_weights(v->c, v->s.o.model, "verify", err), err));
     say(v, "weights", "every number is finite");
     return LT_OK;
 }

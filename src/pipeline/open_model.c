@@ -5,6 +5,7 @@
 
 #include "hub/hub.h"
 #include "io/file.h"
+#include "model/spill.h"
 
 static bool has_suffix(const char *text, const char *suffix) {
     const size_t n = strlen(text), m = strlen(suffix);
@@ -53,7 +54,7 @@ lt_status lt_open_model(lt_opened *out, const char *name, lt_with_tokenizer with
 lt_status lt_merge_within(const lt_call_ctx *c, lt_adapters *a, lt_err *err) {
     if (!c->ctx->max_memory) return LT_OK;
     char *folder = lt_spill_folder(c->ctx, NULL);
-    const lt_status st = folder ? lt_adapters_spill(a, c->ctx->max_memory / 4, folder, err)
+    const lt_status st = folder ? lt_adapters_spill(a, lt_spill_limit(c->ctx), folder, err)
                                 : lt_fail(err, LT_ENOMEM, "%s: out of memory", c->verb);
     lt_free(folder);
     return st;

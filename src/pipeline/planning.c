@@ -7,6 +7,7 @@
 #include "compress/batch.h"
 #include "compress/module_weight.h"
 #include "compress/ranks.h"
+#include "model/spill.h"
 #include "pipeline/probe.h"
 #include "pipeline/result.h"
 
@@ -226,11 +227,11 @@ static lt_status add_cuts(loads *l, const lt_model *m, const lt_plan *p, lt_err 
     return LT_OK;
 }
 
-/* New weights beyond a quarter of the limit go to files (pipeline/produce.c). What is kept of them is no room for the
- * chunks that follow: the first has all of it, the last the least. */
+/* New weights beyond a limit go to files. What is kept of them is no room for the chunks that follow: the first has all
+ * of it, the last the least. */
 static void sum_up(lt_estimate *e, const lt_call_ctx *c, loads *l) {
-    const size_t limit = c->ctx->max_memory ? c->ctx->max_memory / 4 : SIZE_MAX, room = lt_lowrank_batch_memory(c->ctx);
-    const size_t held = lt_min_size(l->factor_bytes, limit), left = room - lt_min_size(room, held);
+    const size_t room = lt_lowrank_batch_memory(c->ctx), held = lt_min_size(l->factor_bytes, lt_spill_limit(c->ctx)),
+                 left = room - lt_min_size(room, held);
     const size_t first = lt_lowrank_batch_bytes(l->load, l->n, c->ctx->threads, room),
                  last = lt_lowrank_batch_bytes(l->load, l->n, c->ctx->threads, left) + held;
     e->flops += l->flops;

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "io/file.h"
+#include "model/spill.h"
 
 #define JOURNAL_SECONDS 10.0 /* small models are done before anything is written */
 
@@ -98,22 +99,22 @@ static lt_status check_layer(void *user, size_t i, lt_err *err) {
     return lt_model_check_finite(k->m, (int)(k->first + i), err);
 }
 
-static lt_status check_weights(const lt_lineage *l, lt_err *err) {
-    const size_t n = l->parent->config.n_layers, step = (size_t)l->c->team->threads;
-    LT_TRY(lt_model_check_finite(l->parent, -1, err));
-    for (checking k = { .m = l->parent }; k.first < n; k.first += step) {
+lt_status lt_check_weights(const lt_call_ctx *c, const lt_model *m, const char *stage, lt_err *err) {
+    const size_t n = m->config.n_layers, step = (size_t)c->team->threads;
+    LT_TRY(lt_model_check_finite(m, -1, err));
+    for (checking k = { .m = m }; k.first < n; k.first += step) {
         const size_t some = lt_min_size(step, n - k.first);
-        LT_TRY(lt_team_for(l->c->team, some, check_layer, &k, err));
-        LT_TRY(lt_progress(l->c->ctx, err, "check weights", (double)(k.first + some), (double)n, "layers"));
+        LT_TRY(lt_team_for(c->team, some, check_layer, &k, err));
+        LT_TRY(lt_progress(c->ctx, err, stage, (double)(k.first + some), (double)n, "layers"));
     }
     return LT_OK;
 }
 
-/* Models may be larger than memory, and so may be what is made of them: a quarter of the limit is for new weights. */
+/* Models may be larger than memory, and so may be what is made of them. */
 static lt_status set_spill(lt_overlay *o, const lt_ctx *ctx, const char *folder, lt_err *err) {
     if (!ctx->max_memory) return LT_OK;
     char *spill = lt_spill_folder(ctx, folder);
-    const lt_status st = spill ? lt_overlay_spill(o, ctx->max_memory / 4, spill, err)
+    const lt_status st = spill ? lt_overlay_spill(o, lt_spill_limit(ctx), spill, err)
                                : lt_fail(err, LT_ENOMEM, "out of memory (%s)", folder);
     lt_free(spill);
     return st;
@@ -135,7 +136,7 @@ lt_status lt_produce_cut(lt_produced *out, const lt_lineage *l, lt_dtype dtype, 
     lt_overlay *o;
     LT_TRY(lt_export_find(&target, "ablinear", err));
     LT_TRY(lt_plan_check(l->plan, l->parent, l->parent_hash, l->stats, err));
-    LT_TRY(check_weights(l, err));
+    LT_TRY(lt_check_weights(l->c, l->parent, "check weights", err));
     LT_TRY(lt_overlay_create(&o, l->parent, err));
     lt_status st = set_spill(o, l->c->ctx, folder, err);
     if (st == LT_OK) st = lt_plan_apply(o, l->plan, &in, err);

@@ -23,6 +23,8 @@ lt_status lt_produce(lt_produced *out, const lt_lineage *l, const lt_model *made
 /* tokens, journal: where cuts need them (compress/plan.h). */
 lt_status lt_produce_cut(lt_produced *out, const lt_lineage *l, lt_dtype dtype, const char *folder,
                          const lt_tokens *tokens, const char *journal, lt_err *err);
+/* lt_model_check_finite of all layers, some at a time, with progress under stage. */
+lt_status lt_check_weights(const lt_call_ctx *c, const lt_model *m, const char *stage, lt_err *err);
 void lt_produced_clear(lt_produced *p);
 /* The folder as lt_produce left it, when that was done before. */
 lt_status lt_produced_open(lt_produced *out, const lt_call_ctx *c, double gap, const char *folder, lt_err *err);

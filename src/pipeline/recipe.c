@@ -390,13 +390,16 @@ static const lt_option *output_row(const lt_command *verb) {
     return NULL;
 }
 
+char *lt_job_base(const char *out, const char *cell, const char *step) {
+    return lt_asprintf("%s/%s%s%s", out, cell, *cell ? "/" : "", step);
+}
+
 /* OUT/cell/NAME: the name that the step gives, or its own for a folder. */
 static lt_status place_output(const parser *p, lt_job *j) {
     const lt_option *row = output_row(j->verb);
     const json_t *given = json_object_get(j->options, "output");
     const char *name = json_string_value(given);
-    j->base =
-        *j->cell ? lt_asprintf("%s/%s/%s", p->o->out, j->cell, j->step) : lt_asprintf("%s/%s", p->o->out, j->step);
+    j->base = lt_job_base(p->o->out, j->cell, j->step);
     if (!j->base) return no_memory(p->err);
     if (given && (!name || *name == '/' || strstr(name, "..") || !*name))
         return wrong(p, j->step, "output is a name below the recipe's folder", name);

@@ -11,6 +11,9 @@
 
 /* In the folder of the results: which jobs are of the recipe (docs/recipes.md). */
 #define LT_RECIPE_NAME "recipe.json"
+/* "OUT/cell/step": beside it, with this behind it, lies the record of the job; lt_free. */
+#define LT_RECORD_END ".step.json"
+char *lt_job_base(const char *out, const char *cell, const char *step);
 
 typedef struct lt_job {
     const char *step; /* borrowed from the recipe */
@@ -18,7 +21,7 @@ typedef struct lt_job {
     char *cell;       /* "keep=0.8"; "": nothing */
     const lt_command *verb;
     json_t *options; /* resolved, output among them */
-    char *base;      /* OUT/cell/step: its record is base.step.json */
+    char *base;      /* lt_job_base */
     char *output;    /* NULL: the verb makes none */
     size_t *needs, n_needs;
     bool wanted; /* by this shard */

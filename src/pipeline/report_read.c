@@ -314,7 +314,7 @@ static lt_status read_companions(const origin *o, const char *folder, lt_err *er
 
 /* What the step NAME.step.json made lies beside it: the folder NAME, or the plan NAME.json. */
 static lt_status read_step(const origin *o, const json_t *step, lt_err *err) {
-    static const char end[] = ".step.json";
+    static const char end[] = LT_RECORD_END;
     const char *name = text_at(step, "step");
     json_t *axes = json_object_get(step, "axes");
     if (!name || (axes && !json_is_object(axes)))
@@ -389,7 +389,8 @@ static lt_status read_job(const origin *o, const char *recipe, const json_t *job
     if (!step || !cell || !text_at(job, "key"))
         return lt_fail(err, LT_EDATA, "jobs are not as run writes them (%s)", o->path);
     char *folder = lt_path_folder(o->path), *key = lt_asprintf("%s %s %s", recipe, step, cell);
-    char *path = folder ? lt_asprintf("%s/%s%s%s.step.json", folder, cell, *cell ? "/" : "", step) : NULL;
+    char *base = folder ? lt_job_base(folder, cell, step) : NULL;
+    char *path = base ? lt_asprintf("%s" LT_RECORD_END, base) : NULL;
     lt_status st = key && path ? LT_OK : no_memory(err);
     if (st == LT_OK && lt_path_exists(path)) st = lt_json_load(&record, path, err);
     const char *why = why_not(record, job);
@@ -400,6 +401,7 @@ static lt_status read_job(const origin *o, const char *recipe, const json_t *job
     json_decref(record);
     lt_free(folder);
     lt_free(key);
+    lt_free(base);
     lt_free(path);
     return st;
 }
