@@ -58,6 +58,9 @@ typedef struct lt_ctx {
 } lt_ctx;
 LT_API void lt_ctx_init(lt_ctx *ctx); /* defaults from the machine; no log, no progress */
 LT_API const char *lt_version(void);  /* "0.1.0" */
+/* NULL, or what OPENBLAS_CORETYPE should be in the environment before the process starts: the linked OpenBLAS does not
+ * know this processor and chose kernels of twenty years ago, which makes plans and fits two to three times as slow. */
+LT_API const char *lt_blas_core(void);
 
 /* Runs a verb ("compress", "evaluate perplexity"). options_json: an object of options; unknown or out-of-range ones are
  * LT_EUSAGE with a suggestion. *result_json: a JSON text (lathe-result/1 where something was measured), set on LT_OK,

@@ -37,16 +37,19 @@ static void occupy_standard_files(void) {
             _exit(LT_EIO);
 }
 
-/* Idle OpenMP threads of libgomp spin for milliseconds by default. Where cores are shared that costs ten times the work
- * itself (docs/performance.md), and libgomp reads its setting only when it is loaded: so the program starts itself
- * again, once. */
-static void limit_spinning(char **argv) {
+/* Two libraries read their settings only when they are loaded, so the program starts itself again, once:
+ * Idle threads of libgomp spin for milliseconds by default. Where cores are shared that costs ten times the work
+ * itself. OpenBLAS takes a processor that it does not know for an old one. (docs/performance.md has both.) */
+static void start_with_settings(char **argv) {
+    bool set = false;
     char self[4096];
-    if (getenv("GOMP_SPINCOUNT") || getenv("OMP_WAIT_POLICY")) return;
     const ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1); /* by its name, which `ps` shows */
+    const char *core = lt_blas_core();
     if (n <= 0) return;
     self[n] = 0;
-    if (setenv("GOMP_SPINCOUNT", "2000", 1) == 0) execv(self, argv); /* where that fails, all works but slower */
+    if (!getenv("GOMP_SPINCOUNT") && !getenv("OMP_WAIT_POLICY")) set = setenv("GOMP_SPINCOUNT", "2000", 1) == 0;
+    if (core && !getenv("OPENBLAS_CORETYPE")) set = setenv("OPENBLAS_CORETYPE", core, 1) == 0 || set;
+    if (set) execv(self, argv); /* where that fails, all works but slower */
 }
 
 typedef struct program {
@@ -164,7 +167,7 @@ static lt_status finish_output(const program *p, lt_status st, lt_err *err) {
 
 int main(int argc, char **argv) {
     occupy_standard_files();
-    limit_spinning(argv);
+    start_with_settings(argv);
     catch_signals();
     program p = { 0 };
     lt_err err = { 0 };

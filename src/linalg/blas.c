@@ -5,6 +5,10 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
+
+#include "lathe/lathe.h"
+#include "linalg/kernel.h"
 
 /* values of openblas_get_parallel() */
 enum { SERIAL, PTHREAD, OPENMP };
@@ -34,4 +38,22 @@ const char *lt_blas_describe(char *buf, size_t cap) {
     snprintf(buf, cap, "%.*s %s (%s)", length, config, openblas_get_corename(),
              parallel >= SERIAL && parallel <= OPENMP ? flavour[parallel] : "?");
     return buf;
+}
+
+const char *lt_blas_better_core(const char *core, const char *isa) {
+    /* x86-64 cores without AVX2: no processor with it is truly one of them */
+    static const char *const old[] = { "Prescott", "Core2",       "Penryn",     "Dunnington",   "Atom",
+                                       "Nehalem",  "Sandybridge", "Opteron",    "Opteron_SSE3", "Barcelona",
+                                       "Bobcat",   "Bulldozer",   "Piledriver", "Steamroller",  "Nano" };
+    static const struct {
+        const char *isa, *core;
+    } rows[] = { { "amx", "SkylakeX" }, { "avx512", "SkylakeX" }, { "avx2", "Haswell" } };
+    for (size_t i = 0; i < LT_COUNTOF(old); i++)
+        for (size_t r = 0; r < LT_COUNTOF(rows) && strcasecmp(core, old[i]) == 0; r++)
+            if (strcmp(isa, rows[r].isa) == 0) return rows[r].core;
+    return NULL;
+}
+
+const char *lt_blas_core(void) {
+    return lt_blas_better_core(openblas_get_corename(), lt_kernels_at(0)->name);
 }

@@ -22,5 +22,9 @@ lt_blas_call lt_blas_begin(void);
 void lt_blas_end(lt_blas_call call);
 /* "OpenBLAS 0.3.21 SkylakeX (openmp)" */
 const char *lt_blas_describe(char *buf, size_t cap);
+/* The core type that OpenBLAS should have chosen, or NULL where its choice stands. core: the one that it chose; isa:
+ * name of the best kernels that this processor runs. Versions that do not know a processor take it for the first one of
+ * x86-64 (OpenBLAS issue 4267), whatever it can do. */
+const char *lt_blas_better_core(const char *core, const char *isa);
 
 #endif

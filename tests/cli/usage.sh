@@ -33,6 +33,14 @@ expect 0 "" "$LATHE" --threads 1 inspect "$TINY" --max-memory=2G --quiet
 expect 0 "" "$LATHE" inspect --threads=1 -- "$TINY"
 expect 0 "" "$LATHE" generate "$TINY" --prompt a --max-new 1 --no-add-special --temperature=0 --seed 7
 
+# OpenBLAS's choice of kernels is corrected, unless somebody else chose
+expect 0 "" env -u OPENBLAS_CORETYPE "$LATHE" inspect "$TINY"
+! grep -q "OPENBLAS_CORETYPE" "$TMP/stderr" || fail "slow kernels: $(cat "$TMP/stderr")"
+env OPENBLAS_CORETYPE=Prescott "$LATHE" inspect "$TINY" -v >/dev/null 2>"$TMP/chosen" || fail "a chosen core type"
+if grep -q "Prescott.*kernels \(avx2\|avx512\|amx\)" "$TMP/chosen"; then
+    grep -q "warning: .*OPENBLAS_CORETYPE=\(Haswell\|SkylakeX\) " "$TMP/chosen" || fail "no warning of slow kernels"
+fi
+
 # help
 expect 0 "usage: lathe VERB" "$LATHE" --help
 expect 0 "usage: lathe generate MODEL" "$LATHE" generate --help

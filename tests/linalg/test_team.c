@@ -57,6 +57,17 @@ static void description_names_library_kernels_threads(void **state) {
     lt_team_destroy(t);
 }
 
+static void old_cores_are_left_for_what_the_processor_can_do(void **state) {
+    (void)state;
+    assert_string_equal(lt_blas_better_core("Prescott", "amx"), "SkylakeX");
+    assert_string_equal(lt_blas_better_core("Prescott", "avx512"), "SkylakeX");
+    assert_string_equal(lt_blas_better_core("Barcelona", "avx2"), "Haswell");
+    assert_null(lt_blas_better_core("Prescott", "ref"));
+    assert_null(lt_blas_better_core("Haswell", "avx512"));
+    assert_null(lt_blas_better_core("SapphireRapids", "amx"));
+    assert_null(lt_blas_better_core("NEOVERSEN1", "neon"));
+}
+
 /* A host program's settings stay what they were. */
 static void blas_calls_leave_the_hosts_thread_count_alone(void **state) {
     (void)state;
@@ -139,6 +150,7 @@ int main(void) {
         cmocka_unit_test(bad_requests_are_refused),
         cmocka_unit_test(every_allocation_may_fail),
         cmocka_unit_test(description_names_library_kernels_threads),
+        cmocka_unit_test(old_cores_are_left_for_what_the_processor_can_do),
         cmocka_unit_test(held_threads_do_every_item_once),
         cmocka_unit_test(holding_twice_or_inside_a_region_is_holding_once),
         cmocka_unit_test(blas_calls_leave_the_hosts_thread_count_alone),
