@@ -42,7 +42,7 @@ static lt_status bench(setup *b, char **argv, const char *keep, int threads, con
     LT_TRY(lt_team_create(&b->team, b->ctx.threads, NULL, err));
     LT_TRY(lt_model_open(&b->m, argv[1], err));
     const double t0 = lt_seconds();
-    LT_TRY(lt_stats_open(&b->s, argv[2], err));
+    LT_TRY(lt_stats_open(&b->s, argv[2], NULL, err));
     LT_TRY(lt_model_hash(b->m, b->ctx.threads, b->hash, err));
     const double t1 = lt_seconds();
     lt_plan_in in = { .model = b->m,

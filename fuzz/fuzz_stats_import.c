@@ -80,7 +80,7 @@ static void set_up(void) {
 
 static void use(const char *path, const lt_import_out *out) {
     lt_stats *s;
-    need(lt_stats_open(&s, path, NULL) == LT_OK && lt_stats_n_sites(s) == out->modules && out->modules > 0);
+    need(lt_stats_open(&s, path, NULL, NULL) == LT_OK && lt_stats_n_sites(s) == out->modules && out->modules > 0);
     for (size_t i = 0; i < out->modules; i++) {
         const lt_stats_site site = lt_stats_site_at(s, i);
         double *gram;

@@ -136,9 +136,20 @@ static lt_status check_count(const lt_stats *s, const char *name, const double *
     return lt_fail(err, LT_EDATA, "not a number of tokens (%s: %s: %g)", path_of(s), name, *value);
 }
 
-/* One accumulator of one site: its shape, then its share of the hash. *n_found counts those that are there. */
-static lt_status read_tensor(lt_stats *s, const lt_stats_site *site, const lt_stat *stat, lt_stats_hasher *hasher,
-                             size_t *n_found, lt_err *err) {
+/* A tensor that is there. */
+typedef struct found {
+    char *name;
+    const lt_tensor *t;
+    char hex[LT_HASH_HEX];
+} found;
+typedef struct found_list {
+    found *at;
+    size_t n;
+} found_list;
+
+/* One accumulator of one site, if it is there: its shape. */
+static lt_status find_tensor(lt_stats *s, const lt_stats_site *site, const lt_stat *stat, found_list *list,
+                             lt_err *err) {
     char *name = lt_asprintf("%s.%s", site->name, stat->name);
     if (!name) return no_memory(s, err);
     const lt_tensor *t = lt_safetensors_find(s->file, name);
@@ -150,24 +161,51 @@ static lt_status read_tensor(lt_stats *s, const lt_stats_site *site, const lt_st
         LT_GO(lt_fail(err, LT_EDATA, "is %s, expected f64 [%zu] (%s: %s)", lt_tensor_describe(t, shape, sizeof shape),
                       want, path_of(s), name));
     }
-    (*n_found)++;
     s->f32 |= t->dtype == LT_F32;
     if (stat == lt_stat_rows[0]) LT_GO(check_count(s, name, lt_host(t), err));
-    st = lt_stats_hash_tensor(hasher, name, lt_host(t), lt_tensor_bytes(t), err);
-    lt_tensor_drop(t);
+    list->at[list->n++] = (found){ .name = name, .t = t };
+    name = NULL;
 done:
     lt_free(name);
     return st;
 }
 
-static lt_status read_tensors(lt_stats *s, lt_stats_hasher *hasher, lt_err *err) {
-    size_t n_found = 0;
+static lt_status find_tensors(lt_stats *s, found_list *list, lt_err *err) {
     for (size_t i = 0; i < s->n_sites; i++)
-        for (size_t k = 0; k < LT_N_STATS; k++)
-            LT_TRY(read_tensor(s, &s->sites[i], lt_stat_rows[k], hasher, &n_found, err));
-    if (n_found == lt_safetensors_count(s->file)) return LT_OK;
+        for (size_t k = 0; k < LT_N_STATS; k++) LT_TRY(find_tensor(s, &s->sites[i], lt_stat_rows[k], list, err));
+    if (list->n == lt_safetensors_count(s->file)) return LT_OK;
     return lt_fail(err, LT_EDATA, "holds %zu tensors that belong to no site (%s)",
-                   lt_safetensors_count(s->file) - n_found, path_of(s));
+                   lt_safetensors_count(s->file) - list->n, path_of(s));
+}
+
+static lt_status digest_tensor(void *user, size_t i, lt_err *err) {
+    found *f = (found *)user + i;
+    lt_hash *h = lt_hash_create();
+    if (!h) return lt_fail(err, LT_ENOMEM, "stats: out of memory (%s)", f->name);
+    lt_hash_update(h, lt_host(f->t), lt_tensor_bytes(f->t));
+    lt_hash_finish(h, f->hex);
+    lt_tensor_drop(f->t);
+    return LT_OK;
+}
+
+static lt_status digest_tensors(const found_list *list, lt_team *team, lt_err *err) {
+    if (team) return lt_team_for(team, list->n, digest_tensor, list->at, err);
+    for (size_t i = 0; i < list->n; i++) LT_TRY(digest_tensor(list->at, i, err));
+    return LT_OK;
+}
+
+/* The shares of all tensors in the hash, in the file's order. */
+static lt_status read_tensors(lt_stats *s, lt_stats_hasher *hasher, lt_team *team, lt_err *err) {
+    found_list list = { lt_calloc(lt_max_size(1, s->n_sites) * LT_N_STATS, sizeof *list.at), 0 };
+    if (!list.at) return no_memory(s, err);
+    lt_status st;
+    LT_GO(find_tensors(s, &list, err));
+    LT_GO(digest_tensors(&list, team, err));
+    for (size_t i = 0; i < list.n; i++) lt_stats_hash_digest(hasher, list.at[i].name, list.at[i].hex);
+done:
+    for (size_t i = 0; i < list.n; i++) lt_free(list.at[i].name);
+    lt_free(list.at);
+    return st;
 }
 
 static lt_status check_hash(const lt_stats *s, lt_err *err) {
@@ -176,26 +214,26 @@ static lt_status check_hash(const lt_stats *s, lt_err *err) {
     return lt_fail(err, LT_EDATA, "content does not match its hash: damaged or edited (%s)", path_of(s));
 }
 
-static lt_status read_all(lt_stats *s, lt_err *err) {
+static lt_status read_all(lt_stats *s, lt_team *team, lt_err *err) {
     lt_stats_head head = { 0 };
     lt_stats_hasher hasher = { 0 };
     LT_TRY(read_head(s, &head, err));
     LT_TRY(read_sites(s, err));
     head.sites = s->site_info;
     LT_TRY(lt_stats_hash_begin(&hasher, &head, err));
-    const lt_status st = read_tensors(s, &hasher, err);
+    const lt_status st = read_tensors(s, &hasher, team, err);
     lt_stats_hash_end(&hasher, s->hash);
     return st == LT_OK ? check_hash(s, err) : st;
 }
 
-static lt_status open_file(lt_stats **out, lt_safetensors *file, lt_err *err) {
+static lt_status open_file(lt_stats **out, lt_safetensors *file, lt_team *team, lt_err *err) {
     lt_stats *s = lt_calloc(1, sizeof *s);
     if (!s) {
         lt_safetensors_close(file);
         return lt_fail(err, LT_ENOMEM, "stats: out of memory");
     }
     s->file = file;
-    const lt_status st = read_all(s, err);
+    const lt_status st = read_all(s, team, err);
     if (st == LT_OK)
         *out = s;
     else
@@ -203,16 +241,16 @@ static lt_status open_file(lt_stats **out, lt_safetensors *file, lt_err *err) {
     return st;
 }
 
-lt_status lt_stats_open(lt_stats **out, const char *path, lt_err *err) {
+lt_status lt_stats_open(lt_stats **out, const char *path, lt_team *team, lt_err *err) {
     lt_safetensors *file;
     LT_TRY(lt_safetensors_open(&file, path, err));
-    return open_file(out, file, err);
+    return open_file(out, file, team, err);
 }
 
 lt_status lt_stats_from_memory(lt_stats **out, const void *data, size_t bytes, const char *name, lt_err *err) {
     lt_safetensors *file;
     LT_TRY(lt_safetensors_from_memory(&file, data, bytes, name, err));
-    return open_file(out, file, err);
+    return open_file(out, file, NULL, err);
 }
 
 /* ---- asking ---- */

@@ -32,13 +32,17 @@ lt_status lt_stats_hash_begin(lt_stats_hasher *s, const lt_stats_head *head, lt_
     return LT_OK;
 }
 
+void lt_stats_hash_digest(lt_stats_hasher *s, const char *name, const char *hex) {
+    hash_line(s->h, name, hex);
+}
+
 lt_status lt_stats_hash_tensor(lt_stats_hasher *s, const char *name, const void *values, size_t bytes, lt_err *err) {
     char hex[LT_HASH_HEX];
     lt_hash *h = lt_hash_create();
     if (!h) return no_memory(err);
     lt_hash_update(h, values, bytes);
     lt_hash_finish(h, hex);
-    hash_line(s->h, name, hex);
+    lt_stats_hash_digest(s, name, hex);
     return LT_OK;
 }
 
@@ -291,7 +295,7 @@ static lt_status hash_digest(void *self, const stored *t, lt_err *err) {
     digesting *d = self;
     const char *hex = json_string_value(json_object_get(d->digests, t->name));
     if (!hex) return lt_fail(err, LT_EINTERNAL, "stats: no digest (%s)", t->name);
-    hash_line(d->hasher.h, t->name, hex);
+    lt_stats_hash_digest(&d->hasher, t->name, hex);
     return LT_OK;
 }
 

@@ -83,7 +83,7 @@ static lt_status note_sets(merge *m, const char *path, lt_err *err) {
 
 static lt_status open_all(merge *m, const char *const *paths, size_t n, lt_err *err) {
     if (!(m->in = lt_calloc(n, sizeof *m->in))) return lt_fail(err, LT_ENOMEM, "merge: out of memory");
-    for (; m->n < n; m->n++) LT_TRY(lt_stats_open(&m->in[m->n], paths[m->n], err));
+    for (; m->n < n; m->n++) LT_TRY(lt_stats_open(&m->in[m->n], paths[m->n], NULL, err));
     LT_TRY(parse_meta(&m->sites, m->in[0], "sites", paths[0], err));
     LT_TRY(parse_meta(&m->settings, m->in[0], "settings", paths[0], err));
     LT_TRY(note_sets(m, paths[0], err));

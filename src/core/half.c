@@ -17,12 +17,6 @@ static float float_of(uint32_t u) {
     return v.f;
 }
 
-uint16_t lt_f32_to_bf16(float f) {
-    const uint32_t u = bits_of(f);
-    if ((u & 0x7fffffffu) > 0x7f800000u) return (uint16_t)(u >> 16 | 0x40); /* quiet, so it stays a NaN */
-    return (uint16_t)((u + 0x7fffu + (u >> 16 & 1)) >> 16);
-}
-
 float lt_f16_to_f32(uint16_t h) {
     const uint32_t sign = (uint32_t)(h & 0x8000u) << 16, exponent = h >> 10 & 31, mantissa = h & 0x3ffu;
     if (exponent == 31) return float_of(sign | 0x7f800000u | mantissa << 13);

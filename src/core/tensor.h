@@ -54,7 +54,15 @@ static inline float lt_bf16_to_f32(uint16_t h) {
     } v = { .u = (uint32_t)h << 16 };
     return v.f;
 }
-uint16_t lt_f32_to_bf16(float f); /* nearest even, NaN stays NaN */
+/* nearest even, NaN stays NaN (quiet) */
+static inline uint16_t lt_f32_to_bf16(float f) {
+    union {
+        float f;
+        uint32_t u;
+    } v = { .f = f };
+    const uint32_t nan = v.u >> 16 | 0x40, near = (v.u + 0x7fffu + (v.u >> 16 & 1)) >> 16;
+    return (uint16_t)((v.u & 0x7fffffffu) > 0x7f800000u ? nan : near);
+}
 float lt_f16_to_f32(uint16_t h);
 uint16_t lt_f32_to_f16(float f);
 bool lt_all_finite(const float *x, size_t n);

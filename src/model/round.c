@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "model/round.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -16,6 +17,32 @@ static float to_odd(double v) {
     return b.f;
 }
 
+/* The same for what is a normal number in f32, without a branch: bits that have no room there are one sticky bit. */
+static inline float normal_to_odd(double v) {
+    union {
+        double f;
+        uint64_t u;
+    } b = { .f = v };
+    const uint64_t rest = ((uint64_t)1 << (52 - 23)) - 1, sticky = ((b.u & rest) + rest) & ~rest;
+    b.u = (b.u & ~rest) | sticky;
+    return (float)b.f;
+}
+
+static bool has_subnormal(const float *x, size_t n) {
+    unsigned any = 0;
+    for (size_t i = 0; i < n; i++) any |= fabsf(x[i]) < FLT_MIN && x[i] != 0.0f;
+    return any;
+}
+
+static void row_to_odd(float *to, const double *src, size_t step, size_t cols) {
+    if (step == 1)
+        for (size_t i = 0; i < cols; i++) to[i] = normal_to_odd(src[i]);
+    else
+        for (size_t i = 0; i < cols; i++) to[i] = normal_to_odd(src[i * step]);
+    if (!has_subnormal(to, cols)) return;
+    for (size_t i = 0; i < cols; i++) to[i] = to_odd(src[i * step]);
+}
+
 lt_status lt_round_check(lt_dtype t, size_t cols, const char *name, lt_err *err) {
     const lt_dtype_row *d = lt_dtype_get(t);
     if (!d->is_float || (t != LT_F64 && !d->from_f32))
@@ -28,15 +55,19 @@ lt_status lt_round_check(lt_dtype t, size_t cols, const char *name, lt_err *err)
 
 bool lt_round_row(void *dst, lt_dtype t, const double *src, size_t step, size_t cols, float *buf) {
     const lt_dtype_row *d = lt_dtype_get(t);
-    for (size_t i = 0; i < cols; i++) {
-        if (!isfinite(src[i * step])) return false;
-        buf[i] = t == LT_F16 || t == LT_BF16 ? to_odd(src[i * step]) : (float)src[i * step];
-        if (t == LT_F64) memcpy((double *)dst + i, &src[i * step], sizeof *src);
+    if (t == LT_F64) {
+        for (size_t i = 0; i < cols; i++) {
+            if (!isfinite(src[i * step])) return false;
+            memcpy((double *)dst + i, &src[i * step], sizeof *src);
+        }
+        return true;
     }
-    if (t == LT_F64) return true;
+    if (t == LT_F16 || t == LT_BF16)
+        row_to_odd(buf, src, step, cols);
+    else
+        for (size_t i = 0; i < cols; i++) buf[i] = (float)src[i * step];
+    if (!lt_all_finite(buf, cols)) return false;
     d->from_f32(dst, buf, cols);
     d->to_f32(buf + cols, dst, cols);
-    for (size_t i = 0; i < cols; i++)
-        if (!isfinite(buf[cols + i])) return false;
-    return true;
+    return lt_all_finite(buf + cols, cols);
 }

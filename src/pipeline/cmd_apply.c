@@ -30,7 +30,7 @@ static lt_status open_inputs(applying *x, lt_err *err) {
     LT_REQUIRE(err, stats || !lt_plan_needs_stats(&x->plan),
                "apply: the plan's cuts are fitted from stats: give --stats (%s)", lt_arg_string(a, "plan"));
     LT_TRY(lt_subject_open(&x->source, x->c, lt_arg_string(a, "model"), LT_ADAPT_MERGE, err));
-    if (stats) LT_TRY(lt_stats_open(&x->stats, stats, err));
+    if (stats) LT_TRY(lt_stats_open(&x->stats, stats, x->c->team, err));
     LT_TRY(lt_plan_check(&x->plan, x->source.o.model, x->source.hash, x->stats, err));
     LT_TRY(lt_plan_cost(&x->plan, x->source.o.model, err));
     return lt_planning_hash(x->plan_hash, &x->plan, err);

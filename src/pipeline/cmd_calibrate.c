@@ -49,7 +49,7 @@ static lt_status report(const lt_call_ctx *c, const lt_calibrate_in *in, const l
     uint64_t bytes;
     int64_t mtime;
     LT_TRY(lt_file_stat(in->out_path, &bytes, &mtime, err));
-    LT_TRY(lt_stats_open(&s, in->out_path, err));
+    LT_TRY(lt_stats_open(&s, in->out_path, c->team, err));
     json_t *r = lt_result_new(c);
     const double speed = (double)o->tokens / o->seconds;
     json_object_update_new(

@@ -150,7 +150,7 @@ static lt_status step_stats(compressing *x, lt_err *err) {
         lt_free(settings);
         LT_TRY(st);
     }
-    return lt_stats_open(&x->stats, x->stats_path, err);
+    return lt_stats_open(&x->stats, x->stats_path, x->c->team, err);
 }
 
 static lt_status step_plan(compressing *x, lt_err *err) {

@@ -15,7 +15,7 @@
 static lt_status open_stats(lt_stats **out, const lt_call_ctx *c, lt_err *err) {
     const char *path = lt_arg_string(c->args, "stats");
     *out = NULL;
-    return path ? lt_stats_open(out, path, err) : LT_OK;
+    return path ? lt_stats_open(out, path, c->team, err) : LT_OK;
 }
 
 /* ---- plan MODEL --keep ... ---- */

@@ -9,7 +9,7 @@
 static lt_status report(const lt_call_ctx *c, const char *output, json_t **result, lt_err *err) {
     static const char *const columns[] = { "stats", "files", "sites", "tokens" };
     lt_stats *s;
-    LT_TRY(lt_stats_open(&s, output, err));
+    LT_TRY(lt_stats_open(&s, output, c->team, err));
     const size_t n = lt_stats_n_sites(s), files = lt_arg_count(c->args, "stats");
     const double count = n ? lt_stats_count(s, lt_stats_site_at(s, 0).name) : 0;
     json_t *r = lt_result_new(c);

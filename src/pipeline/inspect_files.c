@@ -147,7 +147,7 @@ static lt_status spectra_table(const lt_inspect *in, const lt_stats *s, lt_err *
 
 static lt_status inspect_stats(const lt_inspect *in, lt_err *err) {
     lt_stats *s;
-    LT_TRY(lt_stats_open(&s, in->path, err));
+    LT_TRY(lt_stats_open(&s, in->path, in->c->team, err));
     stats_tables(in, s);
     const lt_status st = lt_arg_flag(in->c->args, "spectra") ? spectra_table(in, s, err) : LT_OK;
     lt_stats_close(s);

@@ -80,7 +80,7 @@ static lt_status add_module(json_t *modules, const lt_stats *s, const lt_stats_s
 
 lt_status lt_report_spectra(lt_report *r, const char *path, const char *name, lt_err *err) {
     lt_stats *s;
-    LT_TRY(lt_stats_open(&s, path, err));
+    LT_TRY(lt_stats_open(&s, path, NULL, err));
     json_t *modules = json_array();
     lt_status st = LT_OK;
     for (size_t i = 0; st == LT_OK && i < lt_stats_n_sites(s); i++) {

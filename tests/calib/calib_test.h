@@ -63,7 +63,7 @@ static inline lt_calibrate_in ct_in(const lt_model *m, const lt_tokens *t, lt_te
 static inline lt_stats *ct_open(const char *path) {
     lt_stats *s;
     lt_err err = { 0 };
-    assert_ok(lt_stats_open(&s, path, &err), &err);
+    assert_ok(lt_stats_open(&s, path, NULL, &err), &err);
     return s;
 }
 

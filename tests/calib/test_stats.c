@@ -43,7 +43,7 @@ static void what_is_written_is_read(void **state) {
     lt_stats_site site;
     const double *v;
     lt_err err = { 0 };
-    assert_ok(lt_stats_open(&s, write_stats("good.stats", 1u | 2u | 16u), &err), &err); /* count, sum, gram */
+    assert_ok(lt_stats_open(&s, write_stats("good.stats", 1u | 2u | 16u), NULL, &err), &err); /* count, sum, gram */
     assert_int_equal(lt_stats_n_sites(s), 2);
     site = lt_stats_site_at(s, 0);
     assert_string_equal(site.name, "a.mixer_in");
@@ -127,7 +127,7 @@ static lt_status open_made(const recipe *r, lt_err *err) {
     assert_ok(lt_st_writer_bytes(w, zeros, r->gram * lt_dtype_get(r->dtype)->bytes, &e), &e);
     if (r->extra) assert_ok(lt_st_writer_bytes(w, zeros, sizeof(double), &e), &e);
     assert_ok(lt_st_writer_commit(w, &e), &e);
-    const lt_status st = lt_stats_open(&s, path, err);
+    const lt_status st = lt_stats_open(&s, path, NULL, err);
     lt_stats_close(s);
     return st;
 }
@@ -197,7 +197,7 @@ static void settings_differ_by_name(void **state) {
 
 static lt_status open_again(void *user, lt_err *err) {
     lt_stats *s = NULL;
-    const lt_status st = lt_stats_open(&s, user, err);
+    const lt_status st = lt_stats_open(&s, user, NULL, err);
     lt_stats_close(s);
     return st;
 }

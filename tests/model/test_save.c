@@ -8,6 +8,7 @@
 #include "core/hash.h"
 #include "io/file.h"
 #include "model/family.h"
+#include "model/round.h"
 #include "model/shipped.h"
 
 static const char up0[] = "model.layers.0.mlp.up_proj", q1[] = "model.layers.1.self_attn.q_proj";
@@ -366,6 +367,46 @@ static void values_are_rounded_once(void **state) {
     bench_free(&b);
 }
 
+/* The bf16 number next to v, of equally near ones the even one: by looking at the neighbours of a guess. */
+static uint16_t nearest_bf16(double v) {
+    const uint16_t guess = lt_f32_to_bf16((float)v);
+    uint16_t best = guess;
+    double least = INFINITY;
+    for (int step = -1; step <= 1; step++) {
+        const uint16_t at = (uint16_t)(guess + step);
+        const double off = fabs(v - (double)lt_bf16_to_f32(at));
+        if (!(off < least) && !(off == least && !(at & 1))) continue;
+        least = off;
+        best = at;
+    }
+    return best;
+}
+
+static void any_double_becomes_the_nearest_number(void **state) {
+    (void)state;
+    enum { N = 64, STEP = 3 };
+    double src[N * STEP];
+    uint16_t got[N];
+    float buf[2 * N];
+    uint64_t seed = 7;
+    for (int exponent = -145; exponent <= 126; exponent++) {
+        for (size_t i = 0; i < N * STEP; i++) {
+            seed = seed * 6364136223846793005u + 1442695040888963407u;
+            const double unit = 1.0 + (double)(seed >> 12) * 0x1p-52;
+            src[i] = ldexp(i % 2 ? -unit : unit, exponent);
+            if (i % 7 == 0) src[i] = ldexp(1.0 + (double)(i % 128 * 2 + 1) * 0x1p-8, exponent); /* halfway */
+            if (i % 11 == 0) src[i] = 0.0;
+        }
+        assert_true(lt_round_row(got, LT_BF16, src, STEP, N, buf));
+        for (size_t i = 0; i < N; i++) assert_int_equal(got[i], nearest_bf16(src[i * STEP]));
+    }
+    static const double refused[] = { INFINITY, -INFINITY, NAN, 1e300, -3.4e38 };
+    for (size_t i = 0; i < LT_COUNTOF(refused); i++) {
+        src[STEP] = refused[i];
+        assert_false(lt_round_row(got, LT_BF16, src, STEP, N, buf));
+    }
+}
+
 static void what_cannot_be_replaced_is_refused_by_name(void **state) {
     (void)state;
     bench b = bench_make(TM_ODD, 12);
@@ -542,6 +583,7 @@ int main(void) {
         cmocka_unit_test(restoring_an_overlay_leaves_no_trace),
         cmocka_unit_test(factors_and_their_dense_product_agree),
         cmocka_unit_test(values_are_rounded_once),
+        cmocka_unit_test(any_double_becomes_the_nearest_number),
         cmocka_unit_test(what_cannot_be_replaced_is_refused_by_name),
         cmocka_unit_test(quantising_keeps_the_table_and_the_tied_head_one),
         cmocka_unit_test(the_hash_sees_every_byte_and_no_shard),
