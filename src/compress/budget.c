@@ -13,6 +13,9 @@ static const char *const budget_names[LT_N_BUDGETS + 1] = { "linears", "params",
 const char *lt_budget_name(lt_budget_of of) {
     return budget_names[of];
 }
+bool lt_budget_given(const lt_budget *b) {
+    return b->fraction > 0.0 || b->absolute > 0.0;
+}
 static const char *budget_name(size_t i) {
     return budget_names[i];
 }

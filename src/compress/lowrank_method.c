@@ -425,10 +425,6 @@ void lt_lowrank_mode_read(lt_lowrank_mode *mode, const lt_method *m, const lt_pl
     mode->fit.rest = apart && strcmp(guard, "all") == 0;
 }
 
-static bool has_budget(const lt_plan_in *in) {
-    return in->budget.fraction > 0.0 || in->budget.absolute > 0.0;
-}
-
 /* ---- the frontier: predicted error against budget ---- */
 
 static double mean_error(const work *w) {
@@ -462,8 +458,8 @@ static lt_status frontier(work *w, lt_err *err) {
 
 /* The one thing that decides the ranks. */
 static lt_status check_sources(const lt_plan_in *in, const lt_lowrank_mode *mode, lt_err *err) {
-    const int n =
-        has_budget(in) + (mode->energy > 0.0) + (in->ranks != NULL) + (mode->choose != NULL) + (in->frontier != NULL);
+    const int n = lt_budget_given(&in->budget) + (mode->energy > 0.0) + (in->ranks != NULL) + (mode->choose != NULL) +
+                  (in->frontier != NULL);
     LT_REQUIRE(err, n > 0, "plan: how much must be left? give --keep, --param energy=0.99 or --ranks FILE");
     LT_REQUIRE(err, n == 1,
                "plan: a budget (--keep), energy, a rank file and a search each decide the ranks: give one");
@@ -527,7 +523,7 @@ lt_status lt_plan_lowrank(lt_plan *p, const lt_plan_in *in, const lt_lowrank_mod
     LT_TRY(check_sources(in, mode, err));
     LT_TRY(check_without_errors(in, mode, err));
     LT_GO(work_init(&w, in, mode, err));
-    if (has_budget(in)) {
+    if (lt_budget_given(&in->budget)) {
         LT_GO(lt_targets_budget(&budget, &keep, &w.targets, in, err));
         if (keep >= 1.0) goto done; /* nothing has to go */
     }

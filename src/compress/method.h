@@ -28,6 +28,7 @@ typedef struct lt_budget {
  * LT_EUSAGE. */
 lt_status lt_budget_parse(lt_budget *out, const char *text, lt_err *err);
 const char *lt_budget_name(lt_budget_of of); /* "linears" */
+bool lt_budget_given(const lt_budget *b);
 
 /* Error against rank of one module: what is left at rank r is the sum of lambda[r..]. */
 typedef struct lt_curve {
@@ -145,8 +146,8 @@ lt_status lt_output_spectrum(double *lambda, double *total, const lt_linear *l, 
 /* Fills p: head (model, stats, made_by) and cuts by `method`, then cost. LT_ETARGET with the nearest reachable when the
  * budget cannot be met. */
 lt_status lt_make_plan(lt_plan *p, const char *method, const lt_plan_in *in, lt_err *err);
-/* What it would refuse without a look at stats: parameters, names of rows, patterns, a tied head. For whoever has hours
- * of work before it. */
+/* What it would refuse without a look at stats: parameters, names of rows, patterns, a tied head, a budget that rank 1
+ * everywhere does not meet. For whoever has hours of work before it. */
 lt_status lt_plan_check_request(const char *method, const lt_plan_in *in, lt_err *err);
 
 #endif

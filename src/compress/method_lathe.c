@@ -240,7 +240,7 @@ static lt_status make(lt_plan *p, work *w, double budget, lt_err *err) {
 
 static lt_status check_asked(const lt_plan_in *in, lt_err *err) {
     LT_REQUIRE(err, !in->ranks, "method lathe chooses widths by the budget: a file of ranks is for low-rank methods");
-    LT_REQUIRE(err, in->budget.fraction > 0.0 || in->budget.absolute > 0.0, "method lathe needs a budget: --keep");
+    LT_REQUIRE(err, lt_budget_given(&in->budget), "method lathe needs a budget: --keep");
     LT_REQUIRE(err, !in->without_errors, "method lathe chooses channels by their errors: it cannot leave errors out");
     return in->frontier ? lt_fail(err, LT_EUNSUPPORTED,
                                   "method lathe has no curve of errors by rank: --frontier is for low rank")

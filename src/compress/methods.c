@@ -249,7 +249,9 @@ lt_status lt_plan_check_request(const char *method, const lt_plan_in *given, lt_
     lt_plan_in in = *given;
     lt_targets t = { 0 };
     LT_TRY(read_request(&m, &in, method, err));
-    const lt_status st = lt_targets_select(&t, &in, err);
+    double budget, keep;
+    lt_status st = lt_targets_select(&t, &in, err);
+    if (st == LT_OK && lt_budget_given(&in.budget)) st = lt_targets_budget(&budget, &keep, &t, &in, err);
     lt_free(t.module);
     return st;
 }

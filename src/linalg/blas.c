@@ -4,6 +4,7 @@
 #include <omp.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
@@ -55,5 +56,7 @@ const char *lt_blas_better_core(const char *core, const char *isa) {
 }
 
 const char *lt_blas_core(void) {
-    return lt_blas_better_core(openblas_get_corename(), lt_kernels_at(0)->name);
+    const char *core = lt_blas_better_core(openblas_get_corename(), lt_kernels_at(0)->name),
+               *asked = getenv("OPENBLAS_CORETYPE");
+    return core && asked && strcasecmp(core, asked) == 0 ? NULL : core; /* this build of OpenBLAS does not have it */
 }

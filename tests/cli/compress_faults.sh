@@ -86,6 +86,11 @@ for wrong in "--exclude (" "--include nothing" "--param colour=red" "--ranks now
     one_error_line
     nothing_left
 done
+for method in whitened lathe; do
+    expect 7 "rank 1 everywhere still leaves" "$LATHE" compress "$TINY" --data "$valid" --seq-len 64 --max-rows 16 --method $method --keep linears=0.001 --no-compare -o x
+    one_error_line
+    nothing_left
+done
 expect 0 "" "$LATHE" calibrate "$TINY" --data "$valid" --seq-len 64 --max-rows 16 --keep spectra -o spectra.safetensors
 expect 0 "" "$LATHE" plan "$TINY" --stats spectra.safetensors --keep linears=0.7 -o spectra.json
 expect 3 "stats lack gram" "$LATHE" apply "$TINY" --plan spectra.json --stats spectra.safetensors -o x
