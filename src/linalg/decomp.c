@@ -28,9 +28,12 @@ void dgeqrf_(const lpint *m, const lpint *n, double *a, const lpint *lda, double
 void dorgqr_(const lpint *m, const lpint *n, const lpint *k, double *a, const lpint *lda, const double *tau,
              double *work, const lpint *lwork, lpint *info);
 
+/* With some room behind: dsymv of OpenBLAS's kernels for Prescott and Barcelona (0.3.21) reads past the end of y, which
+ * dsytrd keeps in tau. */
 static double *doubles(size_t n) {
-    size_t bytes;
-    return lt_mul_size(lt_max_size(n, 1), sizeof(double), &bytes) ? lt_malloc(bytes) : NULL;
+    enum { READ_PAST = 8 };
+    size_t count, bytes;
+    return lt_add_size(n, READ_PAST, &count) && lt_mul_size(count, sizeof(double), &bytes) ? lt_malloc(bytes) : NULL;
 }
 
 /* -1 when the entry of largest size (the first of equals) is negative, else 1 */
