@@ -56,7 +56,8 @@ typedef struct lt_stats_site {
     size_t n_modules;
 } lt_stats_site;
 typedef struct lt_stats lt_stats; /* an open stats file: mapped, read-only */
-/* Reads every byte once, on the team's threads (NULL: on this one): content that does not match its hash is LT_EDATA. */
+/* Reads every byte once, on the team's threads (NULL: on this one): content that does not match its hash is LT_EDATA.
+ */
 lt_status lt_stats_open(lt_stats **out, const char *path, lt_team *team, lt_err *err);
 lt_status lt_stats_from_memory(lt_stats **out, const void *data, size_t bytes, const char *name, lt_err *err);
 void lt_stats_close(lt_stats *s);
