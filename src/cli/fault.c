@@ -3,6 +3,7 @@
  * in one line, and ends; what it was writing stays unfinished, as after a kill. Nothing but system calls in here. */
 #include <fcntl.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -73,14 +74,17 @@ static void say(const char *text) {
     (void)!write(STDERR_FILENO, text, strlen(text));
 }
 
+static atomic_flag told = ATOMIC_FLAG_INIT;
+
 static void on_bus(int number, siginfo_t *info, void *context) {
     char path[PATH_BYTES];
     (void)context;
-    signal(number, SIG_DFL);
     if (info->si_code != BUS_ADRERR) { /* no file: a fault of ours */
+        signal(number, SIG_DFL);
         raise(number);
         return;
     }
+    while (atomic_flag_test_and_set(&told)) pause(); /* threads fault together: one of them tells, and ends all */
     file_at(info->si_addr, path);
     say("lathe: error: file became shorter while it was read, or its disk failed (");
     say(path);

@@ -9,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* The one global of the program: what a signal handler can reach. */
+/* What the handler can reach: beside that of fault.c the one global of the program. */
 static volatile sig_atomic_t stop_asked;
 
 /* The first signal asks the verb to stop at its next step, the second one kills. */
