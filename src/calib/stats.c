@@ -180,10 +180,8 @@ static lt_status find_tensors(lt_stats *s, found_list *list, lt_err *err) {
 
 static lt_status digest_tensor(void *user, size_t i, lt_err *err) {
     found *f = (found *)user + i;
-    lt_hash *h = lt_hash_create();
-    if (!h) return lt_fail(err, LT_ENOMEM, "stats: out of memory (%s)", f->name);
-    lt_hash_update(h, lt_host(f->t), lt_tensor_bytes(f->t));
-    lt_hash_finish(h, f->hex);
+    (void)err;
+    lt_hash_bytes(lt_host(f->t), lt_tensor_bytes(f->t), f->hex);
     lt_tensor_drop(f->t);
     return LT_OK;
 }
@@ -201,7 +199,7 @@ static lt_status read_tensors(lt_stats *s, lt_stats_hasher *hasher, lt_team *tea
     lt_status st;
     LT_GO(find_tensors(s, &list, err));
     LT_GO(digest_tensors(&list, team, err));
-    for (size_t i = 0; i < list.n; i++) lt_stats_hash_digest(hasher, list.at[i].name, list.at[i].hex);
+    for (size_t i = 0; i < list.n; i++) lt_stats_hash_tensor(hasher, list.at[i].name, list.at[i].hex);
 done:
     for (size_t i = 0; i < list.n; i++) lt_free(list.at[i].name);
     lt_free(list.at);

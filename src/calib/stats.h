@@ -81,6 +81,6 @@ lt_status lt_stats_check_model(const lt_stats *s, const char *model_hash, lt_err
 /* out = sum of the inputs, in the given order (the same bytes for one pass and for merged halves need not agree; 1e-12
  * does). Models, tokenizers, settings (but for "data": which text) and sites must agree: LT_EDATA naming the first that
  * differs. */
-lt_status lt_stats_merge(const char *out_path, const char *const *paths, size_t n, lt_err *err);
+lt_status lt_stats_merge(const char *out_path, const char *const *paths, size_t n, lt_team *team, lt_err *err);
 
 #endif

@@ -32,18 +32,8 @@ lt_status lt_stats_hash_begin(lt_stats_hasher *s, const lt_stats_head *head, lt_
     return LT_OK;
 }
 
-void lt_stats_hash_digest(lt_stats_hasher *s, const char *name, const char *hex) {
+void lt_stats_hash_tensor(lt_stats_hasher *s, const char *name, const char *hex) {
     hash_line(s->h, name, hex);
-}
-
-lt_status lt_stats_hash_tensor(lt_stats_hasher *s, const char *name, const void *values, size_t bytes, lt_err *err) {
-    char hex[LT_HASH_HEX];
-    lt_hash *h = lt_hash_create();
-    if (!h) return no_memory(err);
-    lt_hash_update(h, values, bytes);
-    lt_hash_finish(h, hex);
-    lt_stats_hash_digest(s, name, hex);
-    return LT_OK;
 }
 
 void lt_stats_hash_end(lt_stats_hasher *s, char hex[LT_HASH_HEX]) {
@@ -124,7 +114,11 @@ static lt_status visit_all(visit *v, bool with_values, visitor fn, void *self, l
 }
 
 static lt_status hash_one(void *self, const stored *t, lt_err *err) {
-    return lt_stats_hash_tensor(self, t->name, t->values, stored_bytes(t), err);
+    char hex[LT_HASH_HEX];
+    (void)err;
+    lt_hash_bytes(t->values, stored_bytes(t), hex);
+    lt_stats_hash_tensor(self, t->name, hex);
+    return LT_OK;
 }
 
 static lt_status declare_one(void *self, const stored *t, lt_err *err) {
@@ -295,7 +289,7 @@ static lt_status hash_digest(void *self, const stored *t, lt_err *err) {
     digesting *d = self;
     const char *hex = json_string_value(json_object_get(d->digests, t->name));
     if (!hex) return lt_fail(err, LT_EINTERNAL, "stats: no digest (%s)", t->name);
-    lt_stats_hash_digest(&d->hasher, t->name, hex);
+    lt_stats_hash_tensor(&d->hasher, t->name, hex);
     return LT_OK;
 }
 

@@ -24,8 +24,7 @@ typedef struct lt_stats_hasher {
     lt_hash *h;
 } lt_stats_hasher;
 lt_status lt_stats_hash_begin(lt_stats_hasher *s, const lt_stats_head *head, lt_err *err);
-void lt_stats_hash_digest(lt_stats_hasher *s, const char *name, const char *hex); /* hex: of the tensor's bytes */
-lt_status lt_stats_hash_tensor(lt_stats_hasher *s, const char *name, const void *values, size_t bytes, lt_err *err);
+void lt_stats_hash_tensor(lt_stats_hasher *s, const char *name, const char *hex); /* hex: SHA-256 of its bytes */
 void lt_stats_hash_end(lt_stats_hasher *s, char hex[LT_HASH_HEX]);
 
 /* Values of one tensor, valid until the next call; asked for twice, in order: for the hash, then to be written. */

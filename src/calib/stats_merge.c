@@ -81,9 +81,9 @@ static lt_status note_sets(merge *m, const char *path, lt_err *err) {
     return LT_OK;
 }
 
-static lt_status open_all(merge *m, const char *const *paths, size_t n, lt_err *err) {
+static lt_status open_all(merge *m, const char *const *paths, size_t n, lt_team *team, lt_err *err) {
     if (!(m->in = lt_calloc(n, sizeof *m->in))) return lt_fail(err, LT_ENOMEM, "merge: out of memory");
-    for (; m->n < n; m->n++) LT_TRY(lt_stats_open(&m->in[m->n], paths[m->n], NULL, err));
+    for (; m->n < n; m->n++) LT_TRY(lt_stats_open(&m->in[m->n], paths[m->n], team, err));
     LT_TRY(parse_meta(&m->sites, m->in[0], "sites", paths[0], err));
     LT_TRY(parse_meta(&m->settings, m->in[0], "settings", paths[0], err));
     LT_TRY(note_sets(m, paths[0], err));
@@ -131,11 +131,11 @@ static const char *meta_or_empty(const lt_stats *s, const char *key) {
     return text ? text : "";
 }
 
-lt_status lt_stats_merge(const char *out_path, const char *const *paths, size_t n, lt_err *err) {
+lt_status lt_stats_merge(const char *out_path, const char *const *paths, size_t n, lt_team *team, lt_err *err) {
     merge m = { 0 };
     lt_status st;
     LT_REQUIRE(err, n >= 1, "merge: no files");
-    LT_GO(open_all(&m, paths, n, err));
+    LT_GO(open_all(&m, paths, n, team, err));
     LT_GO(merged_tokens(&m, err));
     lt_stats_head head = { .sites = m.sites,
                            .source = meta_or_empty(m.in[0], "source"),

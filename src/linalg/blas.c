@@ -49,9 +49,11 @@ const char *lt_blas_better_core(const char *core, const char *isa) {
     static const struct {
         const char *isa, *core;
     } rows[] = { { "amx", "SkylakeX" }, { "avx512", "SkylakeX" }, { "avx2", "Haswell" } };
+    const char *better = NULL;
+    for (size_t r = 0; r < LT_COUNTOF(rows); r++)
+        if (strcmp(isa, rows[r].isa) == 0) better = rows[r].core;
     for (size_t i = 0; i < LT_COUNTOF(old); i++)
-        for (size_t r = 0; r < LT_COUNTOF(rows) && strcasecmp(core, old[i]) == 0; r++)
-            if (strcmp(isa, rows[r].isa) == 0) return rows[r].core;
+        if (strcasecmp(core, old[i]) == 0) return better;
     return NULL;
 }
 

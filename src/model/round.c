@@ -35,7 +35,7 @@ static bool has_subnormal(const float *x, size_t n) {
 }
 
 static void row_to_odd(float *to, const double *src, size_t step, size_t cols) {
-    if (step == 1)
+    if (step == 1) /* a loop of its own: the compiler takes many at once */
         for (size_t i = 0; i < cols; i++) to[i] = normal_to_odd(src[i]);
     else
         for (size_t i = 0; i < cols; i++) to[i] = normal_to_odd(src[i * step]);

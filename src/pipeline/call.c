@@ -56,11 +56,12 @@ static lt_status run_command(json_t **result, lt_ctx *ctx, const lt_command *com
     lt_call_ctx c = { .ctx = ctx, .verb = command->name, .args = args };
     LT_TRY(lt_team_create(&c.team, ctx->threads, lt_arg_string(args, "isa"), err));
     lt_log(ctx, LT_LOG_INFO, "lathe %s: %s", lt_version(), lt_team_describe(c.team, machine, sizeof machine));
-    if (lt_blas_core())
+    const char *core = lt_blas_core();
+    if (core)
         lt_log(ctx, LT_LOG_WARN,
                "OpenBLAS takes this processor for an old one: plans and fits are slow unless "
                "OPENBLAS_CORETYPE=%s is set when the process starts",
-               lt_blas_core());
+               core);
     lt_status st = command->run(&c, result, err);
     if (lt_args_misused(args)) {
         json_decref(*result);

@@ -27,7 +27,7 @@ static lt_status run(lt_call_ctx *c, json_t **result, lt_err *err) {
     const char **paths = lt_calloc(n, sizeof *paths);
     if (!paths) return lt_fail(err, LT_ENOMEM, "stats merge: out of memory");
     for (size_t i = 0; i < n; i++) paths[i] = lt_arg_at(c->args, "stats", i);
-    lt_status st = lt_stats_merge(output, paths, n, err);
+    lt_status st = lt_stats_merge(output, paths, n, c->team, err);
     lt_free(paths);
     return st == LT_OK ? report(c, output, result, err) : st;
 }

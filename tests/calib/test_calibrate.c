@@ -300,15 +300,15 @@ static void check_04_halves_add_up(void **state) {
     in.tokens = &b, in.out_path = paths[1], in.settings = "{\"seq_len\": 7, \"data\": \"b\"}";
     lt_stats_close(ct_calibrate(&in));
     lt_err err = { 0 };
-    assert_ok(lt_stats_merge(test_path("merged.stats"), paths, 2, &err), &err);
+    assert_ok(lt_stats_merge(test_path("merged.stats"), paths, 2, NULL, &err), &err);
     lt_stats *merged = ct_open(test_path("merged.stats"));
     assert_true(ct_difference(merged, one) <= 1e-12);
     in.settings = "{\"seq_len\": 8}";
     lt_stats_close(ct_calibrate(&in));
-    assert_fails(lt_stats_merge(test_path("merged.stats"), paths, 2, &err), &err, LT_EDATA, "seq_len");
+    assert_fails(lt_stats_merge(test_path("merged.stats"), paths, 2, NULL, &err), &err, LT_EDATA, "seq_len");
     in.settings = "{\"seq_len\": 7}", in.model_hash = "another";
     lt_stats_close(ct_calibrate(&in));
-    assert_fails(lt_stats_merge(test_path("merged.stats"), paths, 2, &err), &err, LT_EDATA, "model_hash");
+    assert_fails(lt_stats_merge(test_path("merged.stats"), paths, 2, NULL, &err), &err, LT_EDATA, "model_hash");
     lt_stats_close(one), lt_stats_close(merged);
     lt_tokens_clear(&whole), lt_tokens_clear(&a), lt_tokens_clear(&b);
     lt_team_destroy(team);

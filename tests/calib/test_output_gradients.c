@@ -141,17 +141,17 @@ static void sums_may_be_stored_as_f32(void **state) {
     }
     const char *twice[] = { in.out_path, in.out_path }, *f32[] = { small.out_path, small.out_path },
                *mixed[] = { in.out_path, small.out_path };
-    assert_ok(lt_stats_merge(test_path("twice.stats"), twice, 2, &err), &err);
+    assert_ok(lt_stats_merge(test_path("twice.stats"), twice, 2, NULL, &err), &err);
     merged = ct_open(test_path("twice.stats"));
     lt_stats_site grad;
     assert_true(lt_stats_find(merged, LT_STATS_GRAD, s.m->layer[0].linear[LT_SLOT_DOWN].name, &grad));
     assert_true(lt_stats_count(merged, grad.name) == 2.0 * ROWS * LEN);
     lt_stats_close(merged);
-    assert_ok(lt_stats_merge(test_path("small.stats"), f32, 2, &err), &err);
+    assert_ok(lt_stats_merge(test_path("small.stats"), f32, 2, NULL, &err), &err);
     merged = ct_open(test_path("small.stats"));
     assert_true(lt_stats_is_f32(merged));
     lt_stats_close(merged);
-    assert_fails(lt_stats_merge(test_path("no.stats"), mixed, 2, &err), &err, LT_EDATA, "cannot merge");
+    assert_fails(lt_stats_merge(test_path("no.stats"), mixed, 2, NULL, &err), &err, LT_EDATA, "cannot merge");
     lt_stats_close(a);
     lt_stats_close(b);
     end(&s);

@@ -477,7 +477,8 @@ static void spectra_are_enough_to_plan(void **state) {
     assert_ok(lt_overlay_create(&o, model, &err), &err);
     assert_fails(lt_plan_apply(o, &q, &apply, &err), &err, LT_EDATA, "stats lack gram");
     const char *const twice[] = { in.out_path, in.out_path };
-    assert_fails(lt_stats_merge(test_path("no.stats"), twice, 2, &err), &err, LT_EUNSUPPORTED, "spectra do not add up");
+    assert_fails(lt_stats_merge(test_path("no.stats"), twice, 2, NULL, &err), &err, LT_EUNSUPPORTED,
+                 "spectra do not add up");
     lt_overlay_destroy(o);
     lt_plan_clear(&p);
     lt_plan_clear(&q);

@@ -47,7 +47,7 @@ void __wrap_lt_free(void *p) {
 }
 
 static double *matrix(size_t n, size_t m) {
-    double *a = __wrap_lt_malloc(n * m * sizeof *a);
+    double *a = lt_malloc(n * m * sizeof *a);
     assert_non_null(a);
     for (size_t i = 0; i < n * m; i++) a[i] = sin((double)(i * i % 1009));
     return a;
@@ -65,9 +65,9 @@ static void eigenproblems(void **state) {
             assert_int_equal(p.info, 0);
             for (size_t i = 0; i < n; i++) sum += w[i];
             assert_true(fabs(sum - trace) < 1e-10);
-            __wrap_lt_free(a);
-            __wrap_lt_free(w);
-            __wrap_lt_free(v);
+            lt_free(a);
+            lt_free(w);
+            lt_free(v);
         }
 }
 
@@ -82,9 +82,9 @@ static void bases(void **state) {
         lt_chol_serial(n, b, &info);
         assert_int_equal(info, 0);
         lt_trsm_serial(n, 5, b, true, x);
-        __wrap_lt_free(a);
-        __wrap_lt_free(b);
-        __wrap_lt_free(x);
+        lt_free(a);
+        lt_free(b);
+        lt_free(x);
     }
 }
 
@@ -96,10 +96,10 @@ static void singular_values(void **state) {
         int info;
         assert_ok(lt_svd_serial(n, n + 3, a, u, s, vt, &info, &err), &err);
         assert_int_equal(info, 0);
-        __wrap_lt_free(a);
-        __wrap_lt_free(u);
-        __wrap_lt_free(s);
-        __wrap_lt_free(vt);
+        lt_free(a);
+        lt_free(u);
+        lt_free(s);
+        lt_free(vt);
     }
 }
 
