@@ -439,7 +439,7 @@ static void gram_tile(lt_team *team, double *acc, const float *x, size_t ldx, si
     for (size_t r = 0; r < n; r += GRAM_ROWS) {
         gram_products(tile, ni, nj, i0 == j0, x + r * ldx, ldx, lt_min_size(GRAM_ROWS, n - r), i0, j0);
         for (size_t i = 0; i < ni; i++)
-            team->k->add_f64(acc + lt_packed_at(i0 + i) + j0, tile + i * nj, i0 == j0 ? i + 1 : nj);
+            team->k->add_f64(acc + lt_packed_at(i0 + i) + j0, tile + i * nj, 0, 1, i0 == j0 ? i + 1 : nj);
     }
 }
 
@@ -471,9 +471,9 @@ typedef struct sums_job {
 static void sums_tile(void *arg, size_t t) {
     const sums_job *p = arg;
     const size_t c = t * SUMS_TILE, width = lt_min_size(SUMS_TILE, p->d - c);
-    for (size_t i = 0; i < p->n; i++) {
+    if (p->sum) p->k->add_f64(p->sum + c, p->x + c, p->ldx, p->n, width);
+    for (size_t i = 0; (p->abssum || p->sumsq) && i < p->n; i++) {
         const float *row = p->x + i * p->ldx + c;
-        if (p->sum) p->k->add_f64(p->sum + c, row, width);
         for (size_t j = 0; p->abssum && j < width; j++) p->abssum[c + j] += (double)(row[j] < 0 ? -row[j] : row[j]);
         for (size_t j = 0; p->sumsq && j < width; j++) p->sumsq[c + j] += (double)row[j] * (double)row[j];
     }

@@ -60,8 +60,8 @@ typedef struct lt_kernels {
                       bool add, size_t n);
     /* half-split rotation of one head: x[0..r), r even; cs = cos[r/2], sn = sin[r/2]; y may be x */
     void (*rope)(float *y, const float *x, const float *cs, const float *sn, size_t r);
-    /* acc[i] += x[i], f64 += f32 */
-    void (*add_f64)(double *acc, const float *x, size_t n);
+    /* acc[i] += x[r ldx + i], f64 += f32, r < rows in order */
+    void (*add_f64)(double *acc, const float *x, size_t ldx, size_t rows, size_t n);
     /* ---- dropout: entry j is kept where bit j % 8 of mask[j / 8] is set ---- */
     /* Bit j: 16-bit number j of the stream, low halves first, is at least `below`; so are the last byte's bits past n.
      * The stream is at its beginning. */

@@ -14,8 +14,11 @@ enum {
     MOST_WIDE = 48,
     MOST_LANES = 16, /* of any table's register tile */
     LEAST_ROWS = 128,
+    SOME_ROWS = 16, /* of a left matrix, which stay in an L1 cache while every block takes its part */
     GRAM_STEP = 512,
-    GRAM_COLUMNS = 288
+    GRAM_ROWS = 3072,   /* of the Gram at a time: their blocks lie in scratch, beside the panels of a task */
+    GRAM_COLUMNS = 192, /* of one task, at most */
+    GRAM_TASKS = 2      /* for each thread, where columns of one tile's width allow them */
 };
 
 /* ---- packing: n outputs as panels one after the other, as wide as one register tile; the last may be narrower ---- */
@@ -98,14 +101,13 @@ static void copy_block(float *dst, const float *a, size_t ld, size_t rows, size_
             memcpy(dst, a, valid * sizeof *dst);
 }
 
-/* m columns of a stored [nq, m] (stride ld) as blocks of tile_rows, so that a tile reads them in order. */
-static void pack_left(const lt_kernels *k, float *dst, const float *a, size_t ld, size_t m, size_t nq) {
-    enum { SOME = 16 }; /* rows of a that stay in the L1 cache while every block takes its part */
+/* Rows q .. q + n of m columns of a stored [nq, m] (stride ld), as blocks of tile_rows, so that a tile reads them in
+ * order. */
+static void pack_left(const lt_kernels *k, float *dst, const float *a, size_t ld, size_t m, size_t nq, size_t q,
+                      size_t n) {
     const size_t rows = k->tile_rows;
-    for (size_t q = 0; q < nq; q += SOME)
-        for (size_t i = 0; i < m; i += rows)
-            copy_block(dst + i * nq + q * rows, a + q * ld + i, ld, rows, lt_min_size(rows, m - i),
-                       lt_min_size(SOME, nq - q));
+    for (size_t i = 0; i < m; i += rows)
+        copy_block(dst + i * nq + q * rows, a + q * ld + i, ld, rows, lt_min_size(rows, m - i), n);
 }
 
 /* ---- products ---- */
@@ -161,7 +163,8 @@ static void run_pass(const lt_kernels *k, float *b, const lt_packed *p, task t, 
         pack_by_rows(k, b, to, p->w, t.o, q, nq);
     else
         pack_by_columns(k, b, to, p->w, t.o, q, nq);
-    if (!rows_apart) pack_left(k, left, a, p->cs, t.m, nq);
+    for (size_t some = 0; !rows_apart && some < nq; some += SOME_ROWS)
+        pack_left(k, left, a, p->cs, t.m, nq, some, lt_min_size(SOME_ROWS, nq - some));
     for (size_t i = 0; i < t.m; i += k->tile_rows) {
         const block r = { .c = p->y + (t.i + i) * p->ldy + t.o,
                           .ldc = p->ldy,
@@ -274,49 +277,62 @@ void lt_small_multiply(const lt_kernels *k, const lt_small *s) {
 static void add_tile(const lt_kernels *k, double *acc, const float *c, size_t ldc, size_t i, size_t rows, size_t j,
                      size_t cols) {
     for (size_t r = 0; r < rows; r++)
-        if (i + r >= j) k->add_f64(acc + lt_packed_at(i + r) + j, c + r * ldc, lt_min_size(cols, i + r - j + 1));
+        if (i + r >= j) k->add_f64(acc + lt_packed_at(i + r) + j, c + r * ldc, 0, 1, lt_min_size(cols, i + r - j + 1));
 }
 
-/* One block of rows, the first of them row i of the Gram, a in columns cs apart, over panels b of columns j0 .. : no
- * vector lies wholly above the diagonal. */
-static void gram_block(const lt_kernels *k, double *acc, const float *a, size_t cs, size_t n, size_t i, size_t rows,
+/* Asks for n sums that are about to be added to. */
+static void ask_for_sums(const double *acc, size_t n) {
+    for (size_t j = 0; j < n; j += 8) __builtin_prefetch(acc + j, 1, 3);
+}
+
+/* One block of rows, the first of them row i of the Gram, over panels b of columns j0 .. : no vector lies wholly
+ * above the diagonal. The sums of a tile, which come from the third cache, are asked for before its product. */
+static void gram_block(const lt_kernels *k, double *acc, const float *a, size_t n, size_t i, size_t rows,
                        const float *b, panels to, size_t j0) {
     float c[MOST_ROWS * MOST_WIDE];
     for (size_t from = 0; from < to.n && j0 + from < i + rows; from += to.wide) {
         const size_t stride = stride_at(to, from), seen = lt_min_size(stride, i + rows - (j0 + from));
-        k->tile(c, stride, 1.0f, 0.0f, a, 1, cs, b, stride, n, rows, lt_parts_of(seen, k->lanes));
+        for (size_t r = 0; r < rows; r++) ask_for_sums(acc + lt_packed_at(i + r) + j0 + from, seen);
+        k->tile(c, stride, 1.0f, 0.0f, a, 1, k->tile_rows, b, stride, n, rows, lt_parts_of(seen, k->lanes));
         add_tile(k, acc, c, stride, i, rows, j0 + from, lt_min_size(stride, to.n - from));
         b += stride * n;
     }
 }
 
-/* The tile (i0, j0) of one step of at most GRAM_STEP rows. On the diagonal the panels of the right matrix serve as the
- * left one too, where they end with blocks of rows; elsewhere blocks of their own, which fit an L1 cache, are faster.
- */
-static void gram_step(const lt_kernels *k, float *scratch, double *acc, const float *x, size_t ldx, size_t n, size_t i0,
-                      size_t ni, size_t j0, size_t nj) {
-    const panels to = panels_of(k, nj);
-    const bool shared = i0 == j0 && to.wide % k->tile_rows == 0;
-    const size_t wide = shared ? to.wide : k->tile_rows;
-    float *left = shared ? scratch : scratch + lt_round_up(nj, k->lanes) * n;
-    for (size_t q = 0; q < n; q++) spread(scratch, to, x + q * ldx + j0, q, n);
-    if (!shared) pack_left(k, left, x + i0, ldx, ni, n);
-    for (size_t i = 0; i < ni; i += k->tile_rows) {
-        const size_t at = i / wide * wide, stride = shared ? stride_at(to, at) : wide;
-        gram_block(k, acc, left + at * n + (i - at), stride, n, i0 + i, lt_min_size(k->tile_rows, ni - i), scratch, to,
-                   j0);
-    }
+/* n rows of x, and their columns i0 .. i0 + ni in blocks of tile_rows */
+typedef struct gram_step {
+    const lt_kernels *k;
+    double *acc;
+    const float *x, *left;
+    size_t ldx, n, i0, ni;
+} gram_step;
+
+/* Columns j .. j + nj of the Gram: those of its rows i0 .. that are on or below the diagonal. */
+static void gram_columns(const gram_step *s, float *right, size_t j, size_t nj) {
+    const panels to = panels_of(s->k, nj);
+    const size_t rows = s->k->tile_rows;
+    for (size_t q = 0; q < s->n; q++) spread(right, to, s->x + q * s->ldx + j, q, s->n);
+    for (size_t i = j > s->i0 ? j - s->i0 : 0; i < s->ni; i += rows)
+        gram_block(s->k, s->acc, s->left + i * s->n, s->n, s->i0 + i, lt_min_size(rows, s->ni - i), right, to, j);
 }
 
+/* Every column of a step is packed once as the left side, by all threads for all, and once as the right one, by the
+ * thread that multiplies it: widths are multiples of every tile. */
 void lt_packed_gram(lt_team *team, double *acc, const float *x, size_t ldx, size_t n, size_t d) {
-    const size_t blocks = lt_parts_of(d, GRAM_COLUMNS), tasks = lt_packed_at(blocks);
-#pragma omp parallel for num_threads(team->threads) schedule(dynamic, 1) if (tasks > 1)
-    for (size_t t = 0; t < tasks; t++) {
-        size_t i = 0;
-        while (lt_packed_at(i + 1) <= t) i++;
-        const size_t i0 = i * GRAM_COLUMNS, j0 = (t - lt_packed_at(i)) * GRAM_COLUMNS;
-        for (size_t r = 0; r < n; r += GRAM_STEP) /* all steps of a tile in turn: its f64 sums stay in the cache */
-            gram_step(team->k, team->scratch[lt_team_thread()], acc, x + r * ldx, ldx, lt_min_size(GRAM_STEP, n - r),
-                      i0, lt_min_size(GRAM_COLUMNS, d - i0), j0, lt_min_size(GRAM_COLUMNS, d - j0));
-    }
+    const size_t share = lt_round_up(lt_parts_of(d, GRAM_TASKS * (size_t)team->threads), MOST_WIDE),
+                 columns = lt_min_size(share, GRAM_COLUMNS);
+    float *left = (float *)team->scratch[0] + GRAM_COLUMNS * GRAM_STEP;
+#pragma omp parallel num_threads(team->threads) if (d > columns)
+    for (size_t r = 0; r < n; r += GRAM_STEP)
+        for (size_t i0 = 0; i0 < d; i0 += GRAM_ROWS) {
+            const gram_step s = {
+                team->k, acc, x + r * ldx, left, ldx, lt_min_size(GRAM_STEP, n - r), i0, lt_min_size(GRAM_ROWS, d - i0)
+            };
+#pragma omp for schedule(static)
+            for (size_t q = 0; q < s.n; q += SOME_ROWS)
+                pack_left(s.k, left, s.x + i0, ldx, s.ni, s.n, q, lt_min_size(SOME_ROWS, s.n - q));
+#pragma omp for schedule(dynamic, 1)
+            for (size_t j = 0; j < i0 + s.ni; j += columns)
+                gram_columns(&s, team->scratch[lt_team_thread()], j, lt_min_size(columns, i0 + s.ni - j));
+        }
 }

@@ -304,7 +304,8 @@ void lt_split_multiply(const lt_kernels *k, float *c, size_t ldc, float beta, co
 /* acc += what of a block with corner (i, j) lies on and below the diagonal */
 static void add_block(const lt_kernels *k, double *acc, const float *c, size_t i, size_t rows, size_t j, size_t cols) {
     for (size_t r = 0; r < rows; r++)
-        if (i + r >= j) k->add_f64(acc + lt_packed_at(i + r) + j, c + r * LT_UNIT, lt_min_size(cols, i + r - j + 1));
+        if (i + r >= j)
+            k->add_f64(acc + lt_packed_at(i + r) + j, c + r * LT_UNIT, 0, 1, lt_min_size(cols, i + r - j + 1));
 }
 
 /* Columns j .. j + n of the lower triangle; left: all d columns of these rows of x, split. */

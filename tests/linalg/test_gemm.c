@@ -301,7 +301,7 @@ static void long_inner_dimensions_multiply(void **state) {
 
 static void gram_is_the_sum_of_outer_products(void **state) {
     (void)state;
-    static const size_t sizes[][2] = { { 1, 1 }, { 5, 3 }, { 700, 40 }, { 1100, 193 }, { 130, 577 } };
+    static const size_t sizes[][2] = { { 1, 1 }, { 5, 3 }, { 700, 40 }, { 1100, 193 }, { 130, 577 }, { 9, 3100 } };
     for (size_t s = 0; s < LT_COUNTOF(sizes); s++) {
         const size_t n = sizes[s][0], d = sizes[s][1], ldx = d + 3, count = d * (d + 1) / 2;
         float *x = normal(80, n * ldx);

@@ -306,11 +306,12 @@ static void silu_saturates(void **state) {
 static void add_f64_table(const lt_kernels *k) {
     for (size_t s = 0; s < LT_COUNTOF(sizes); s++) {
         const size_t n = sizes[s];
-        float *x = normal(12, n);
+        const size_t rows = 1 + s % 5, ldx = n + s % 3;
+        float *x = normal(12, rows * ldx);
         double *a = lt_malloc((n + 1) * sizeof *a), *b = lt_malloc((n + 1) * sizeof *b);
         for (size_t i = 0; i <= n; i++) a[i] = b[i] = 1e-3 * (double)i;
-        k->add_f64(a, x, n);
-        ref()->add_f64(b, x, n);
+        k->add_f64(a, x, ldx, rows, n);
+        ref()->add_f64(b, x, ldx, rows, n);
         assert_memory_equal(a, b, (n + 1) * sizeof *a);
         lt_free(a);
         lt_free(b);

@@ -469,16 +469,22 @@ static void norm_back(float *dx, const float *dy, const float *w, const float *x
     }
 }
 
-static void add_f64(double *acc, const float *x, size_t n) {
+/* sums of m vectors of doubles stay in registers over all rows */
+INLINE void add_columns(double *acc, const float *x, size_t ldx, size_t rows, size_t m) {
+    vd v[4];
+    memcpy(v, acc, m * sizeof *v);
+    for (size_t r = 0; r < rows; r++)
+        for (size_t i = 0; i < m; i++) v[i] += load_f64(x + r * ldx + i * (W / 2));
+    memcpy(acc, v, m * sizeof *v);
+}
+
+static void add_f64(double *acc, const float *x, size_t ldx, size_t rows, size_t n) {
     enum { H = W / 2 };
     size_t i = 0;
-    for (; i + H <= n; i += H) {
-        vd v;
-        memcpy(&v, acc + i, sizeof v);
-        v += load_f64(x + i);
-        memcpy(acc + i, &v, sizeof v);
-    }
-    for (; i < n; i++) acc[i] += (double)x[i];
+    for (; i + 4 * H <= n; i += 4 * H) add_columns(acc + i, x + i, ldx, rows, 4);
+    for (; i + H <= n; i += H) add_columns(acc + i, x + i, ldx, rows, 1);
+    for (; i < n; i++)
+        for (size_t r = 0; r < rows; r++) acc[i] += (double)x[r * ldx + i];
 }
 
 /* ---- dropout ---- */

@@ -119,8 +119,9 @@ static void rope(float *y, const float *x, const float *cs, const float *sn, siz
     }
 }
 
-static void add_f64(double *acc, const float *x, size_t n) {
-    for (size_t i = 0; i < n; i++) acc[i] += (double)x[i];
+static void add_f64(double *acc, const float *x, size_t ldx, size_t rows, size_t n) {
+    for (size_t r = 0; r < rows; r++)
+        for (size_t i = 0; i < n; i++) acc[i] += (double)x[r * ldx + i];
 }
 
 static void mask_draw(uint8_t *mask, const lt_rng *stream, uint32_t below, size_t n) {
