@@ -26,13 +26,23 @@ static bool pick_row(const lt_model *m, size_t layer, const lt_map_row *row, siz
     return false;
 }
 
-bool lt_model_module(const lt_model *m, size_t i, lt_module *out) {
-    for (size_t layer = 0; layer < m->config.n_layers; layer++)
-        for (size_t r = 0; r < m->family->n_tensors; r++)
-            if (pick_row(m, layer, &m->family->tensors[r], &i, out)) return true;
-    if (i > 0 || !lt_linear_present(&m->head)) return false;
+/* Those of one layer. */
+static bool pick_in(const lt_model *m, size_t layer, size_t *left, lt_module *out) {
+    for (size_t r = 0; r < m->family->n_tensors; r++)
+        if (pick_row(m, layer, &m->family->tensors[r], left, out)) return true;
+    return false;
+}
+
+static bool pick_head(const lt_model *m, lt_module *out) {
+    if (!lt_linear_present(&m->head)) return false;
     *out = (lt_module){ &m->head, -1, LT_SLOT_HEAD, lt_family_row(m->family, LT_SLOT_HEAD) };
     return true;
+}
+
+bool lt_model_module(const lt_model *m, size_t i, lt_module *out) {
+    for (size_t layer = 0; layer < m->config.n_layers; layer++)
+        if (pick_in(m, layer, &i, out)) return true;
+    return i == 0 && pick_head(m, out);
 }
 
 bool lt_module_part(const lt_module *fused, size_t i, lt_module *out) {
@@ -53,15 +63,22 @@ bool lt_module_is(const lt_module *m, const char *name) {
            strncmp(own, name, (size_t)(dot - own)) == 0 && strcmp(dot + 1, part + 1) == 0;
 }
 
-bool lt_model_find_module(const lt_model *m, const char *name, lt_module *out) {
-    lt_module mod, part;
-    const bool address = strchr(name, '#') != NULL;
-    for (size_t i = 0; lt_model_module(m, i, &mod); i++) {
-        if (lt_module_is(&mod, name)) return *out = mod, true;
-        for (size_t k = 0; address && lt_module_part(&mod, k, &part); k++)
-            if (strcmp(part.linear->name, name) == 0) return *out = part, true;
-    }
+static bool is_named(const lt_module *m, const char *name, bool address, lt_module *out) {
+    lt_module part;
+    if (lt_module_is(m, name)) return *out = *m, true;
+    for (size_t k = 0; address && lt_module_part(m, k, &part); k++)
+        if (strcmp(part.linear->name, name) == 0) return *out = part, true;
     return false;
+}
+
+/* Layer by layer: an index into all modules would be counted from the first each time. */
+bool lt_model_find_module(const lt_model *m, const char *name, lt_module *out) {
+    const bool address = strchr(name, '#') != NULL;
+    lt_module mod;
+    for (size_t layer = 0; layer < m->config.n_layers; layer++)
+        for (size_t i = 0, left = 0; left = i, pick_in(m, layer, &left, &mod); i++)
+            if (is_named(&mod, name, address, out)) return true;
+    return pick_head(m, &mod) && is_named(&mod, name, address, out);
 }
 
 bool lt_module_may_have_bias(const lt_module *m) {
