@@ -273,7 +273,8 @@ static lt_status batch_done(void *user, size_t batch, lt_exec *x, lt_var final, 
 }
 
 static lt_status run(work *w, const lt_run_plan *plan, lt_err *err) {
-    const lt_observer observer = { wants, observe, w };
+    /* but for the Gram of a matrix unit, all that sums is lt_team_run */
+    const lt_observer observer = { wants, observe, w, !w->in->team->k->unit };
     const bool head = !w->journal.head_done;
     if (w->journal.n_layers_done == w->sites.n_layers && !head) return LT_OK;
     const lt_run_in in = { .model = w->in->model,

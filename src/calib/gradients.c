@@ -53,7 +53,7 @@ lt_status lt_calib_gradients(const lt_calib_sites *s, const lt_calibrate_in *in,
                              lt_err *err) {
     pass p = { .sites = s, .in = in };
     const size_t rows = most_rows(batches, n);
-    const lt_observer observer = { wants, observe, &p };
+    const lt_observer observer = { wants, observe, &p, false };
     const lt_exec_opts opts = { .mode = LT_RECORD, .recompute = true, .observers = &observer, .n_observers = 1 };
     lt_status st;
     p.target = lt_calloc(rows + 1, sizeof *p.target);

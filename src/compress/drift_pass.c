@@ -181,7 +181,7 @@ static lt_status stream_init(lt_drift_streams *s, int which, lt_err *err) {
     stream *t = &s->stream[which];
     t->model = which == 0 ? s->in.original : s->in.changed;
     t->layer = -1;
-    s->observer[which] = (lt_observer){ wants, observe, t };
+    s->observer[which] = (lt_observer){ wants, observe, t, false };
     const lt_exec_opts opts = { .observers = &s->observer[which], .n_observers = 1 };
     LT_TRY(lt_exec_create(&t->x, s->in.team, &opts, err));
     LT_TRY(new_values(&t->hidden, s->n_rows, s->d, sizeof *t->hidden, err));

@@ -61,10 +61,10 @@ static size_t take(range *r, bool front, size_t *item) {
     return n;
 }
 
-static void work(struct lt_crew *c, size_t thread) {
+static void work(struct lt_crew *c, size_t threads, size_t thread) {
     size_t item, n;
-    for (size_t t = 0; t < c->threads; t++)
-        while ((n = take(&c->range[(thread + t) % c->threads], t == 0, &item)) > 0)
+    for (size_t t = 0; t < threads; t++)
+        while ((n = take(&c->range[(thread + t) % threads], t == 0, &item)) > 0)
             for (; n > 0; n--) c->fn(c->arg, item++);
 }
 
@@ -74,17 +74,21 @@ static void serve(struct lt_crew *c, unsigned seen) {
             pause_once(waited);
         seen++;
         if (!c->fn) return;
-        work(c, (size_t)omp_get_thread_num());
+        work(c, c->threads, (size_t)omp_get_thread_num());
         atomic_fetch_add_explicit(&c->done, 1, memory_order_release);
     }
 }
 
-static void call(struct lt_crew *c, void (*fn)(void *arg, size_t i), void *arg, size_t n) {
+static void share(struct lt_crew *c, size_t threads, void (*fn)(void *arg, size_t i), void *arg, size_t n) {
     c->fn = fn;
     c->arg = arg;
-    for (size_t t = 0; t < c->threads; t++)
-        atomic_store_explicit(&c->range[t].left, (uint_fast64_t)(n * (t + 1) / c->threads) << 32 | n * t / c->threads,
+    for (size_t t = 0; t < threads; t++)
+        atomic_store_explicit(&c->range[t].left, (uint_fast64_t)(n * (t + 1) / threads) << 32 | n * t / threads,
                               memory_order_relaxed);
+}
+
+static void call(struct lt_crew *c, void (*fn)(void *arg, size_t i), void *arg, size_t n) {
+    share(c, c->threads, fn, arg, n);
     atomic_store_explicit(&c->done, 0, memory_order_relaxed);
     atomic_fetch_add_explicit(&c->call, 1, memory_order_release);
 }
@@ -95,16 +99,22 @@ bool lt_team_is_held(const lt_team *team) {
 
 void lt_team_run(lt_team *team, size_t n, void (*fn)(void *arg, size_t i), void *arg) {
     struct lt_crew *c = team->crew;
-    if (c->threads > 1 && n <= UINT32_MAX) {
+    const size_t threads = (size_t)team->threads;
+    if (n > UINT32_MAX || threads == 1 || (c->threads <= 1 && omp_in_parallel())) {
+        for (size_t i = 0; i < n; i++) fn(arg, i);
+        return;
+    }
+    if (c->threads > 1) {
         call(c, fn, arg, n);
-        work(c, 0);
+        work(c, c->threads, 0);
         for (size_t waited = 0; atomic_load_explicit(&c->done, memory_order_acquire) + 1 < (unsigned)c->threads;
              waited++)
             pause_once(waited);
         return;
     }
-#pragma omp parallel for num_threads(team->threads) schedule(static)
-    for (size_t i = 0; i < n; i++) fn(arg, i);
+    share(c, threads, fn, arg, n);
+#pragma omp parallel num_threads(team->threads)
+    work(c, threads, (size_t)omp_get_thread_num());
 }
 
 void lt_team_hold(lt_team *team, void (*fn)(void *arg), void *arg) {

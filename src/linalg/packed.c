@@ -17,8 +17,8 @@ enum {
     SOME_ROWS = 16, /* of a left matrix, which stay in an L1 cache while every block takes its part */
     GRAM_STEP = 512,
     GRAM_ROWS = 3072,   /* of the Gram at a time: their blocks lie in scratch, beside the panels of a task */
-    GRAM_COLUMNS = 192, /* of one task, at most */
-    GRAM_TASKS = 2      /* for each thread, where columns of one tile's width allow them */
+    GRAM_COLUMNS = 192, /* of a band, at most */
+    GRAM_TASKS = 4      /* of two bands, for each thread, where a tile's width allows them */
 };
 
 /* ---- packing: n outputs as panels one after the other, as wide as one register tile; the last may be narrower ---- */
@@ -301,38 +301,51 @@ static void gram_block(const lt_kernels *k, double *acc, const float *a, size_t 
 
 /* n rows of x, and their columns i0 .. i0 + ni in blocks of tile_rows */
 typedef struct gram_step {
-    const lt_kernels *k;
+    const lt_team *team;
     double *acc;
-    const float *x, *left;
-    size_t ldx, n, i0, ni;
+    const float *x;
+    float *left;
+    size_t ldx, n, i0, ni, columns;
 } gram_step;
 
-/* Columns j .. j + nj of the Gram: those of its rows i0 .. that are on or below the diagonal. */
-static void gram_columns(const gram_step *s, float *right, size_t j, size_t nj) {
-    const panels to = panels_of(s->k, nj);
-    const size_t rows = s->k->tile_rows;
+static void gram_pack(void *arg, size_t item) {
+    const gram_step *s = arg;
+    const size_t q = item * SOME_ROWS;
+    pack_left(s->team->k, s->left, s->x + s->i0, s->ldx, s->ni, s->n, q, lt_min_size(SOME_ROWS, s->n - q));
+}
+
+/* Some columns of the Gram, from j: those of its rows i0 .. that are on or below the diagonal. */
+static void gram_band(const gram_step *s, size_t j) {
+    const lt_kernels *k = s->team->k;
+    const size_t rows = k->tile_rows;
+    const panels to = panels_of(k, lt_min_size(s->columns, s->i0 + s->ni - j));
+    float *right = s->team->scratch[lt_team_thread()];
     for (size_t q = 0; q < s->n; q++) spread(right, to, s->x + q * s->ldx + j, q, s->n);
     for (size_t i = j > s->i0 ? j - s->i0 : 0; i < s->ni; i += rows)
-        gram_block(s->k, s->acc, s->left + i * s->n, s->n, s->i0 + i, lt_min_size(rows, s->ni - i), right, to, j);
+        gram_block(k, s->acc, s->left + i * s->n, s->n, s->i0 + i, lt_min_size(rows, s->ni - i), right, to, j);
+}
+
+/* A band from each end: what is long for one is short for the other, so that items are equal. */
+static void gram_bands(void *arg, size_t item) {
+    const gram_step *s = arg;
+    const size_t last = lt_parts_of(s->i0 + s->ni, s->columns) - 1 - item;
+    gram_band(s, item * s->columns);
+    if (last > item) gram_band(s, last * s->columns);
 }
 
 /* Every column of a step is packed once as the left side, by all threads for all, and once as the right one, by the
  * thread that multiplies it: widths are multiples of every tile. */
 void lt_packed_gram(lt_team *team, double *acc, const float *x, size_t ldx, size_t n, size_t d) {
-    const size_t share = lt_round_up(lt_parts_of(d, GRAM_TASKS * (size_t)team->threads), MOST_WIDE),
-                 columns = lt_min_size(share, GRAM_COLUMNS);
-    float *left = (float *)team->scratch[0] + GRAM_COLUMNS * GRAM_STEP;
-#pragma omp parallel num_threads(team->threads) if (d > columns)
-    for (size_t r = 0; r < n; r += GRAM_STEP)
-        for (size_t i0 = 0; i0 < d; i0 += GRAM_ROWS) {
-            const gram_step s = {
-                team->k, acc, x + r * ldx, left, ldx, lt_min_size(GRAM_STEP, n - r), i0, lt_min_size(GRAM_ROWS, d - i0)
-            };
-#pragma omp for schedule(static)
-            for (size_t q = 0; q < s.n; q += SOME_ROWS)
-                pack_left(s.k, left, s.x + i0, ldx, s.ni, s.n, q, lt_min_size(SOME_ROWS, s.n - q));
-#pragma omp for schedule(dynamic, 1)
-            for (size_t j = 0; j < i0 + s.ni; j += columns)
-                gram_columns(&s, team->scratch[lt_team_thread()], j, lt_min_size(columns, i0 + s.ni - j));
+    const size_t share = lt_round_up(lt_parts_of(d, 2 * GRAM_TASKS * (size_t)team->threads), MOST_WIDE);
+    gram_step s = { .team = team, .acc = acc, .ldx = ldx, .columns = lt_min_size(share, GRAM_COLUMNS) };
+    s.left = (float *)team->scratch[0] + GRAM_COLUMNS * GRAM_STEP;
+    for (size_t r = 0; r < n; r += GRAM_STEP) {
+        s.x = x + r * ldx;
+        s.n = lt_min_size(GRAM_STEP, n - r);
+        for (s.i0 = 0; s.i0 < d; s.i0 += GRAM_ROWS) {
+            s.ni = lt_min_size(GRAM_ROWS, d - s.i0);
+            lt_team_run(team, lt_parts_of(s.n, SOME_ROWS), gram_pack, &s);
+            lt_team_run(team, lt_parts_of(lt_parts_of(s.i0 + s.ni, s.columns), 2), gram_bands, &s);
         }
+    }
 }

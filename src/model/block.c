@@ -215,9 +215,9 @@ static bool has_adapters(const lt_layer *l) {
     return false;
 }
 
-/* The loops of a block that is only run forward are lt_team_run; those of observers and adapters are not. */
+/* The loops of a block that is only run forward are lt_team_run; those of adapters and of most observers are not. */
 static bool holds_threads(const lt_exec *x, const lt_layer *l) {
-    return lt_exec_mode(x) == LT_INFER && !lt_exec_observed(x) && lt_exec_team(x)->k->tile && !has_adapters(l);
+    return lt_exec_mode(x) == LT_INFER && lt_exec_may_hold(x) && lt_exec_team(x)->k->tile && !has_adapters(l);
 }
 
 lt_var lt_model_layer(lt_exec *x, const lt_model *m, size_t layer, lt_var h) {

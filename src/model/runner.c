@@ -47,7 +47,7 @@ static lt_var start_of(const run *r, lt_exec *x, const group *g, size_t batch) {
 
 /* The group runs once more on this batch, and every site is looked at: the first bad one is named. */
 static lt_status name_bad(const run *r, const group *g, size_t batch, size_t layer, lt_err *err) {
-    const lt_observer look = { wants_all, find_bad, NULL };
+    const lt_observer look = { wants_all, find_bad, NULL, false };
     lt_exec *x;
     LT_TRY(lt_exec_create(&x, r->in->team, &(lt_exec_opts){ .mode = LT_INFER, .observers = &look, .n_observers = 1 },
                           err));

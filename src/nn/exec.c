@@ -120,6 +120,11 @@ lt_mode lt_exec_mode(const lt_exec *x) {
 bool lt_exec_observed(const lt_exec *x) {
     return x->n_observers > 0;
 }
+bool lt_exec_may_hold(const lt_exec *x) {
+    bool all = true;
+    for (size_t i = 0; i < x->n_observers; i++) all = all && x->observers[i].may_hold;
+    return all;
+}
 bool lt_exec_silent(const lt_exec *x) {
     return x->silent;
 }

@@ -94,6 +94,7 @@ typedef struct lt_observer {
     bool (*wants)(void *user, lt_site site, int layer, int sub, bool grad);
     lt_status (*observe)(void *user, const lt_obs *obs, lt_err *err); /* an error becomes the exec's sticky error */
     void *user;
+    bool may_hold; /* its loops are lt_team_run's: threads may be held (lt_team_hold) while it looks */
 } lt_observer;
 
 /* ---- execution ---- */
@@ -124,6 +125,7 @@ const lt_batch *lt_exec_batch(const lt_exec *x);
 lt_team *lt_exec_team(const lt_exec *x);
 lt_mode lt_exec_mode(const lt_exec *x);
 bool lt_exec_observed(const lt_exec *x); /* there are observers */
+bool lt_exec_may_hold(const lt_exec *x); /* no observer minds held threads */
 bool lt_exec_silent(const lt_exec *x);   /* during a recompute: side effects (sessions) must not happen twice */
 lt_status lt_exec_status(const lt_exec *x, lt_err *err); /* copies the sticky error */
 void lt_exec_fail(lt_exec *x, lt_status code, const char *format, ...) __attribute__((format(printf, 3, 4)));

@@ -46,7 +46,7 @@ static lt_status keep_sums(void *user, const lt_obs *obs, lt_err *err) {
 
 /* All rows of the tokens, one batch, straight through the model. */
 static void watch(watched *w, const lt_model *m, lt_team *team, const lt_tokens *t) {
-    const lt_observer look = { wants_one, keep_sums, w };
+    const lt_observer look = { wants_one, keep_sums, w, false };
     lt_exec *x;
     lt_batch *b;
     size_t n;

@@ -97,7 +97,6 @@ static void count_item(void *arg, size_t i) {
 
 static void call_often(void *arg) {
     counting *c = arg;
-    assert_true(lt_team_is_held(c->team) == (c->team->threads > 1));
     for (size_t k = 0; k < CALLS; k++) {
         c->n = k * 7 % (ITEMS + 1);
         memset(c->done, 0, sizeof c->done);
@@ -105,6 +104,12 @@ static void call_often(void *arg) {
         for (size_t i = 0; i < ITEMS; i++) assert_int_equal(c->done[i], i < c->n);
         c->calls++;
     }
+}
+
+static void call_held(void *arg) {
+    const counting *c = arg;
+    assert_true(lt_team_is_held(c->team) == (c->team->threads > 1));
+    call_often(arg);
 }
 
 static void held_threads_do_every_item_once(void **state) {
@@ -116,11 +121,10 @@ static void held_threads_do_every_item_once(void **state) {
         counting *to = t ? c : first;
         memset(to, 0, sizeof *to);
         assert_ok(lt_team_create(&to->team, threads[t], NULL, &err), &err);
-        for (size_t again = 0; again < 3; again++) lt_team_hold(to->team, call_often, to);
+        for (size_t again = 0; again < 3; again++) lt_team_hold(to->team, call_held, to);
         assert_int_equal(to->calls, 3 * CALLS);
         assert_false(lt_team_is_held(to->team));
-        lt_team_run(to->team, 5, count_item, to); /* and without being held */
-        assert_int_equal(to->done[4], 1 + (4 < to->n));
+        call_often(to); /* and without being held */
         if (t) assert_memory_equal(c->sum, first->sum, sizeof c->sum);
         lt_team_destroy(to->team);
     }
@@ -130,7 +134,7 @@ static void held_threads_do_every_item_once(void **state) {
 
 static void hold_again(void *arg) {
     counting *c = arg;
-    lt_team_hold(c->team, call_often, c);
+    lt_team_hold(c->team, call_held, c);
 }
 
 static void holding_twice_or_inside_a_region_is_holding_once(void **state) {
@@ -144,6 +148,28 @@ static void holding_twice_or_inside_a_region_is_holding_once(void **state) {
     lt_free(c);
 }
 
+static lt_status run_inside(void *user, size_t i, lt_err *err) {
+    counting *c = (counting *)user + i;
+    (void)err;
+    lt_team_run(c->team, ITEMS, count_item, c);
+    return LT_OK;
+}
+
+static void a_run_inside_a_region_stays_on_its_thread(void **state) {
+    (void)state;
+    enum { REGIONS = 6 };
+    counting *c = lt_calloc(REGIONS, sizeof *c);
+    lt_team *team;
+    lt_err err = { 0 };
+    assert_ok(lt_team_create(&team, 3, NULL, &err), &err);
+    for (size_t i = 0; i < REGIONS; i++) c[i].team = team;
+    assert_ok(lt_team_for(team, REGIONS, run_inside, c, &err), &err);
+    for (size_t i = 0; i < REGIONS; i++)
+        for (size_t k = 0; k < ITEMS; k++) assert_int_equal(c[i].done[k], 1);
+    lt_team_destroy(team);
+    lt_free(c);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_thread_has_aligned_scratch),
@@ -153,6 +179,7 @@ int main(void) {
         cmocka_unit_test(old_cores_are_left_for_what_the_processor_can_do),
         cmocka_unit_test(held_threads_do_every_item_once),
         cmocka_unit_test(holding_twice_or_inside_a_region_is_holding_once),
+        cmocka_unit_test(a_run_inside_a_region_stays_on_its_thread),
         cmocka_unit_test(blas_calls_leave_the_hosts_thread_count_alone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -92,7 +92,7 @@ static void check_forward(golden *g) {
     lt_err err = { 0 };
     lt_exec *x;
     make_docs(&d, g, "input_ids");
-    const lt_observer look = { wants_border, see_border, g };
+    const lt_observer look = { wants_border, see_border, g, false };
     assert_ok(lt_exec_create(&x, g->team, &(lt_exec_opts){ .observers = &look, .n_observers = 1 }, &err), &err);
     lt_exec_begin(x, &d.batch);
     const lt_var final = lt_model_hidden(x, g->model), y = lt_model_logits(x, g->model, final);
@@ -356,7 +356,7 @@ static void inputs_of_linears_pass_the_taps(void **state) {
     char *path = lt_path_join(dir, "taps.safetensors");
     assert_ok(lt_safetensors_open(&taps, path, &err), &err);
     sums s = { taps, g.model, 0 };
-    const lt_observer look = { wants_forward, see_value, &s };
+    const lt_observer look = { wants_forward, see_value, &s, false };
     make_docs(&d, &g, "input_ids");
     assert_ok(lt_exec_create(&x, g.team, &(lt_exec_opts){ .observers = &look, .n_observers = 1 }, &err), &err);
     lt_exec_begin(x, &d.batch);

@@ -88,7 +88,7 @@ static lt_status batch_done(void *user, size_t batch, lt_exec *x, lt_var final, 
 
 static lt_status run(bench *b, record *r, lt_run_plan plan, const char *state, size_t first, char final[LT_HASH_HEX],
                      lt_err *err) {
-    const lt_observer look = { wants, observe, r };
+    const lt_observer look = { wants, observe, r, false };
     const lt_run_in in = { .model = b->model,
                            .team = b->team,
                            .batches = b->batch,

@@ -321,7 +321,7 @@ static lt_status refuses(void *user, const lt_obs *obs, lt_err *err) {
 static void an_observers_error_is_sticky(void **state) {
     (void)state;
     int calls = 0;
-    const lt_observer o[] = { { wants_all, refuses, &calls }, { wants_all, refuses, &calls } };
+    const lt_observer o[] = { { wants_all, refuses, &calls, false }, { wants_all, refuses, &calls, false } };
     fixture f;
     open_with(&f, (lt_exec_opts){ .observers = o, .n_observers = 2 });
     lt_tap(f.x, LT_SITE_BLOCK_IN, 7, 2, ones(&f, 4, 3));

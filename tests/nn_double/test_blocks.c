@@ -146,7 +146,7 @@ static void run(outcome *o, const char *what, bool recompute, bool grads, int fa
     model m;
     memset(o, 0, sizeof *o);
     o->d.grads = grads;
-    const lt_observer observer = { wants, note, &o->d };
+    const lt_observer observer = { wants, note, &o->d, false };
     fix_open(&f, 2,
              (lt_exec_opts){ .mode = LT_RECORD, .recompute = recompute, .observers = &observer, .n_observers = 1 }, 7);
     fix_batch(&f, LENGTHS(5, 1, 4));
