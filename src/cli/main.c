@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -50,6 +51,12 @@ static void start_with_settings(char **argv) {
     if (!getenv("GOMP_SPINCOUNT") && !getenv("OMP_WAIT_POLICY")) set = setenv("GOMP_SPINCOUNT", "2000", 1) == 0;
     if (core && !getenv("OPENBLAS_CORETYPE")) set = setenv("OPENBLAS_CORETYPE", core, 1) == 0 || set;
     if (set) execv(self, argv); /* where that fails, all works but slower */
+}
+
+/* glibc gives each thread a heap of its own in pieces of 64 MiB, which the matrices of a fit are too big for: they went
+ * back to the system and came again, page by page, with each of them. */
+static void share_one_heap(void) {
+    mallopt(M_ARENA_MAX, 1);
 }
 
 typedef struct program {
@@ -168,6 +175,7 @@ static lt_status finish_output(const program *p, lt_status st, lt_err *err) {
 int main(int argc, char **argv) {
     occupy_standard_files();
     start_with_settings(argv);
+    share_one_heap();
     catch_signals();
     program p = { 0 };
     lt_err err = { 0 };
