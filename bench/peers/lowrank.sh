@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Statistics, plan and apply of whitened low rank against the usual PyTorch way on the same tokens, the programs in turn:
 #   bench/peers/lowrank.sh VENV FOLDER [ROWS [LENGTH [KEEP]]]
-# FOLDER: a model in f32. lathe's seconds are those of three whole commands, with opening and verification; torch's without imports and loading.
+# FOLDER: a model. Seconds are those of whole commands, three of lathe (with opening and verification) and one of Python; torch's are also told without
+# imports and loading.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 usage="usage: lowrank.sh VENV FOLDER [ROWS [LENGTH [KEEP]]]"
@@ -25,6 +26,10 @@ printf '%s rows of %s tokens, whitened, uniform ranks for %s of the linears, 2 t
 step calibrate calibrate "$model" --data "$scratch/tokens.safetensors" --methods whitened -o "$scratch/stats.safetensors"
 step plan plan "$model" --stats "$scratch/stats.safetensors" --method whitened --allocate uniform --keep "linears=$keep" --no-errors -o "$scratch/plan.json"
 step apply apply "$model" --stats "$scratch/stats.safetensors" --plan "$scratch/plan.json" -o "$scratch/small"
-read -r seconds rss < <("$python" bench/peers/torch_lowrank.py "$model" "$scratch/tokens.safetensors" "$length" "$keep" "$scratch/torch.safetensors")
+/usr/bin/time -f "%e" -o "$scratch/time" \
+    "$python" bench/peers/torch_lowrank.py "$model" "$scratch/tokens.safetensors" "$length" "$keep" "$scratch/torch.safetensors" >"$scratch/told"
+read -r inner rss <"$scratch/told"
+seconds=$(tail -n 1 "$scratch/time")
 printf '%-34s %8.2f s %8d MiB\n' "lathe together" "$total" $((peak >> 10)) "torch" "$seconds" $((rss >> 20))
-awk "BEGIN { printf \"%.2f times as fast, %.2f of the memory\\n\", $seconds / $total, $peak * 1024 / $rss }"
+printf '%-34s %8.2f s\n' "torch without imports and loading" "$inner"
+awk "BEGIN { printf \"%.2f times as fast (%.2f without imports and loading), %.2f of the memory\\n\", $seconds / $total, $inner / $total, $peak * 1024 / $rss }"

@@ -1,7 +1,7 @@
 """Whitened low rank the usual way: torch_lowrank.py FOLDER TOKENS.safetensors LENGTH KEEP OUT.safetensors -> "seconds peak-RSS-bytes"
 
-Hooks on every linear of the layers sum X'X and Y'Y over the rows of ids (batches of 4); then, layer by layer, the eigenvalues of Y'Y (what
-a plan predicts errors with; f32) and, in f64, the Cholesky factor of X'X and the SVD of W L, cut at the uniform rank (SVD-LLM, as published). The factors are
+Hooks on every linear of the layers sum X'X and Y'Y over the rows of ids (batches of 4); then, layer by layer, eigh of Y'Y (utilized bases, and what a plan
+predicts errors with; f32) and, in f64, the Cholesky factor of X'X and the SVD of W L, cut at the uniform rank (SVD-LLM, as published). The factors are
 saved as f32. Seconds without imports and without loading the model.
 """
 import resource
@@ -40,7 +40,7 @@ with torch.no_grad():
         model.model(input_ids=batch)
     for h in hooks:
         h.remove()
-    spectra = {name: torch.linalg.eigvalsh(gram) for name, gram in outputs.items()}
+    spectra = {name: torch.linalg.eigh(gram)[0] for name, gram in outputs.items()}
     state, predicted = dict(model.state_dict()), []
     for name, module in linears.items():
         w, c = module.weight.double(), inputs[name].double()
