@@ -438,8 +438,7 @@ static void gram_tile(lt_team *team, double *acc, const float *x, size_t ldx, si
     const size_t ni = lt_min_size(GRAM_TILE, d - i0), nj = lt_min_size(GRAM_TILE, d - j0);
     for (size_t r = 0; r < n; r += GRAM_ROWS) {
         gram_products(tile, ni, nj, i0 == j0, x + r * ldx, ldx, lt_min_size(GRAM_ROWS, n - r), i0, j0);
-        for (size_t i = 0; i < ni; i++)
-            team->k->add_f64(acc + lt_packed_at(i0 + i) + j0, tile + i * nj, 0, 1, i0 == j0 ? i + 1 : nj);
+        lt_gram_add_tile(team->k, acc, tile, nj, i0, ni, j0, nj);
     }
 }
 

@@ -273,9 +273,8 @@ void lt_small_multiply(const lt_kernels *k, const lt_small *s) {
 
 /* ---- Gram ---- */
 
-/* acc += a register tile of XᵀX with corner (i, j): what lies on and below the diagonal */
-static void add_tile(const lt_kernels *k, double *acc, const float *c, size_t ldc, size_t i, size_t rows, size_t j,
-                     size_t cols) {
+void lt_gram_add_tile(const lt_kernels *k, double *acc, const float *c, size_t ldc, size_t i, size_t rows, size_t j,
+                      size_t cols) {
     for (size_t r = 0; r < rows; r++)
         if (i + r >= j) k->add_f64(acc + lt_packed_at(i + r) + j, c + r * ldc, 0, 1, lt_min_size(cols, i + r - j + 1));
 }
@@ -294,7 +293,7 @@ static void gram_block(const lt_kernels *k, double *acc, const float *a, size_t 
         const size_t stride = stride_at(to, from), seen = lt_min_size(stride, i + rows - (j0 + from));
         for (size_t r = 0; r < rows; r++) ask_for_sums(acc + lt_packed_at(i + r) + j0 + from, seen);
         k->tile(c, stride, 1.0f, 0.0f, a, 1, k->tile_rows, b, stride, n, rows, lt_parts_of(seen, k->lanes));
-        add_tile(k, acc, c, stride, i, rows, j0 + from, lt_min_size(stride, to.n - from));
+        lt_gram_add_tile(k, acc, c, stride, i, rows, j0 + from, lt_min_size(stride, to.n - from));
         b += stride * n;
     }
 }

@@ -35,6 +35,10 @@ typedef struct lt_small {
 } lt_small;
 void lt_small_multiply(const lt_kernels *k, const lt_small *s);
 
+/* acc, a packed lower triangle, += what of the tile c [rows, cols] of XᵀX with corner (i, j) lies on and below the
+ * diagonal */
+void lt_gram_add_tile(const lt_kernels *k, double *acc, const float *c, size_t ldc, size_t i, size_t rows, size_t j,
+                      size_t cols);
 /* lt_gram_add of at most 512 rows per step, on register tiles */
 void lt_packed_gram(lt_team *team, double *acc, const float *x, size_t ldx, size_t n, size_t d);
 

@@ -301,13 +301,6 @@ void lt_split_multiply(const lt_kernels *k, float *c, size_t ldc, float beta, co
 
 /* ---- Gram ---- */
 
-/* acc += what of a block with corner (i, j) lies on and below the diagonal */
-static void add_block(const lt_kernels *k, double *acc, const float *c, size_t i, size_t rows, size_t j, size_t cols) {
-    for (size_t r = 0; r < rows; r++)
-        if (i + r >= j)
-            k->add_f64(acc + lt_packed_at(i + r) + j, c + r * LT_UNIT, 0, 1, lt_min_size(cols, i + r - j + 1));
-}
-
 /* Columns j .. j + n of the lower triangle; left: all d columns of these rows of x, split. */
 static void gram_task(const lt_kernels *k, void *scratch, double *acc, const uint16_t *left, size_t left_stride,
                       size_t rows, size_t d, size_t j, size_t n) {
@@ -321,7 +314,7 @@ static void gram_task(const lt_kernels *k, void *scratch, double *acc, const uin
             k->unit->multiply(c, LT_UNIT, 1.0f, 0.0f, left + i / LT_UNIT * left_stride,
                               b.data + at / LT_UNIT * b.stride, b.part_stride, LT_UNIT_PARTS, b.steps, LT_UNIT,
                               LT_UNIT);
-            add_block(k, acc, c, i, lt_min_size(LT_UNIT, d - i), j + at, lt_min_size(LT_UNIT, n - at));
+            lt_gram_add_tile(k, acc, c, LT_UNIT, i, lt_min_size(LT_UNIT, d - i), j + at, lt_min_size(LT_UNIT, n - at));
         }
 }
 

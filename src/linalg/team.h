@@ -36,8 +36,9 @@ int lt_team_thread(void); /* index of the calling thread inside a parallel regio
 lt_status lt_team_for(lt_team *team, size_t n, lt_status (*fn)(void *user, size_t i, lt_err *err), void *user,
                       lt_err *err);
 
-/* Runs fn(arg, i) for i < n, each by one thread, whichever: of two halves, and who has done his takes from the other's
- * end. Items do not touch each other's results. For short work: no errors. Inside a parallel region: on the caller. */
+/* Runs fn(arg, i) for i < n, each by one thread, whichever: each has a share, and who has done his takes from the end
+ * of another's. Items do not touch each other's results. For short work: no errors. Inside a parallel region: on the
+ * caller. */
 void lt_team_run(lt_team *team, size_t n, void (*fn)(void *arg, size_t i), void *arg);
 /* Runs fn(arg) while the other threads of the team stay awake: each lt_team_run inside costs about a microsecond, where
  * a parallel region costs ten. For a decoding step, which is hundreds of them. OpenMP loops inside run on the calling
